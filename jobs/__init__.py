@@ -1,0 +1,1 @@
+"""mrigan: batch jobs that teach classifiers of brain MRI from synthetic images. One module, one job."""

@@ -1,0 +1,112 @@
+"""Checkpoints: a training loop that is killed anywhere goes on from the last one and ends as if it never was."""
+
+import hashlib
+import json
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from jobs.common import tensors
+from jobs.common.errors import Interrupted, MachineError
+from jobs.common.step import Step, digest
+from jobs.common.storage import MissingKey
+
+POINTER = "checkpoint.json"
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Checkpoints:
+    """The checkpoints of one step in storage, and the wish of SIGTERM or Ctrl-C to stop.
+
+    As a context manager around a training loop it takes the signals over: the loop asks `due` after each call into
+    TensorFlow, calls `save` if so, and `save` ends the job when a signal came. A file and the pointer to it are two
+    writes; the pointer comes second, so that it never names a half-written file.
+    """
+
+    def __init__(self, step: Step, every_steps: int, every_seconds: float) -> None:
+        self.step = step
+        self.every_steps = every_steps
+        self.every_seconds = every_seconds
+        self.interrupted = False
+        self._saved_step = 0
+        self._saved_time = time.monotonic()
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._stop) for number in SIGNALS}
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.interrupted = True
+
+    def due(self, step_number: int) -> bool:
+        """Return whether a checkpoint is to be written after `step_number` steps."""
+        return (
+            self.interrupted
+            or step_number - self._saved_step >= self.every_steps
+            or time.monotonic() - self._saved_time >= self.every_seconds
+        )
+
+    def save(self, step_number: int, arrays: Mapping[str, np.ndarray], meta: Mapping[str, str]) -> None:
+        """Write a checkpoint; raises Interrupted after it if a signal asked the job to stop."""
+        old = self._pointer()
+        data = tensors.to_bytes(arrays, meta)
+        name = f"checkpoint-{step_number:08d}.safetensors"
+        self.step.storage.write(self._key(name), data)
+        pointer = {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "asked": digest(self.step.asked)}
+        self.step.storage.write(self._key(POINTER), json.dumps(pointer, indent=1).encode())
+        if old and old["file"] != name:
+            self.step.storage.delete(self._key(old["file"]))
+        self._saved_step, self._saved_time = step_number, time.monotonic()
+        if self.interrupted:
+            raise Interrupted(f"stopped after step {step_number}, which is saved: the same command goes on from there")
+
+    def restore(self) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
+        """Return the arrays and meta last saved by this very work, None if there are none.
+
+        Raises MachineError if the checkpoint is damaged.
+        """
+        pointer = self._pointer()
+        if pointer is None or pointer["asked"] != digest(self.step.asked):
+            return None
+        key = self._key(pointer["file"])
+        try:
+            data = self.step.storage.read(key)
+        except MissingKey:
+            data = b""
+        if hashlib.sha256(data).hexdigest() != pointer["sha256"]:
+            raise self._damaged(pointer["file"])
+        return tensors.from_bytes(data, key)
+
+    def clear(self) -> None:
+        """Delete the checkpoint: after the manifest, nothing needs it."""
+        pointer = self._pointer()
+        if pointer:
+            self.step.storage.delete(self._key(POINTER))
+            self.step.storage.delete(self._key(pointer["file"]))
+
+    def _key(self, name: str) -> str:
+        return f"{self.step.prefix}/checkpoints/{name}"
+
+    def _pointer(self) -> dict[str, str] | None:
+        try:
+            pointer = json.loads(self.step.storage.read(self._key(POINTER)))
+            return {name: pointer[name] for name in ("file", "sha256", "asked")}
+        except MissingKey:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damaged(POINTER) from error
+
+    def _damaged(self, name: str) -> MachineError:
+        folder = f"{self.step.storage.url.rstrip('/')}/{self.step.prefix}/checkpoints"
+        return MachineError(f"{folder}/{name} is damaged: delete that folder to train from the start")

@@ -1,0 +1,97 @@
+"""Threads, precision and XLA: decided here alone, from the hardware found, and logged with the reason."""
+
+import logging
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.common.settings import ExecutionSettings
+
+log = logging.getLogger("mrigan.hardware")
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What was decided: `threads` of the processor, `precision` of the arithmetic, XLA or not, on which device."""
+
+    device: str
+    threads: int
+    precision: str
+    xla: bool
+    reason: str
+
+    def record(self) -> dict[str, Any]:
+        """Return the decision as JSON values for a manifest."""
+        return asdict(self)
+
+
+def configure(execution: ExecutionSettings) -> Hardware:
+    """Set TensorFlow up once in this process, deterministic, and return what was decided.
+
+    A later call in the same process with the same settings is free.
+    """
+    # Warnings below errors are TensorFlow's own start-up chatter.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow as tf
+
+    threads = execution.threads or usable_cores()
+    if tf.config.threading.get_intra_op_parallelism_threads() != threads:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.experimental.enable_op_determinism()
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        details = tf.config.experimental.get_device_details(gpus[0])
+        device = details.get("device_name", "GPU")
+        precision, why = _for_gpu(details.get("compute_capability"))
+    else:
+        model, flags = _processor()
+        device = model
+        precision, why = _for_processor(flags)
+    if execution.precision != "auto":
+        precision, why = execution.precision, "as set"
+    xla = execution.xla == "on" or (execution.xla == "auto" and bool(gpus))
+    decided = Hardware(device, threads, precision, xla, why)
+    if decided not in _logged:
+        _logged.add(decided)
+        log.info("%s, %d threads, %s (%s), XLA %s", device, threads, precision, why, "on" if xla else "off")
+    return decided
+
+
+_logged: set[Hardware] = set()
+
+
+def usable_cores() -> int:
+    """Return how many processor cores this process may keep busy: its affinity, capped by the container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            cores = min(cores, max(1, round(int(quota) / int(period))))
+    except (OSError, ValueError):
+        pass
+    return cores
+
+
+def _processor() -> tuple[str, frozenset[str]]:
+    """Return the processor's name and feature flags, as Linux spells them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "processor", frozenset()
+    fields = dict(line.split(":", 1) for line in reversed(lines) if ":" in line)
+    fields = {name.strip(): value.strip() for name, value in fields.items()}
+    return fields.get("model name", "processor"), frozenset(fields.get("flags", "").split())
+
+
+def _for_processor(flags: frozenset[str]) -> tuple[str, str]:
+    if "amx_bf16" in flags:
+        return "bfloat16", "the processor has matrix units for bfloat16 (amx_bf16)"
+    return "float32", "the processor has no matrix units for bfloat16"
+
+
+def _for_gpu(capability: tuple[int, int] | None) -> tuple[str, str]:
+    if capability and capability >= (8, 0):
+        return "bfloat16", f"compute capability {capability[0]}.{capability[1]} has tensor cores for bfloat16"
+    return "float32", "the GPU has no tensor cores for bfloat16"

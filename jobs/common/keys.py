@@ -1,0 +1,34 @@
+"""Where things lie in storage: the only place that spells a key."""
+
+CLASS_CONDITIONAL = "all-classes"
+RESERVED_LABELS = frozenset({CLASS_CONDITIONAL, "classifiers"})
+
+
+def dataset(dataset_id: str) -> str:
+    """Return the prefix of a dataset: images, index and quarantine."""
+    return f"datasets/{dataset_id}"
+
+
+def gan(run: str, fold: int | str, label: str) -> str:
+    """Return the prefix of the generator for one class, or for CLASS_CONDITIONAL all of them; fold may be 'all'."""
+    return f"runs/{run}/fold-{fold}/{label}/gan"
+
+
+def synthetic(run: str, fold: int | str, label: str) -> str:
+    """Return the prefix of the synthetic images of one class."""
+    return f"runs/{run}/fold-{fold}/{label}/synthetic"
+
+
+def classifier(run: str, fold: int | str, network: str, regime: str, seed: int) -> str:
+    """Return the prefix of one trained classifier; the regime of a control is 'real-permuted' or 'real-leaky'."""
+    return f"runs/{run}/fold-{fold}/classifiers/{network}-{regime}-seed-{seed}"
+
+
+def report(run: str) -> str:
+    """Return the prefix of a run's report."""
+    return f"runs/{run}/report"
+
+
+def champion(name: str) -> str:
+    """Return the key of the champion's record for the dataset called `name`."""
+    return f"champions/{name}.json"

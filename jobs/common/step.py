@@ -1,0 +1,155 @@
+"""A step: a prefix in storage whose `manifest.json` is written last.
+
+If the manifest is there and its settings and inputs are those asked for, the work is done and is not repeated. What
+lies under a prefix without a manifest is half-written and is never read by another job.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jobs.common.errors import MachineError
+from jobs.common.storage import MissingKey, Storage, write_many
+
+# Raised by hand when the code changes what the same settings give; old steps are then done again.
+RESULTS_VERSION = 1
+
+MANIFEST = "manifest.json"
+PACKAGES = ("mrigan", "keras", "tensorflow", "tensorflow-cpu", "numpy", "scipy", "scikit-learn", "pillow")
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 of a JSON value in its canonical spelling, as 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+class Step:
+    """One job's outputs under `prefix`, made from `settings` and from `inputs` (name to digest)."""
+
+    def __init__(
+        self, storage: Storage, prefix: str, *, job: str, settings: Mapping[str, Any], inputs: Mapping[str, str]
+    ) -> None:
+        self.storage = storage
+        self.prefix = prefix
+        self.job = job
+        self.settings = dict(settings)
+        self.inputs = dict(inputs)
+        self.manifest: dict[str, Any] = {}
+        self.reused = False
+        self._outputs: dict[str, str] = {}
+        self._started = time.monotonic()
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What decides the outputs: job, results version, settings and inputs."""
+        return {
+            "job": self.job,
+            "results_version": RESULTS_VERSION,
+            "settings": self.settings,
+            "inputs": self.inputs,
+        }
+
+    def finished(self) -> bool:
+        """Return whether this very work is done; then `manifest`, `facts` and `digest` can be read.
+
+        `reused` says the same afterwards, until `finish` replaces what was there.
+        """
+        self.manifest = read_manifest(self.storage, self.prefix) or {}
+        self.reused = {name: self.manifest.get(name) for name in self.asked} == self.asked
+        if not self.reused:
+            self.manifest = {}
+        return self.reused
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write one output; `name` may have folders."""
+        self._outputs[name] = hashlib.sha256(data).hexdigest()
+        self.storage.write(f"{self.prefix}/{name}", data)
+
+    def write_many(self, items: Iterable[tuple[str, bytes]]) -> None:
+        """Write outputs in parallel, few of them in memory at a time."""
+
+        def keyed() -> Iterable[tuple[str, bytes]]:
+            for name, data in items:
+                self._outputs[name] = hashlib.sha256(data).hexdigest()
+                yield f"{self.prefix}/{name}", data
+
+        write_many(self.storage, keyed())
+
+    def read(self, name: str) -> bytes:
+        """Return one output; raises MissingKey."""
+        return self.storage.read(f"{self.prefix}/{name}")
+
+    def forget(self) -> None:
+        """Take back the manifest before outputs change, so that a mixture of old and new is never taken for whole."""
+        self.storage.delete(f"{self.prefix}/{MANIFEST}")
+
+    def finish(self, *, hardware: Mapping[str, Any] | None = None, **facts: Any) -> None:
+        """Write the manifest, last. `facts` are small JSON values that later jobs read without opening the outputs."""
+        self.manifest = self.asked | {
+            "outputs": _folded(self._outputs),
+            "facts": json.loads(json.dumps(facts)),
+            "seconds": round(time.monotonic() - self._started, 2),
+            "hardware": dict(hardware or {}) | {"machine": platform.machine()},
+            "versions": _versions(),
+        }
+        text = json.dumps(self.manifest, indent=1, sort_keys=True) + "\n"
+        self.storage.write(f"{self.prefix}/{MANIFEST}", text.encode())
+        self.reused = False
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The facts given to `finish`."""
+        return self.manifest["facts"]
+
+    @property
+    def digest(self) -> str:
+        """The digest of what was asked and what came out, for the jobs downstream: no time or machine is in it."""
+        return manifest_digest(self.manifest)
+
+
+def manifest_digest(manifest: Mapping[str, Any]) -> str:
+    """Return the digest of a finished step from its manifest."""
+    return digest({name: manifest[name] for name in ("job", "results_version", "settings", "inputs", "outputs")})
+
+
+def read_manifest(storage: Storage, prefix: str) -> dict[str, Any] | None:
+    """Return the manifest under `prefix`, None if there is none. Raises MachineError if it is damaged."""
+    try:
+        manifest = json.loads(storage.read(f"{prefix}/{MANIFEST}"))
+        if not all(isinstance(manifest[name], dict) for name in ("settings", "inputs", "outputs", "facts")):
+            raise ValueError("a field has the wrong type")
+    except MissingKey:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        where = f"{storage.url.rstrip('/')}/{prefix}/{MANIFEST}"
+        raise MachineError(f"{where} is damaged ({error}): delete it and run again") from error
+    return manifest
+
+
+def _folded(outputs: Mapping[str, str]) -> dict[str, Any]:
+    """Return digests by name; a folder of many files has one digest over all of them, so that manifests stay small."""
+    folded: dict[str, Any] = {}
+    for name in sorted(outputs):
+        folder, slash, _ = name.partition("/")
+        if slash:
+            folded.setdefault(folder + slash, []).append([name, outputs[name]])
+        else:
+            folded[name] = outputs[name]
+    return {
+        name: {"files": len(value), "digest": digest(value)} if isinstance(value, list) else value
+        for name, value in folded.items()
+    }
+
+
+def _versions() -> dict[str, str]:
+    installed = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            installed[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return installed

@@ -1,0 +1,271 @@
+"""Storage: one small interface over a folder and S3, with the same keys in both."""
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+from jobs.common.errors import MachineError, UserError
+
+# Requests under way at once when many small objects are read or written: S3's latency hides behind them.
+PARALLEL = 16
+
+
+class MissingKey(KeyError):  # noqa: N818 - reads as what it is, like KeyError
+    """No object has this key."""
+
+
+class Storage(Protocol):
+    """What every storage can do. Keys are relative paths with `/`; a write is whole or not at all.
+
+    Methods raise MachineError if the storage fails or is full, UserError if it refuses the caller.
+    """
+
+    url: str
+
+    def read(self, key: str) -> bytes:
+        """Return the object's bytes; raises MissingKey."""
+
+    def write(self, key: str, data: bytes) -> None:
+        """Create or replace the object."""
+
+    def exists(self, key: str) -> bool:
+        """Return whether an object has this key."""
+
+    def list(self, prefix: str) -> list[str]:
+        """Return the sorted keys below the folder `prefix` ('' for all)."""
+
+    def delete(self, key: str) -> None:
+        """Remove the object if it is there."""
+
+    def write_if(self, key: str, data: bytes, expected: bytes | None) -> bool:
+        """Replace the object only if it still holds `expected` (None: only if there is none); return whether it did.
+
+        Of several writers with the same expectation exactly one succeeds.
+        """
+
+
+def read_many(storage: Storage, keys: Iterable[str]) -> Iterator[bytes]:
+    """Yield the objects of `keys` in order, a few requests ahead of the caller; raises MissingKey."""
+    keys = list(keys)
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        for start in range(0, len(keys), 4 * PARALLEL):
+            yield from pool.map(storage.read, keys[start : start + 4 * PARALLEL])
+
+
+def write_many(storage: Storage, items: Iterable[tuple[str, bytes]]) -> None:
+    """Write (key, data) pairs, a bounded number of them in memory at a time."""
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        batch: list[tuple[str, bytes]] = []
+        for item in items:
+            batch.append(item)
+            if len(batch) == 4 * PARALLEL:
+                list(pool.map(lambda pair: storage.write(*pair), batch))
+                batch.clear()
+        list(pool.map(lambda pair: storage.write(*pair), batch))
+
+
+def open_storage(url: str) -> Storage:
+    """Return the storage at a folder's path or at `s3://bucket/prefix`.
+
+    S3 takes boto3's default credential chain and `AWS_ENDPOINT_URL`. Nothing is created or asked for yet.
+    Raises UserError for another scheme.
+    """
+    if url.startswith("s3://"):
+        return S3(url)
+    if "://" in url:
+        raise UserError(f"{url}: storage is a folder or s3://bucket/prefix")
+    return Folder(url)
+
+
+class Folder:
+    """Storage in a folder of a local or shared file system."""
+
+    def __init__(self, path: str) -> None:
+        self.root = Path(path)
+        self.url = path
+
+    def read(self, key: str) -> bytes:
+        """Return the object's bytes; raises MissingKey."""
+        with self._failures(key):
+            try:
+                return (self.root / key).read_bytes()
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                raise MissingKey(key) from None
+
+    def write(self, key: str, data: bytes) -> None:
+        """Create or replace the object: written beside it, then renamed."""
+        path = self.root / key
+        with self._failures(key):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                # mkstemp makes files that only their owner reads; these are for whoever may read the folder.
+                Path(name).chmod(0o666 & ~_umask())
+                Path(name).replace(path)
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
+
+    def exists(self, key: str) -> bool:
+        """Return whether an object has this key."""
+        with self._failures(key):
+            return (self.root / key).is_file()
+
+    def list(self, prefix: str) -> list[str]:
+        """Return the sorted keys below the folder `prefix`."""
+        with self._failures(prefix):
+            files = (path for path in (self.root / prefix).rglob("*") if path.is_file())
+            return sorted(path.relative_to(self.root).as_posix() for path in files if not _hidden(path.name))
+
+    def delete(self, key: str) -> None:
+        """Remove the object if it is there."""
+        with self._failures(key):
+            (self.root / key).unlink(missing_ok=True)
+
+    def write_if(self, key: str, data: bytes, expected: bytes | None) -> bool:
+        """Replace the object only if it still holds `expected`, under a lock on the folder."""
+        path = self.root / key
+        with self._failures(key):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with (path.parent / f".writing-{path.name}.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                current = path.read_bytes() if path.is_file() else None
+                if current != expected:
+                    return False
+                self.write(key, data)
+                return True
+
+    @contextlib.contextmanager
+    def _failures(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except PermissionError as error:
+            raise UserError(f"no permission for {self.root / key}: choose another --storage or its rights") from error
+        except OSError as error:
+            raise MachineError(f"{self.root / key}: {error.strerror or error}") from error
+
+
+def _umask() -> int:
+    value = os.umask(0)
+    os.umask(value)
+    return value
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".writing-")
+
+
+class S3:
+    """Storage in a bucket, below a prefix."""
+
+    def __init__(self, url: str) -> None:
+        # boto3 takes a third of a second to import; a folder needs none of it.
+        import boto3
+        import botocore.config
+
+        bucket, _, prefix = url.removeprefix("s3://").partition("/")
+        if not bucket:
+            raise UserError(f"{url}: name a bucket, as in s3://bucket/prefix")
+        self.url = url
+        self.bucket = bucket
+        self.prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
+        config = botocore.config.Config(
+            retries={"mode": "standard", "max_attempts": 5},
+            connect_timeout=10,
+            read_timeout=60,
+            max_pool_connections=PARALLEL,
+            # Servers that only resemble AWS do not all know the newer default checksums.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        self.client = self._call(lambda: boto3.client("s3", config=config))
+
+    def read(self, key: str) -> bytes:
+        """Return the object's bytes; raises MissingKey."""
+        return self._call(lambda: self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"].read(), key)
+
+    def write(self, key: str, data: bytes) -> None:
+        """Create or replace the object."""
+        self._call(lambda: self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data), key)
+
+    def exists(self, key: str) -> bool:
+        """Return whether an object has this key."""
+        try:
+            self._call(lambda: self.client.head_object(Bucket=self.bucket, Key=self.prefix + key), key)
+        except MissingKey:
+            return False
+        return True
+
+    def list(self, prefix: str) -> list[str]:
+        """Return the sorted keys below the folder `prefix`."""
+        below = self.prefix + (prefix.strip("/") + "/" if prefix.strip("/") else "")
+
+        def keys() -> list[str]:
+            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=below)
+            return [item["Key"].removeprefix(self.prefix) for page in pages for item in page.get("Contents", ())]
+
+        return sorted(key for key in self._call(keys, prefix) if not key.endswith("/"))
+
+    def delete(self, key: str) -> None:
+        """Remove the object if it is there."""
+        self._call(lambda: self.client.delete_object(Bucket=self.bucket, Key=self.prefix + key), key)
+
+    def write_if(self, key: str, data: bytes, expected: bytes | None) -> bool:
+        """Replace the object only if it still holds `expected`, by S3's conditional writes."""
+        condition: dict[str, str] = {"IfNoneMatch": "*"}
+        if expected is not None:
+            try:
+                current = self._call(lambda: self.client.get_object(Bucket=self.bucket, Key=self.prefix + key), key)
+            except MissingKey:
+                return False
+            if current["Body"].read() != expected:
+                return False
+            condition = {"IfMatch": current["ETag"]}
+        return (
+            self._call(
+                lambda: self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data, **condition),
+                key,
+                lost=lambda: False,
+            )
+            is not False
+        )
+
+    def _call(self, request: Callable[[], Any], key: str = "", lost: Callable[[], Any] | None = None) -> Any:
+        """Return what `request` returns, or raise what the failure means; `lost` answers a lost conditional write."""
+        import botocore.exceptions as failures
+
+        where = f"s3://{self.bucket}/{self.prefix}{key}"
+        try:
+            return request()
+        except failures.ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code in ("NoSuchKey", "404", "NotFound"):
+                raise MissingKey(key) from None
+            if lost and code in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409"):
+                return lost()
+            if code == "NoSuchBucket":
+                raise UserError(f"there is no bucket {self.bucket}: create it or name another") from error
+            if code in ("AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
+                raise UserError(
+                    f"{where}: access is denied ({code}): check the credentials and their rights"
+                ) from error
+            raise MachineError(
+                f"{where}: the server answers {code}: {error.response['Error'].get('Message')}"
+            ) from error
+        except (failures.NoCredentialsError, failures.PartialCredentialsError, failures.ProfileNotFound) as error:
+            raise UserError(f"{where}: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from error
+        except (failures.ParamValidationError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{where}: {reason}") from error
+        except (failures.BotoCoreError, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise MachineError(f"{where}: {reason}: check AWS_ENDPOINT_URL and the network") from error
