@@ -150,6 +150,8 @@ class Folder:
             yield
         except PermissionError as error:
             raise UserError(f"no permission for {self.root / key}: choose another --storage or its rights") from error
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UserError(f"{self.root / key}: a file is where a folder must be: choose another --storage") from error
         except OSError as error:
             raise MachineError(f"{self.root / key}: {error.strerror or error}") from error
 
@@ -187,7 +189,8 @@ class S3:
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
-        self.client = self._call(lambda: boto3.client("s3", config=config))
+        # A session of its own: the default one keeps the credentials it first saw.
+        self.client = self._call(lambda: boto3.session.Session().client("s3", config=config))
 
     def read(self, key: str) -> bytes:
         """Return the object's bytes; raises MissingKey."""

@@ -1,0 +1,71 @@
+"""Checkpoints belong to one work, are whole or refused, and SIGTERM ends a loop after one is written."""
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs.common.checkpoint import Checkpoints
+from jobs.common.errors import Interrupted, MachineError
+from jobs.common.step import Step
+from jobs.common.storage import Storage, open_storage
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return open_storage(str(tmp_path))
+
+
+def checkpoints(storage: Storage, epochs: int = 1, every_steps: int = 10) -> Checkpoints:
+    step = Step(storage, "runs/r/gan", job="train-gan", settings={"epochs": epochs}, inputs={})
+    return Checkpoints(step, every_steps, every_seconds=1e9)
+
+
+def test_the_last_checkpoint_comes_back_and_earlier_ones_go(storage: Storage) -> None:
+    weights = np.arange(6, dtype=np.float32).reshape(2, 3)
+    assert checkpoints(storage).restore() is None
+    for number in (10, 20):
+        checkpoints(storage).save(number, {"w": weights * number}, {"step": str(number)})
+    restored = checkpoints(storage).restore()
+    assert restored is not None
+    np.testing.assert_array_equal(restored[0]["w"], weights * 20)
+    assert restored[1] == {"step": "20"}
+    assert len(storage.list("runs/r/gan/checkpoints")) == 2
+    checkpoints(storage).clear()
+    assert storage.list("runs/r/gan/checkpoints") == []
+
+
+def test_other_settings_do_not_take_it(storage: Storage) -> None:
+    checkpoints(storage).save(10, {"w": np.zeros(1)}, {})
+    assert checkpoints(storage, epochs=2).restore() is None
+
+
+@pytest.mark.parametrize("name", ["checkpoint.json", "checkpoint-00000010.safetensors"])
+def test_damage_is_named(storage: Storage, name: str) -> None:
+    checkpoints(storage).save(10, {"w": np.zeros(100)}, {})
+    key = f"runs/r/gan/checkpoints/{name}"
+    data = bytearray(storage.read(key))
+    data[-5] ^= 255
+    storage.write(key, bytes(data))
+    with pytest.raises(MachineError, match=f"{name} is damaged: delete that folder"):
+        checkpoints(storage).restore()
+
+
+def test_they_are_due_by_steps(storage: Storage) -> None:
+    mine = checkpoints(storage, every_steps=10)
+    assert [number for number in range(1, 25) if mine.due(number) and (mine.save(number, {}, {}) or True)] == [10, 20]
+
+
+def test_sigterm_ends_the_loop_after_a_checkpoint(storage: Storage) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted, match="stopped after step 3"), checkpoints(storage) as mine:
+        for number in range(1, 100):
+            if number == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            if mine.due(number):
+                mine.save(number, {"w": np.full(1, number)}, {})
+    assert signal.getsignal(signal.SIGTERM) is before
+    restored = checkpoints(storage).restore()
+    assert restored is not None and restored[0]["w"][0] == 3

@@ -1,0 +1,78 @@
+"""Flags, environment and settings file spell the same names; mistakes are named with a remedy."""
+
+import argparse
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+
+from jobs.common import settings as common
+from jobs.common.errors import UserError
+
+
+class Example(common.Settings):
+    """Settings of each type."""
+
+    image_size: int = common.setting(64, "side of an image", unit="px", ge=32, le=256)
+    gan_conditional: bool = common.setting(False, "one generator for all classes")
+    regimes: Annotated[tuple[Literal["real", "synthetic"], ...], common.Several] = common.setting(("real",), "regimes")
+    storage: str = common.setting("out", "folder", result=False)
+
+
+NAMES = tuple(Example.model_fields)
+
+
+def flags(*words: str) -> dict:
+    parser = argparse.ArgumentParser()
+    common.add_flags(parser, Example)
+    return vars(parser.parse_args(words))
+
+
+def test_three_spellings_of_one_name(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("image_size: 128\ngan_conditional: true\nregimes: [real, synthetic]\n")
+    environment = {"MRIGAN_IMAGE_SIZE": "128", "MRIGAN_GAN_CONDITIONAL": "true", "MRIGAN_REGIMES": "real,synthetic"}
+    spelled = [
+        flags("--image-size", "128", "--gan-conditional", "--regimes", "real,synthetic"),
+        common.from_environment(Example, NAMES, environment),
+        common.from_file(str(file), Example, NAMES),
+    ]
+    expected = Example(image_size=128, gan_conditional=True, regimes=("real", "synthetic"))
+    assert [common.validate(Example, values) for values in spelled] == [expected] * 3
+
+
+def test_paths_stay_out_of_results() -> None:
+    assert Example().result() == {"image_size": 64, "gan_conditional": False, "regimes": ["real"]}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"image_size": "12"}, "--image-size: input should be greater than or equal to 32, not '12'"),
+        ({"image_size": "big"}, "--image-size: input should be a valid integer, .* not 'big'"),
+        ({"regimes": "reel"}, "--regimes: input should be 'real' or 'synthetic', not 'reel'"),
+    ],
+)
+def test_wrong_values_are_named(values: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        common.validate(Example, values)
+
+
+def test_unknown_names_get_a_hint(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("image_sise: 64\n")
+    with pytest.raises(UserError, match="unknown setting image_sise: did you mean image_size"):
+        common.from_file(str(file), Example, NAMES)
+    with pytest.raises(UserError, match="unknown setting MRIGAN_IMAGE_SISE: did you mean MRIGAN_IMAGE_SIZE"):
+        common.from_environment(Example, NAMES, {"MRIGAN_IMAGE_SISE": "64"})
+    assert "did you mean --image-size" in common.unknown_flag("--image-sise=64", Example)
+
+
+@pytest.mark.parametrize("text", ["- a list", "a: [", "\xff"])
+def test_an_unreadable_settings_file_is_named(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=r"settings\.yaml"):
+        common.from_file(str(file), Example, NAMES)
+    with pytest.raises(UserError, match="cannot read"):
+        common.from_file(str(tmp_path / "absent.yaml"), Example, NAMES)

@@ -1,0 +1,112 @@
+"""What several tests share: a clean environment, and a real S3 server."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+# Tests that share a processor run faster with few threads each, and repeat bit for bit only at one number.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+class S3Server(NamedTuple):
+    """A running S3 server; `owner` may do all, `reader` may only read."""
+
+    endpoint: str
+    owner: tuple[str, str]
+    reader: tuple[str, str]
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the caller's settings and credentials out of the tests."""
+    for name in list(os.environ):
+        if name.startswith(("MRIGAN_", "AWS_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Start SeaweedFS, wait until it answers a write, stop it at the end."""
+    folder = tmp_path_factory.mktemp("s3")
+    owner, reader = ("owner", "owner-secret"), ("reader", "reader-secret")
+    identities = [
+        {"name": name, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions}
+        for name, (key, secret), actions in (("owner", owner, ["Admin"]), ("reader", reader, ["Read", "List"]))
+    ]
+    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
+    ports = dict(zip(("master", "volume", "filer", "s3"), _free_ports(4), strict=True))
+    grpc = dict(zip(ports, _free_ports(4), strict=True))
+    command = [Path(sys.executable).with_name("weed"), "server", f"-dir={folder}", "-ip=127.0.0.1", "-filer", "-s3"]
+    command += [f"-{part}.port={port}" for part, port in ports.items()]
+    command += [f"-{part}.port.grpc={port}" for part, port in grpc.items()]
+    command += ["-s3.port.iceberg=0", f"-s3.config={folder / 's3.json'}", "-volume.max=8", "-master.volumeSizeLimitMB=64"]
+    log = folder / "log"
+    with ExitStack() as stack:
+        server = stack.enter_context(
+            subprocess.Popen(command, stdout=log.open("wb"), stderr=subprocess.STDOUT, cwd=folder)
+        )
+        stack.callback(server.kill)
+        endpoint = f"http://127.0.0.1:{ports['s3']}"
+        deadline = time.monotonic() + 60
+        while not _ready(endpoint, owner):
+            assert server.poll() is None, log.read_text()[-2000:]
+            assert time.monotonic() < deadline, log.read_text()[-2000:]
+            time.sleep(0.2)
+        yield S3Server(endpoint, owner, reader)
+
+
+@pytest.fixture
+def s3_url(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """Return an empty prefix on the S3 server, with the owner's credentials in the environment."""
+    use_credentials(monkeypatch, s3_server, s3_server.owner)
+    return f"s3://tests/{abs(hash(request.node.nodeid))}"
+
+
+def use_credentials(monkeypatch: pytest.MonkeyPatch, server: S3Server, who: tuple[str, str]) -> None:
+    """Set the environment that boto3's credential chain reads."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", who[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", who[1])
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+
+
+def _free_ports(number: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for bound in sockets:
+            bound.bind(("127.0.0.1", 0))
+        return [bound.getsockname()[1] for bound in sockets]
+
+
+def _ready(endpoint: str, who: tuple[str, str]) -> bool:
+    import boto3
+    import botocore.exceptions
+
+    try:
+        urllib.request.urlopen(endpoint, timeout=1).close()
+    except urllib.error.HTTPError:
+        pass
+    except OSError:
+        return False
+    client = boto3.client(
+        "s3", endpoint_url=endpoint, aws_access_key_id=who[0], aws_secret_access_key=who[1], region_name="us-east-1"
+    )
+    try:
+        if not any(bucket["Name"] == "tests" for bucket in client.list_buckets()["Buckets"]):
+            client.create_bucket(Bucket="tests")
+        client.put_object(Bucket="tests", Key="ready", Body=b"")
+    except botocore.exceptions.ClientError:
+        return False
+    return True
