@@ -51,7 +51,8 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     command = [Path(sys.executable).with_name("weed"), "server", f"-dir={folder}", "-ip=127.0.0.1", "-filer", "-s3"]
     command += [f"-{part}.port={port}" for part, port in ports.items()]
     command += [f"-{part}.port.grpc={port}" for part, port in grpc.items()]
-    command += ["-s3.port.iceberg=0", f"-s3.config={folder / 's3.json'}", "-volume.max=8", "-master.volumeSizeLimitMB=64"]
+    command += ["-s3.port.iceberg=0", f"-s3.config={folder / 's3.json'}", "-volume.max=8"]
+    command += ["-master.volumeSizeLimitMB=64"]
     log = folder / "log"
     with ExitStack() as stack:
         server = stack.enter_context(

@@ -1,0 +1,123 @@
+"""From a picture of any size to a square with the head in it."""
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from jobs.mri.slices import Unusable
+
+# The work of finding the head is done at this size; nothing in a head's outline is finer.
+FINDING_SIZE = 256
+MIN_SIDE = 32  # pixels: below this neither the picture nor the head in it is worth enlarging
+MIN_CONTRAST = 8  # gray values between the darkest and the brightest 1 %
+
+
+def crop_to_head(image: np.ndarray, size: int) -> np.ndarray:
+    """Return uint8 [size, size]: the head in `image` (uint8 [height, width]), aspect kept, padded with background.
+
+    Raises Unusable if the picture or the head is too small, or the picture is blank.
+    """
+    return fit(*find_head(image), size)
+
+
+def find_head(image: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return the part of `image` (uint8 [height, width]) that holds the head, and the gray value around the head.
+
+    Frames, uniform margins, labels in the margin and a white page behind the head are left out. Raises Unusable if
+    the picture or what is found is under MIN_SIDE pixels high or wide, or without contrast.
+    """
+    if min(image.shape) < MIN_SIDE:
+        raise Unusable("too-small", f"{image.shape[1]} x {image.shape[0]} pixels, fewer than {MIN_SIDE} on a side")
+    low, high = _range(image, 0.01)
+    if high - low < MIN_CONTRAST:
+        raise Unusable("blank", f"its gray values reach from {low} to {high}")
+    image = _without_margins(image)
+    if min(image.shape) < MIN_SIDE:
+        raise Unusable("blank", "nothing stands out from its margins")
+    image = _white_page_to_black(image)
+
+    step = max(image.shape) / FINDING_SIZE
+    height, width = (max(1, round(side / step)) for side in image.shape)
+    small = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX)).astype(np.float32)
+    low, high = np.percentile(small, (2, 98))
+    bright = ndimage.gaussian_filter(small, 2) > low + 0.12 * (high - low)
+    # Letters and lines are thinner than this, a head is not.
+    bright = ndimage.binary_opening(bright, np.ones((3, 3)), iterations=3)
+    parts, count = ndimage.label(bright)
+    background = int(np.median(small[~bright])) if not bright.all() else 0
+    if count == 0:
+        return image, background
+    areas = np.bincount(parts.ravel())[1:]
+    head = np.isin(parts, 1 + np.flatnonzero(areas >= 0.1 * areas.max()))
+    rows, columns = (np.flatnonzero(head.any(axis)) for axis in (1, 0))
+    if len(rows) * len(columns) < 0.04 * height * width:
+        return image, background
+    scale_y, scale_x = image.shape[0] / height, image.shape[1] / width
+    top, bottom = int((rows[0] - 1) * scale_y), round((rows[-1] + 2) * scale_y)
+    left, right = int((columns[0] - 1) * scale_x), round((columns[-1] + 2) * scale_x)
+    found = image[max(0, top) : bottom, max(0, left) : right]
+    if min(found.shape) < MIN_SIDE:
+        raise Unusable("too-small", f"the head is {found.shape[1]} x {found.shape[0]} pixels")
+    return found, background
+
+
+def fit(image: np.ndarray, background: int, size: int) -> np.ndarray:
+    """Return `image` (uint8 [height, width]) padded to a square with `background` and resampled to [size, size]."""
+    side = max(image.shape)
+    top, left = ((side - length) // 2 for length in image.shape)
+    square = np.full((side, side), background, np.uint8)
+    square[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return np.asarray(Image.fromarray(square).resize((size, size), Image.Resampling.LANCZOS))
+
+
+def border_brightness(image: np.ndarray) -> float:
+    """Return the mean gray value, 0-255, of the outermost 2 % of `image` on each side (at least one pixel)."""
+    rim = max(1, round(0.02 * min(image.shape)))
+    inner = image[rim:-rim, rim:-rim]
+    total = int(image.sum(dtype=np.int64)) - int(inner.sum(dtype=np.int64))
+    return total / (image.size - inner.size)
+
+
+def _range(image: np.ndarray, share: float) -> tuple[int, int]:
+    """Return the gray values of uint8 `image` that all but `share` of its pixels at either end lie between."""
+    below = np.cumsum(np.bincount(image.ravel(), minlength=256)) / image.size
+    return int(np.searchsorted(below, share, "right")), int(np.searchsorted(below, 1 - share))
+
+
+def _without_margins(image: np.ndarray) -> np.ndarray:
+    """Return `image` without the rows and columns at its edges that hold one gray value, save for a label or a line."""
+    low, high = _range(image, 0.005)
+    tolerance = 0.1 * (high - low)
+    top, bottom, left, right = 0, image.shape[0], 0, image.shape[1]
+    while True:
+        view = image[top:bottom, left:right]
+        if not view.size:
+            return view
+        start, stop = _inside(view, tolerance)
+        top, bottom = top + start, top + stop
+        view = image[top:bottom, left:right]
+        if not view.size:
+            return view
+        first, last = _inside(view.T, tolerance)
+        left, right = left + first, left + last
+        if (start, stop, first, last) == (0, view.shape[0], 0, view.shape[1]):
+            return view
+
+
+def _inside(image: np.ndarray, tolerance: float) -> tuple[int, int]:
+    """Return the first row of `image` that is not of one gray value, and the one after the last such."""
+    sampled = np.sort(image[:, :: max(1, image.shape[1] // 128)], axis=1)
+    rim = round(0.05 * (sampled.shape[1] - 1))
+    varied = np.flatnonzero(sampled[:, -1 - rim].astype(float) - sampled[:, rim] > tolerance)
+    return (int(varied[0]), int(varied[-1]) + 1) if len(varied) else (0, 0)
+
+
+def _white_page_to_black(image: np.ndarray) -> np.ndarray:
+    """Return `image` with white that surrounds the head, as on a printed page, turned black."""
+    white = image >= 245
+    rim = np.concatenate([white[0], white[-1], white[:, 0], white[:, -1]])
+    if rim.mean() < 0.5:
+        return image
+    parts, _ = ndimage.label(white)
+    outside = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
+    return np.where(np.isin(parts, outside[outside > 0]), 0, image).astype(np.uint8)

@@ -1,0 +1,130 @@
+"""A prepared dataset, as the jobs downstream read it."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jobs.common import keys
+from jobs.common.errors import MachineError, UserError
+from jobs.common.step import manifest_digest, read_manifest
+from jobs.common.storage import MissingKey, Storage, read_many
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One image of a dataset: a line of `index.csv`.
+
+    `source` is the file's path below the data root, with `#n` for slice n of a volume; `fold` is the one in which the
+    image is held out. `format`, `bytes`, `width`, `height` (pixels) and `border` (mean brightness of the outermost
+    2 %, 0-255) describe the file as it came, before it was cropped.
+    """
+
+    id: str
+    source: str
+    label: str
+    group: str
+    fold: int
+    format: str
+    bytes: int
+    width: int
+    height: int
+    border: float
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+
+
+def to_csv(rows: Sequence[Row]) -> bytes:
+    """Return `index.csv` of `rows`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        *values, border = astuple(row)
+        writer.writerow([*values, f"{border:.2f}"])
+    return text.getvalue().encode(errors="backslashreplace")
+
+
+def from_csv(data: bytes) -> list[Row]:
+    """Return the rows of an `index.csv`. Raises ValueError if it is none."""
+    reader = csv.reader(io.StringIO(data.decode()))
+    if tuple(next(reader, ())) != COLUMNS:
+        raise ValueError(f"its columns must be {','.join(COLUMNS)}")
+    return [
+        Row(id, source, label, group, int(fold), kind, int(size), int(width), int(height), float(border))
+        for id, source, label, group, fold, kind, size, width, height, border in reader
+    ]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images of some classes, split into folds. `digest` names its very content, `labels` are sorted."""
+
+    storage: Storage
+    id: str
+    digest: str
+    facts: dict[str, Any]
+    rows: list[Row]
+    labels: tuple[str, ...]
+    image_size: int
+    folds: int
+
+    def training(self, fold: int | str) -> list[Row]:
+        """Return the rows to train on in `fold`; all of them in fold 'all'. Raises UserError for no such fold."""
+        number = self._number(fold)
+        return [row for row in self.rows if row.fold != number]
+
+    def held_out(self, fold: int | str) -> list[Row]:
+        """Return the rows held out in `fold`; none in fold 'all'. Raises UserError for no such fold."""
+        number = self._number(fold)
+        return [row for row in self.rows if row.fold == number]
+
+    def pixels(self, rows: Sequence[Row]) -> np.ndarray:
+        """Return uint8 [len(rows), image_size, image_size]. Raises MachineError if an image is missing or damaged."""
+        prefix = keys.dataset(self.id)
+        pixels = np.empty((len(rows), self.image_size, self.image_size), np.uint8)
+        names = [f"{prefix}/images/{row.id}.png" for row in rows]
+        try:
+            for number, data in enumerate(read_many(self.storage, names)):
+                pixels[number] = _decode(data, names[number], self.image_size)
+        except MissingKey as error:
+            raise MachineError(f"{error.args[0]} is missing: delete {prefix} and run preprocess again") from error
+        return pixels
+
+    def _number(self, fold: int | str) -> int:
+        if fold == "all":
+            return -1
+        if not str(fold).isdigit() or int(fold) >= self.folds:
+            raise UserError(f"--fold: there is no fold {fold}: dataset {self.id} has 0 to {self.folds - 1}, and `all`")
+        return int(fold)
+
+
+def open_dataset(storage: Storage, id: str) -> Dataset:
+    """Return the dataset `id`. Raises UserError if it is not there whole, MachineError if it is damaged."""
+    prefix = keys.dataset(id)
+    manifest = read_manifest(storage, prefix)
+    if manifest is None:
+        raise UserError(f"there is no dataset {id} in {storage.url}: run preprocess, or see its output for the id")
+    try:
+        rows = from_csv(storage.read(f"{prefix}/index.csv"))
+        labels = tuple(sorted({row.label for row in rows}))
+        settings = manifest["settings"]
+        size, folds = int(settings["image_size"]), int(settings["folds"])
+    except (MissingKey, ValueError, KeyError) as error:
+        raise MachineError(f"{prefix}/index.csv is damaged ({error}): delete {prefix} and run preprocess") from error
+    return Dataset(storage, id, manifest_digest(manifest), manifest["facts"], rows, labels, size, folds)
+
+
+def _decode(data: bytes, name: str, size: int) -> np.ndarray:
+    try:
+        image = np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)))
+        if image.shape != (size, size) or image.dtype != np.uint8:
+            raise ValueError(f"{image.shape} {image.dtype} instead of {size} x {size} uint8")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise MachineError(f"{name} is damaged ({error}): delete its dataset and run preprocess again") from error
+    return image

@@ -1,0 +1,131 @@
+"""Drawn axial slices of heads: no one's anatomy and nobody's licence, yet a picture anyone takes for a brain MRI."""
+
+import numpy as np
+from scipy import ndimage
+
+# What a class can show; a drawing job takes the first few.
+KINDS = ("healthy", "lesion", "ring-lesion", "cyst", "border-lesion", "many-lesions")
+
+# Gray values (0 black, 1 white) of scalp, skull, fluid, gray matter, white matter and lesion, by kind of sequence.
+SEQUENCES = (
+    (0.85, 0.06, 0.10, 0.46, 0.66, 0.95),  # T1 with contrast agent
+    (0.60, 0.05, 0.92, 0.55, 0.36, 0.85),  # T2
+    (0.66, 0.05, 0.08, 0.56, 0.45, 0.95),  # FLAIR
+)
+
+
+def draw_head(kind: str, rng: np.random.Generator) -> np.ndarray:
+    """Return uint8 [height, width], 150 to 260 pixels: a head of one of KINDS, each drawn differently."""
+    height, width = (int(side) for side in rng.integers(190, 261, 2) * (1.0, 0.85))
+    x, y, radius = _coordinates(height, width, rng)
+    scalp, skull, fluid, gray, white, bright = np.array(SEQUENCES[rng.integers(3)]) * rng.uniform(0.9, 1.1, 6)
+
+    # From the outside in: each layer is painted over the one before.
+    image = np.zeros((height, width))
+    edge = 0.98 - rng.uniform(0.02, 0.06)
+    skull_edge = edge - rng.uniform(0.025, 0.045)
+    image = _paint(image, scalp * (1 + 0.15 * _noise(image.shape, 6, rng)), 1 - radius)
+    image = _paint(image, skull, edge - radius)
+    image = _paint(image, fluid, skull_edge - radius)
+    brain = skull_edge - rng.uniform(0.012, 0.03) - radius
+    image = _paint(image, gray, brain)
+
+    # Folds: the white matter reaches into the gray along smooth random lines, fluid fills the furrows between.
+    lines = np.abs(_noise(image.shape, rng.uniform(4.0, 5.5), rng))
+    fade = np.maximum(brain - rng.uniform(0.10, 0.16), 0)
+    image = _paint(image, white, np.minimum(brain - 0.035, 0.16 * lines - 0.07 + 0.6 * fade))
+    image = _paint(image, fluid, np.where(brain > -0.01, 0.022 - 0.16 * lines - 0.25 * fade, -1))
+    fissure = 0.008 + 0.012 * np.abs(y) ** 3 - np.abs(x + 0.012 * np.sin(5 * y + rng.uniform(0, 6)))
+    image = _paint(image, fluid, np.where((brain > 0) & (np.abs(y) > 0.32), fissure, -1))
+
+    # Deep gray matter, then the ventricles: horns to the front and to the back on each side.
+    size, tilt, shift = rng.uniform(0.75, 1.35), rng.uniform(0.2, 0.45), rng.uniform(-0.06, 0.06)
+    for side in (-1, 1):
+        own = size * rng.uniform(0.9, 1.1)
+        image = _paint(image, 0.5 * (gray + white), _ellipse(x, y, side * 0.20, 0.02 + shift, 0.10, 0.16, -side * 0.4))
+        front = _ellipse(x, y, side * 0.095, -0.20 + shift, 0.050 * own, 0.16 * own, side * tilt)
+        back = _ellipse(x, y, side * 0.16, 0.24 + shift, 0.048 * own, 0.19 * own, -side * (tilt + 0.15))
+        image = _paint(image, fluid, np.maximum(front, back))
+    image = _paint(image, fluid, _ellipse(x, y, 0, 0.04 + shift, 0.018 * size, 0.10, 0))
+
+    image = _with_lesion(image, kind, x, y, brain, fluid, bright, rng)
+    return _scanned(image, x, y, rng)
+
+
+def _with_lesion(
+    image: np.ndarray,
+    kind: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    brain: np.ndarray,
+    fluid: float,
+    bright: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    if kind == "healthy":
+        return image
+    for _ in range(int(rng.integers(4, 7)) if kind == "many-lesions" else 1):
+        size = rng.uniform(0.05, 0.08) if kind == "many-lesions" else rng.uniform(0.13, 0.22)
+        angle = rng.uniform(-0.9, 0.9) + (0 if rng.random() < 0.5 else np.pi)
+        distance = 0.80 - 0.4 * size if kind == "border-lesion" else rng.uniform(0.36, 0.56)
+        centre_x, centre_y = 0.8 * distance * np.cos(angle), distance * np.sin(angle)
+        outline = 0.03 * _noise(image.shape, 12, rng)
+        lesion = _ellipse(x, y, centre_x, centre_y, size, size * rng.uniform(0.75, 1.3), rng.uniform(0, 3)) + outline
+        inside = brain > -0.02
+        if kind in ("lesion", "ring-lesion", "many-lesions"):
+            # Swelling around the lesion, soft at its rim and larger toward one side.
+            swelling = np.clip((lesion + 0.14 + 0.10 * _noise(image.shape, 14, rng)) / 0.14, 0, 1) * inside
+            image = image + swelling * 0.45 * (0.7 * bright - image)
+        value = fluid * 0.8 if kind == "cyst" else bright * (1 + 0.08 * _noise(image.shape, 5, rng))
+        image = _paint(image, value, np.where(inside, lesion, -1))
+        if kind == "ring-lesion":
+            image = _paint(image, 0.25 * bright, np.where(inside, lesion - 0.45 * size, -1))
+    return image
+
+
+def _coordinates(height: int, width: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return x and y in the turned and shifted head, and the distance from its middle (1 at the skin)."""
+    rows, columns = np.mgrid[:height, :width]
+    turn = rng.normal(0, 0.06)
+    length = height * rng.uniform(0.42, 0.47)
+    breadth = min(width * 0.47, length * rng.uniform(0.74, 0.88))
+    row = rows - height * (0.5 + rng.uniform(-0.02, 0.02))
+    column = columns - width * (0.5 + rng.uniform(-0.02, 0.02))
+    y = (np.cos(turn) * row - np.sin(turn) * column) / length
+    x = (np.sin(turn) * row + np.cos(turn) * column) / breadth
+    angle = np.arctan2(y, x)
+    outline = 1 + 0.03 * np.sin(angle) * rng.uniform(0, 1)  # the back of the head is the wider end
+    for wave in (2, 3, 4, 5):
+        outline = outline + rng.normal(0, 0.022 / wave) * np.cos(wave * angle + rng.uniform(0, 6.3))
+    return x, y, np.hypot(x, y) / outline
+
+
+def _ellipse(
+    x: np.ndarray, y: np.ndarray, centre_x: float, centre_y: float, half_x: float, half_y: float, turn: float
+) -> np.ndarray:
+    """Return about the distance inside the edge of a turned ellipse, negative outside it."""
+    dx, dy = x - centre_x, y - centre_y
+    u, v = np.cos(turn) * dx + np.sin(turn) * dy, np.cos(turn) * dy - np.sin(turn) * dx
+    return (1 - np.hypot(u / half_x, v / half_y)) * min(half_x, half_y)
+
+
+def _paint(image: np.ndarray, value: float | np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Return `image` with `value` where `inside` (a distance) is positive; the edge is about two pixels soft."""
+    cover = np.clip(inside / 0.016 + 0.5, 0, 1)
+    return image + cover * (value - image)
+
+
+def _noise(shape: tuple[int, ...], grain: float, rng: np.random.Generator) -> np.ndarray:
+    """Return smooth noise of unit variance whose grains are about `grain` pixels wide."""
+    smooth = ndimage.gaussian_filter(rng.standard_normal(shape), grain, mode="wrap")
+    return smooth / smooth.std()
+
+
+def _scanned(image: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return `image` as a scanner gives it: blurred, brighter toward one side, with Rician noise; uint8."""
+    image = ndimage.gaussian_filter(image, rng.uniform(0.5, 0.8))
+    slope_x, slope_y = rng.normal(0, 0.06, 2)
+    image = image * (1 + slope_x * x + slope_y * y) * rng.uniform(0.8, 1.0)
+    level = rng.uniform(0.012, 0.03)
+    real, imaginary = rng.normal(0, level, (2, *image.shape))
+    return np.rint(255 * np.clip(np.hypot(image + real, imaginary), 0, 1)).astype(np.uint8)

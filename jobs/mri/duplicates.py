@@ -1,0 +1,120 @@
+"""Which pictures are the same picture: turned, mirrored, scaled, recompressed, brightened or lightly cropped.
+
+Two steps. A descriptor that rotation and mirroring leave as it is proposes each picture's nearest neighbours; since
+heads look alike, only an alignment of the two pictures decides.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+from scipy import ndimage
+from scipy.fft import rfft
+
+from jobs.mri.align import SIDE, agreement, center_and_radius, outline, prepare, structure
+
+DESCRIPTOR_BAND = (4.0, 14.0)  # pixels
+DESCRIPTOR_RINGS = 16
+DESCRIPTOR_WAVES = 14  # waves around a ring, from one
+DESCRIPTOR_ANGLES = 128
+
+NEIGHBOURS = 20  # proposed for each picture
+ROWS, COLUMNS = 2048, 8192  # of the similarity matrix held at a time: 64 MiB
+
+# Correlation of the inner structure after alignment. On 253 public pictures nothing lies between 0.70 and 0.95, and
+# planted copies reach 0.88; slices of a volume 2.2 mm apart reach 0.78, 4.4 mm apart 0.56.
+SAME = 0.82
+
+KEPT_IN_MEMORY = 256  # prepared pictures, about 0.7 MiB each
+
+
+def describe(image: np.ndarray) -> np.ndarray:
+    """Return float32 [224], the same up to noise for `image` (uint8 [128, 128]) in any rotation and mirror state.
+
+    Magnitudes of the waves around rings about the head's centre; the rings scale with the head.
+    """
+    inside = outline(_checked(image))
+    center, radius = center_and_radius(inside)
+    band = structure(image, inside, DESCRIPTOR_BAND)
+    radii = radius * np.linspace(0.1, 1.0, 2 * DESCRIPTOR_RINGS)
+    angles = np.arange(DESCRIPTOR_ANGLES) * 2 * np.pi / DESCRIPTOR_ANGLES
+    at = center[:, None, None] + np.stack([np.outer(radii, np.sin(angles)), np.outer(radii, np.cos(angles))])
+    rings = ndimage.map_coordinates(band, at, order=1, output=np.float32)
+    waves = np.abs(rfft(rings, axis=1)[:, 1 : DESCRIPTOR_WAVES + 1]) * np.sqrt(radii / radii[-1])[:, None]
+    # Smoothed across rings, so that a head found a little larger or smaller is still described alike.
+    described = np.sqrt(ndimage.gaussian_filter1d(waves, 2.0, axis=0)[::2]).ravel()
+    return (described / (np.linalg.norm(described) + 1e-9)).astype(np.float32)
+
+
+def propose(descriptors: np.ndarray, neighbours: int = NEIGHBOURS) -> list[tuple[int, int]]:
+    """Return the pairs (i, j), i < j, sorted, of which one is among the other's nearest `neighbours`.
+
+    `descriptors` is float [n, d]. Nearness is the cosine after the mean of all is taken off; the search is exact and
+    holds one block of the similarity matrix at a time.
+    """
+    count = len(descriptors)
+    neighbours = min(neighbours, count - 1)
+    if neighbours < 1:
+        return []
+    centered = (descriptors - np.mean(descriptors, axis=0, dtype=np.float64)).astype(np.float32)
+    centered /= np.linalg.norm(centered, axis=1, keepdims=True) + 1e-9
+    pairs = []
+    for start in range(0, count, ROWS):
+        rows, columns = _nearest(centered, start, neighbours)
+        low, high = np.minimum(rows, columns), np.maximum(rows, columns)
+        pairs.append(np.unique(low * count + high))
+    keys = np.unique(np.concatenate(pairs))
+    return list(zip((keys // count).tolist(), (keys % count).tolist(), strict=True))
+
+
+def same_picture(first: np.ndarray, second: np.ndarray) -> bool:
+    """Return whether two pictures (uint8 [128, 128], heads that fill them) are one picture, changed or not.
+
+    Slices of a volume some millimetres apart and different heads are not.
+    """
+    return agreement(prepare(_checked(first)), prepare(_checked(second))) >= SAME
+
+
+def near_duplicates(descriptors: np.ndarray, load: Callable[[int], np.ndarray]) -> list[tuple[int, int]]:
+    """Return the pairs (i, j), i < j, sorted, that are proposed and are the same picture.
+
+    `descriptors` is float [n, d], a row from `describe` for each picture; `load(i)` gives picture i, uint8 [128, 128].
+    """
+    kept = lru_cache(KEPT_IN_MEMORY)(lambda index: prepare(_checked(load(index))))
+    return [(i, j) for i, j in propose(descriptors) if agreement(kept(i), kept(j)) >= SAME]
+
+
+def _checked(image: np.ndarray) -> np.ndarray:
+    if image.shape != (SIDE, SIDE) or image.dtype != np.uint8:
+        raise ValueError(f"pictures are compared as uint8 [{SIDE}, {SIDE}], not {image.dtype} {list(image.shape)}")
+    return image
+
+
+def _nearest(unit: np.ndarray, start: int, neighbours: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return row and column numbers of the nearest `neighbours` of rows start … start + ROWS of `unit` [n, d]."""
+    block = unit[start : start + ROWS]
+    rows = columns = np.empty(0, np.int64)
+    values = np.empty(0, np.float32)
+    floor = np.full(len(block), -np.inf, np.float32)
+    for left in range(0, len(unit), COLUMNS):
+        near = block @ unit[left : left + COLUMNS].T
+        own = np.arange(len(block)) + start - left
+        here = (own >= 0) & (own < near.shape[1])
+        near[np.flatnonzero(here), own[here]] = -np.inf
+        if left == 0 and near.shape[1] > neighbours + 1:
+            # The nearest among a few columns already rule out most of the others.
+            few = near[:, : max(1024, neighbours + 1)]
+            place = few.shape[1] - neighbours
+            floor = np.partition(few, place, axis=1)[:, place]
+        row, column = np.nonzero(near >= floor[:, None])
+        rows, columns = np.concatenate([rows, row]), np.concatenate([columns, column + left])
+        values = np.concatenate([values, near[row, column]])
+        order = np.lexsort((columns, -values, rows))
+        rows, columns, values = rows[order], columns[order], values[order]
+        first = np.searchsorted(rows, np.arange(len(block)))
+        rank = np.arange(len(rows)) - first[rows]
+        keep = (rank < neighbours) & (values > -np.inf)
+        rows, columns, values, rank = rows[keep], columns[keep], values[keep], rank[keep]
+        full = rank == neighbours - 1
+        floor[rows[full]] = values[full]
+    return rows + start, columns

@@ -1,0 +1,133 @@
+"""Groups of images that must stay together, and folds that keep them so."""
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Protocol, TypeVar
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from sklearn.model_selection import StratifiedGroupKFold
+
+from jobs.common.errors import UserError
+from jobs.common.seeds import derive
+
+VALIDATION_SHARE = 5  # one in so many training groups is kept to choose the epoch
+# The splitter is greedy in a random order; where one order leaves a fold without a class, another may not.
+ORDERS = 10
+
+
+class Grouped(Protocol):
+    """What a split needs to know of an image."""
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def group(self) -> str: ...
+
+
+R = TypeVar("R", bound=Grouped)
+
+
+def connect(count: int, pairs: Iterable[tuple[int, int]], marks: Sequence[Iterable[Hashable]]) -> np.ndarray:
+    """Return int [count]: the group of each of `count` images, numbered by first member.
+
+    Two images are in one group if a chain leads from one to the other over `pairs` of images and over marks (a
+    patient, a volume, a line of the user's list) that both bear; `marks` are those of each image.
+    """
+    first: dict[Hashable, int] = {}
+    edges = list(pairs)
+    for image, borne in enumerate(marks):
+        edges.extend((first.setdefault(mark, image), image) for mark in borne)
+    ends = np.array(edges, np.int64).reshape(-1, 2)
+    graph = coo_array((np.ones(len(ends), np.int8), (ends[:, 0], ends[:, 1])), (count, count))
+    return connected_components(graph, directed=False)[1]
+
+
+def assign_folds(labels: Sequence[str], groups: Sequence[Hashable], folds: int, seed: int) -> np.ndarray:
+    """Return int [n]: the fold, 0 to `folds` - 1, in which each image is held out.
+
+    No group is split, each fold holds each class, and each class is spread about as evenly as its groups allow:
+    scikit-learn's StratifiedGroupKFold, then single groups are moved while that helps, which matters where a group
+    has images of several classes. Raises UserError if a class has fewer groups than there are folds, or the groups
+    cannot be spread so.
+    """
+    check_groups(labels, groups, folds)
+    kinds = {label: number for number, label in enumerate(sorted(set(labels)))}
+    y = np.array([kinds[label] for label in labels])
+    numbers: dict[Hashable, int] = {}
+    bundle = np.array([numbers.setdefault(group, len(numbers)) for group in groups])
+    held = np.zeros((len(numbers), len(kinds)))  # images of each class in each group
+    np.add.at(held, (bundle, y), 1)
+    for order in range(ORDERS):
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=derive(seed, "folds", order))
+        fold = np.zeros(len(numbers), np.int64)
+        for number, (_, chosen) in enumerate(splitter.split(y, y, bundle)):
+            fold[bundle[chosen]] = number
+        counts = _even_out(fold, held, folds)
+        if counts.min() > 0:
+            return fold[bundle]
+    raise UserError(f"the groups cannot be spread so that each of {folds} folds holds each class: use fewer --folds")
+
+
+def _even_out(fold: np.ndarray, held: np.ndarray, folds: int) -> np.ndarray:
+    """Move groups between folds while that makes the classes more even; return the counts [fold, class].
+
+    `fold` int [groups] is changed; `held` [groups, classes] counts images. Uneven is the sum of the squared
+    differences between a fold's and the mean share of each class.
+    """
+    shares = held / held.sum(axis=0)
+    load = np.zeros((folds, held.shape[1]))
+    np.add.at(load, fold, shares)
+    moved = True
+    while moved:
+        moved = False
+        for group, share in enumerate(shares):
+            here = fold[group]
+            # What moving this group from `here` to each fold adds to the sum of squares, halved.
+            gain = (share * (load - load[here] + share)).sum(axis=1)
+            gain[here] = 0
+            best = int(gain.argmin())
+            if gain[best] < -1e-9:
+                load[here] -= share
+                load[best] += share
+                fold[group] = best
+                moved = True
+    counts = np.zeros((folds, held.shape[1]))
+    np.add.at(counts, fold, held)
+    return counts
+
+
+def check_groups(labels: Sequence[str], groups: Sequence[Hashable], folds: int) -> None:
+    """Raise UserError if some class has fewer groups than there are `folds`."""
+    members = defaultdict(set)
+    for label, group in zip(labels, groups, strict=True):
+        members[label].add(group)
+    for label in sorted(members):
+        if len(members[label]) < folds:
+            raise UserError(
+                f"class {label} has {len(members[label])} groups of independent images, too few for {folds} folds: "
+                "add images of other people or use fewer --folds"
+            )
+
+
+def inner_split(rows: Sequence[R], seed: int) -> tuple[list[R], list[R]]:
+    """Return (training, validation) rows: about a fifth of the rows of each class is for validation, no group in both.
+
+    `rows` are training rows of a fold, in any order; they are returned in order of their place there. Raises UserError
+    if a class has fewer than two groups.
+    """
+    labels, groups = [row.label for row in rows], [row.group for row in rows]
+    fewest = min(Counter(label for label, _ in set(zip(labels, groups, strict=True))).values(), default=0)
+    if fewest < 2:
+        raise UserError(
+            "a class has only one group of independent images to train on, and two are needed (one to choose the "
+            "epoch): add images of other people or use more --folds"
+        )
+    fold = assign_folds(labels, groups, min(VALIDATION_SHARE, fewest), derive(seed, "validation"))
+    chosen = fold == 0
+    return (
+        [row for row, validation in zip(rows, chosen, strict=True) if not validation],
+        [row for row, validation in zip(rows, chosen, strict=True) if validation],
+    )

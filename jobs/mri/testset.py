@@ -1,0 +1,77 @@
+"""A folder of labelled images that no dataset holds: read like one, and rid of what was trained on."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from jobs.common.errors import UserError
+from jobs.mri import sources
+from jobs.mri.align import SIDE
+from jobs.mri.crop import find_head, fit
+from jobs.mri.dataset import Dataset
+from jobs.mri.duplicates import describe, propose, same_picture
+from jobs.mri.read import read
+from jobs.mri.slices import Unusable
+
+
+class TestSet(NamedTuple):
+    """Usable images in order of source: `sources`, `labels`, and `heads`, (uint8 [height, width], background)."""
+
+    sources: list[str]
+    labels: list[str]
+    heads: list[tuple[np.ndarray, int]]
+
+    def pixels(self, size: int) -> np.ndarray:
+        """Return uint8 [n, size, size], cropped like a dataset's images."""
+        return np.stack([fit(*head, size) for head in self.heads])
+
+
+def read_test_set(url: str, labels: Sequence[str]) -> TestSet:
+    """Return the images below `url`, a folder or s3://bucket/prefix of class folders; unusable ones are left out.
+
+    Raises UserError if a class is not one of `labels`, or nothing can be used.
+    """
+    storage, found = sources.find(url)
+    test = TestSet([], [], [])
+    for key in found:
+        label = sources.label_of(key)
+        if label is None:
+            continue
+        if label not in labels:
+            raise UserError(f"--test: class {label} is unknown to the champion: it knows {', '.join(labels)}")
+        try:
+            for piece in read(storage.read(key), key).slices:
+                head = find_head(piece.pixels)
+                test.sources.append(key if piece.number is None else f"{key}#{piece.number}")
+                test.labels.append(label)
+                test.heads.append(head)
+        except Unusable:
+            continue
+    if not test.sources:
+        raise UserError(f"--test: no image below {url} can be used")
+    return test
+
+
+def unseen(test: TestSet, datasets: Sequence[Dataset]) -> TestSet:
+    """Return the test images that are no near-duplicate of an image of `datasets`.
+
+    Compared at the size of each dataset's images, the only one that is stored. Raises UserError if none is left.
+    """
+    seen: set[int] = set()
+    for dataset in datasets:
+        known = [_working(image) for image in dataset.pixels(dataset.rows)]
+        mine = [_working(image) for image in test.pixels(dataset.image_size)]
+        pairs = propose(np.stack([describe(image) for image in known + mine]))
+        for i, j in pairs:
+            if i < len(known) <= j and j - len(known) not in seen and same_picture(known[i], mine[j - len(known)]):
+                seen.add(j - len(known))
+    left = [index for index in range(len(test.sources)) if index not in seen]
+    if not left:
+        raise UserError("--test: every image is a near-duplicate of one that was trained on: bring others")
+    return TestSet(*([column[index] for index in left] for column in test))  # type: ignore[arg-type]
+
+
+def _working(image: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BICUBIC))

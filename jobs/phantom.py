@@ -1,0 +1,124 @@
+"""A data set that needs no licence: drawn heads with and without a lesion, ready for preprocess.
+
+Writes  <out>/<class>/: PNG and JPEG pictures, each drawn from its own seed, and what real collections bring along:
+        altered and exact copies, one picture under two labels, and files that cannot be read.
+"""
+
+import io
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobs.common.errors import UserError
+from jobs.common.settings import Settings, setting
+
+if TYPE_CHECKING:
+    import numpy as np
+
+log = logging.getLogger("mrigan.phantom")
+
+# How the near-duplicates in each class differ from their originals; a small class has fewer.
+WAYS = ("rotated", "flipped", "rescaled", "recompressed", "brighter", "cropped")
+
+
+class PhantomSettings(Settings):
+    """What phantom can be told."""
+
+    out: str = setting("phantom", "folder to write to: empty, or with an earlier run's pictures", result=False)
+    count: int = setting(40, "drawn heads of each class", unit="images", ge=2, le=100_000)
+    classes: int = setting(2, "classes: healthy, and one to five kinds of lesion", ge=2, le=6)
+    seed: int = setting(0, "where all randomness comes from", ge=0)
+
+
+def run(settings: PhantomSettings) -> None:
+    """Draw the data set; the same settings give the same files, byte for byte.
+
+    Raises UserError if the folder holds files that this run would not write.
+    """
+    out = Path(settings.out)
+    files = _plan(settings)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out: {out} is a file: name a folder")
+    strangers = sorted({path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} - set(files))
+    if strangers:
+        raise UserError(f"--out: {out} holds other files, such as {strangers[0]}: name an empty or new folder")
+    for name, content in files.items():
+        path = out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content())
+    log.info("%d files in %s", len(files), out)
+
+
+def _plan(settings: PhantomSettings) -> dict[str, Callable[[], bytes]]:
+    """Return what to write: names, and how to make the content of each."""
+    from jobs.mri.drawing import KINDS
+
+    def head(kind: str, number: int | str) -> Callable[[], "np.ndarray"]:
+        return partial(_head, kind, number, settings.seed)
+
+    files: dict[str, Callable[[], bytes]] = {}
+    kinds = KINDS[: settings.classes]
+    for kind in kinds:
+        for number in range(settings.count):
+            suffix = "jpg" if number % 2 else "png"
+            files[f"{kind}/{kind}-{number:04d}.{suffix}"] = partial(_encoded, head(kind, number), suffix)
+        for number, way in enumerate(WAYS[: settings.count // 2]):
+            files[f"{kind}/{kind}-copy-of-{number:04d}-{way}.jpg"] = partial(_altered, head(kind, number), way)
+        files[f"{kind}/{kind}-copy-of-0000-exact.png"] = files[f"{kind}/{kind}-0000.png"]
+    for kind in kinds[:2]:
+        files[f"{kind}/under-two-labels.png"] = partial(_encoded, head(kinds[1], "under-two-labels"), "png")
+    whole = files[f"{kinds[0]}/{kinds[0]}-0001.jpg"]
+    files[f"{kinds[0]}/truncated.jpg"] = lambda: whole()[: len(whole()) // 3]
+    files[f"{kinds[0]}/not-an-image.png"] = lambda: b"This is a note that someone gave the name of a picture.\n"
+    files[f"{kinds[1]}/blank.png"] = partial(_plain, 200)
+    files[f"{kinds[1]}/too-small.png"] = partial(_plain, 20)
+    return files
+
+
+def _head(kind: str, number: int | str, seed: int) -> "np.ndarray":
+    import numpy as np
+
+    from jobs.common.seeds import derive
+    from jobs.mri.drawing import draw_head
+
+    return draw_head(kind, np.random.default_rng(derive(seed, "phantom", kind, number)))
+
+
+def _encoded(head: Callable[[], "np.ndarray"], suffix: str, quality: int = 90) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    image = Image.fromarray(head())
+    if suffix == "jpg":
+        image.save(buffer, "JPEG", quality=quality)
+    else:
+        image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _plain(side: int) -> bytes:
+    import numpy as np
+
+    return _encoded(lambda: np.zeros((side, side), np.uint8), "png")
+
+
+def _altered(head: Callable[[], "np.ndarray"], way: str) -> bytes:
+    """Return a JPEG of a near-duplicate of `head`; `way` is one of WAYS."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    image = Image.fromarray(head())
+    width, height = image.size
+    if way == "rotated":
+        image = image.rotate(17, Image.Resampling.BICUBIC, expand=True)
+    elif way == "flipped":
+        image = ImageOps.mirror(image)
+    elif way == "rescaled":
+        image = image.resize((round(0.7 * width), round(0.7 * height)), Image.Resampling.BICUBIC)
+    elif way == "brighter":
+        image = image.point(lambda value: min(255, round(1.25 * value + 6)))
+    elif way == "cropped":
+        image = image.crop((round(0.03 * width), round(0.02 * height), width, height))
+    return _encoded(lambda: np.asarray(image), "jpg", 45 if way == "recompressed" else 85)

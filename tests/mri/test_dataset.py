@@ -1,0 +1,100 @@
+"""A dataset is read as it was written, and damage is told."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jobs.common import keys
+from jobs.common.errors import MachineError, UserError
+from jobs.common.step import Step
+from jobs.common.storage import Storage, open_storage
+from jobs.mri.dataset import Row, from_csv, open_dataset, to_csv
+
+ROWS = [
+    Row(f"{number:016x}", f'no/"a", {number}.png', label, f"g{number // 2}", number % 3, "PNG", 99, 40, 50, 1.25)
+    for number, label in enumerate(["no", "yes", "no", "yes", "no", "yes"])
+]
+
+
+def pixels_of(number: int) -> np.ndarray:
+    return np.full((32, 32), number, np.uint8)
+
+
+@pytest.fixture
+def storage(tmp_path) -> Storage:
+    storage = open_storage(str(tmp_path))
+    step = Step(storage, keys.dataset("d"), job="preprocess", settings={"image_size": 32, "folds": 3}, inputs={})
+    for number, row in enumerate(ROWS):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels_of(number)).save(buffer, "PNG")
+        step.write(f"images/{row.id}.png", buffer.getvalue())
+    step.write("index.csv", to_csv(ROWS))
+    step.finish(patients="none")
+    return storage
+
+
+def test_rows_and_pixels_come_back(storage):
+    dataset = open_dataset(storage, "d")
+    assert dataset.rows == ROWS
+    assert (dataset.labels, dataset.image_size, dataset.folds) == (("no", "yes"), 32, 3)
+    assert dataset.facts == {"patients": "none"}
+    pixels = dataset.pixels([ROWS[4], ROWS[1]])
+    assert pixels.dtype == np.uint8
+    np.testing.assert_array_equal(pixels, np.stack([pixels_of(4), pixels_of(1)]))
+    assert dataset.pixels([]).shape == (0, 32, 32)
+
+
+def test_what_is_held_out_is_not_trained_on(storage):
+    dataset = open_dataset(storage, "d")
+    for fold in (0, 1, 2, "1"):
+        assert {row.fold for row in dataset.held_out(fold)} == {int(fold)}
+        assert sorted(dataset.training(fold) + dataset.held_out(fold), key=lambda row: row.id) == ROWS
+    assert dataset.training("all") == ROWS
+    assert dataset.held_out("all") == []
+    for fold in (3, -1, "none"):
+        with pytest.raises(UserError, match="there is no fold"):
+            dataset.training(fold)
+
+
+def test_the_digest_names_the_content(storage, tmp_path):
+    before = open_dataset(storage, "d").digest
+    assert before == open_dataset(open_storage(str(tmp_path)), "d").digest
+
+
+def test_a_dataset_without_a_manifest_is_not_there(storage):
+    storage.delete(f"{keys.dataset('d')}/manifest.json")
+    with pytest.raises(UserError, match="there is no dataset d"):
+        open_dataset(storage, "d")
+
+
+@pytest.mark.parametrize(
+    "index", [b"", b"a,b\n1,2\n", b"\xff\xfe", to_csv(ROWS)[:-30], to_csv(ROWS).replace(b"99", b"x")]
+)
+def test_a_damaged_index_is_told(storage, index):
+    storage.write("datasets/d/index.csv", index)
+    with pytest.raises(MachineError, match=r"index\.csv is damaged"):
+        open_dataset(storage, "d")
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"no image", "half", "size"])
+def test_a_damaged_image_is_told(storage, damage):
+    key = f"datasets/d/images/{ROWS[0].id}.png"
+    if damage is None:
+        storage.delete(key)
+    elif damage == "half":
+        storage.write(key, storage.read(key)[:40])
+    elif damage == "size":
+        buffer = io.BytesIO()
+        Image.new("L", (64, 64)).save(buffer, "PNG")
+        storage.write(key, buffer.getvalue())
+    else:
+        storage.write(key, damage)
+    with pytest.raises(MachineError, match="missing" if damage is None else "damaged"):
+        open_dataset(storage, "d").pixels(ROWS)
+
+
+def test_the_index_is_plain_csv():
+    assert to_csv(ROWS[:1]).splitlines()[0] == b"id,source,label,group,fold,format,bytes,width,height,border"
+    assert from_csv(to_csv(ROWS)) == ROWS
