@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 # Tests that share a processor run faster with few threads each, and repeat bit for bit only at one number.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 class S3Server(NamedTuple):

@@ -1,7 +1,10 @@
 """Threads, precision and XLA: decided here alone, from the hardware found, and logged with the reason."""
 
+import contextlib
 import logging
 import os
+import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,9 +34,10 @@ def configure(execution: ExecutionSettings) -> Hardware:
 
     A later call in the same process with the same settings is free.
     """
-    # Warnings below errors are TensorFlow's own start-up chatter.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow as tf
+    # What fails raises an exception; TensorFlow's log beside it is for its own developers.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _silent():
+        import tensorflow as tf
 
     threads = execution.threads or usable_cores()
     if tf.config.threading.get_intra_op_parallelism_threads() != threads:
@@ -60,6 +64,21 @@ def configure(execution: ExecutionSettings) -> Hardware:
 
 
 _logged: set[Hardware] = set()
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Drop what is written to standard error, by libraries too: TensorFlow greets before its log level counts."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def usable_cores() -> int:
