@@ -1,0 +1,73 @@
+"""Differentiable augmentation of what the discriminator sees, real and generated alike.
+
+Zhao et al., "Differentiable augmentation for data-efficient GAN training", NeurIPS 2020.
+https://arxiv.org/abs/2006.10738: the policy color, translation, cutout (saturation means nothing for gray images).
+Mirroring is added: a head seen from above or from the front has no side.
+
+Each image is augmented with a fixed probability only (Karras et al., "Training generative adversarial networks with
+limited data", NeurIPS 2020, https://arxiv.org/abs/2006.06676: below 0.8 augmentation does not leak into the samples):
+where every image is augmented, a few thousand steps end with one head drawn in many brightnesses.
+"""
+
+import tensorflow as tf
+
+PROBABILITY = 0.3
+BRIGHTNESS = 0.5
+CONTRAST = 0.5
+TRANSLATION = 1 / 8
+CUTOUT = 1 / 2
+BACKGROUND = -1.0
+
+
+def augment(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Return `images` (float32 [n, size, size, 1] in [-1, 1]), some of them changed, each in its own way.
+
+    `seed` (int32 [2]) alone decides how. Gradients flow through.
+    """
+    seeds = tf.unstack(tf.random.split(seed, 6))
+    changed = _brightness(images, seeds[0])
+    changed = _contrast(changed, seeds[1])
+    changed = _mirror_and_translate(changed, seeds[2], seeds[3])
+    changed = _cutout(changed, seeds[4])
+    chosen = tf.random.stateless_uniform((tf.shape(images)[0], 1, 1, 1), seeds[5]) < PROBABILITY
+    return tf.where(chosen, changed, images)
+
+
+def _brightness(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    shift = tf.random.stateless_uniform((tf.shape(images)[0], 1, 1, 1), seed, -BRIGHTNESS, BRIGHTNESS)
+    return images + shift
+
+
+def _contrast(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    factor = tf.random.stateless_uniform((tf.shape(images)[0], 1, 1, 1), seed, 1 - CONTRAST, 1 + CONTRAST)
+    mean = tf.reduce_mean(images, axis=(1, 2, 3), keepdims=True)
+    return (images - mean) * factor + mean
+
+
+def _mirror_and_translate(images: tf.Tensor, mirror_seed: tf.Tensor, shift_seed: tf.Tensor) -> tf.Tensor:
+    """Mirror half of the images left to right and shift all, background coming in.
+
+    Each row and column of the result is picked by a one-hot vector: two matrix products, whose gradient is
+    deterministic on every device (that of a gather is a scatter).
+    """
+    count, size = tf.shape(images)[0], images.shape[1]
+    reach = round(size * TRANSLATION)
+    shifts = tf.random.stateless_uniform((count, 2, 1), shift_seed, -reach, reach + 1, tf.int32)
+    sources = tf.range(size) + shifts
+    mirrored = tf.random.stateless_uniform((count, 1), mirror_seed) < 0.5
+    rows = tf.one_hot(sources[:, 0], size)
+    columns = tf.one_hot(tf.where(mirrored, size - 1 - sources[:, 1], sources[:, 1]), size)
+    # One-hot of an index outside is a row of zeros: the background must be zero while the product is taken.
+    lifted = images[..., 0] - BACKGROUND
+    return (rows @ lifted @ tf.linalg.matrix_transpose(columns))[..., None] + BACKGROUND
+
+
+def _cutout(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Set a square of half the side, centered anywhere, to mid-gray."""
+    count, size = tf.shape(images)[0], images.shape[1]
+    side = round(size * CUTOUT)
+    centers = tf.random.stateless_uniform((count, 2, 1), seed, 0, size + 1 - side % 2, tf.int32)
+    distance = tf.range(size) - centers + side // 2
+    inside = (distance >= 0) & (distance < side)
+    hole = inside[:, 0, :, None] & inside[:, 1, None, :]
+    return tf.where(hole[..., None], 0.0, images)

@@ -1,0 +1,242 @@
+"""One training step of a DCGAN, several of them per call into TensorFlow, and the state they change.
+
+A step's randomness (latents, augmentation, dropout) follows from the seed and the step's number alone, and its images
+from a permutation that follows from the seed and the epoch's: nothing random is carried from step to step.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from jobs.common import tensors
+from jobs.common.seeds import derive
+from jobs.gan import networks
+from jobs.gan.augmentation import augment
+from jobs.gan.networks import GanConfig
+
+METRICS = ("generator_loss", "discriminator_loss", "discriminator_accuracy_real", "discriminator_accuracy_fake")
+BETA_1 = 0.5
+AVERAGE_DECAY = 0.999
+STATISTICS_BATCHES, STATISTICS_BATCH = 8, 64
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a GAN is trained: batch in images, Adam's learning rate, and which stabilizers are on."""
+
+    seed: int
+    batch: int
+    learning_rate: float
+    augmentation: bool = True
+    spectral_normalization: bool = True
+    moving_average: bool = True
+    precision: str = "float32"
+    xla: bool = False
+
+
+@dataclass(frozen=True)
+class State:
+    """All that a training step changes. `average` is the generator that is kept: without averaging, the trained one."""
+
+    generator: keras.Model
+    discriminator: keras.Model
+    average: keras.Model
+    generator_optimizer: keras.optimizers.Optimizer
+    discriminator_optimizer: keras.optimizers.Optimizer
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return every variable, by part and name."""
+        found: dict[str, np.ndarray] = {}
+        for prefix, part in self._parts():
+            found |= tensors.model_arrays(part, prefix)
+        return found
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Set every variable from what `arrays` returned. Raises UserError if they belong to other networks."""
+        # jobs.common.tensors gives an optimizer's scalars back as arrays of one.
+        scalars = {name for name, value in self.arrays().items() if value.shape == ()}
+        given = {
+            name: value.reshape(()) if name in scalars and value.size == 1 else value for name, value in arrays.items()
+        }
+        for prefix, part in self._parts():
+            tensors.load_model_arrays(part, given, prefix)
+
+    def _parts(self) -> list[tuple[str, keras.Model | keras.optimizers.Optimizer]]:
+        parts = [
+            ("generator:", self.generator),
+            ("discriminator:", self.discriminator),
+            ("generator-optimizer:", self.generator_optimizer),
+            ("discriminator-optimizer:", self.discriminator_optimizer),
+        ]
+        return parts if self.average is self.generator else [*parts, ("average:", self.average)]
+
+
+def new_state(config: GanConfig, options: Options) -> State:
+    """Return untrained networks and their optimizers, as the seed has them."""
+    generator = networks.build_generator(config, seed=options.seed, precision=options.precision)
+    average = generator
+    if options.moving_average:
+        average = networks.build_generator(config, seed=options.seed, precision=options.precision)
+    discriminator = networks.build_discriminator(
+        config,
+        spectral_normalization=options.spectral_normalization,
+        seed=options.seed,
+        precision=options.precision,
+    )
+    optimizers = []
+    for name, model in (("generator", generator), ("discriminator", discriminator)):
+        optimizer = keras.optimizers.Adam(options.learning_rate, beta_1=BETA_1, name=f"{name}-adam")
+        optimizer.build(model.trainable_variables)
+        optimizers.append(optimizer)
+    return State(generator, discriminator, average, *optimizers)
+
+
+def train_function(state: State, config: GanConfig, options: Options) -> Callable[..., tf.Tensor]:
+    """Return a function that trains `state` for k steps in one call into TensorFlow.
+
+    It takes images uint8 [k, batch, size, size, 1], class indices int32 [k, batch] and the first step's number, int64;
+    it gives METRICS, float32 [k, 4].
+    """
+    base = (options.seed, derive(options.seed, "training-step"))
+
+    @tf.function(jit_compile=options.xla)
+    def one(images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        seeds = tf.unstack(tf.random.split(tf.random.fold_in(tf.constant(base, tf.int32), step), 7))
+        real = tf.cast(images, tf.float32) / 127.5 - 1
+        latents = tf.random.stateless_normal((options.batch, config.latent), seeds[0])
+        if options.spectral_normalization:
+            networks.power_iteration(state.discriminator)
+
+        def judge(images: tf.Tensor, augmentation_seed: tf.Tensor, dropout_seed: tf.Tensor) -> tf.Tensor:
+            seen = augment(images, augmentation_seed) if options.augmentation else images
+            return state.discriminator([seen, labels, dropout_seed], training=True)
+
+        with tf.GradientTape() as generator_tape:
+            fake = state.generator([latents, labels], training=True)
+
+            with generator_tape.stop_recording():
+                with tf.GradientTape() as discriminator_tape:
+                    real_logits = judge(real, seeds[1], seeds[2])
+                    fake_logits = judge(fake, seeds[3], seeds[4])
+                    discriminator_loss = _cross_entropy(real_logits, True) + _cross_entropy(fake_logits, False)
+                _descend(state.discriminator, state.discriminator_optimizer, discriminator_tape, discriminator_loss)
+
+            # Non-saturating: the generator raises the logits of its images instead of lowering their complement.
+            generator_loss = _cross_entropy(judge(fake, seeds[5], seeds[6]), True)
+        _descend(state.generator, state.generator_optimizer, generator_tape, generator_loss)
+
+        if options.moving_average:
+            _follow(state.average, state.generator, step)
+        accuracies = [_share(real_logits > 0), _share(fake_logits < 0)]
+        return tf.stack([generator_loss, discriminator_loss, *accuracies])
+
+    size = config.image_size
+    signature = (
+        tf.TensorSpec((None, options.batch, size, size, 1), tf.uint8),
+        tf.TensorSpec((None, options.batch), tf.int32),
+        tf.TensorSpec((), tf.int64),
+    )
+
+    @tf.function(input_signature=signature)
+    def several(images: tf.Tensor, labels: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+        count = tf.shape(images)[0]
+        metrics = tf.TensorArray(tf.float32, count, element_shape=(len(METRICS),))
+        for i in tf.range(count):
+            metrics = metrics.write(i, one(images[i], labels[i], first + tf.cast(i, tf.int64)))
+        return metrics.stack()
+
+    return several
+
+
+def _cross_entropy(logits: tf.Tensor, real: bool) -> tf.Tensor:
+    """Return the mean binary cross-entropy of `logits` when all images are real, or all are not."""
+    return tf.reduce_mean(tf.nn.softplus(-logits if real else logits))
+
+
+def _share(hits: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(tf.cast(hits, tf.float32))
+
+
+def _descend(model: keras.Model, optimizer: keras.optimizers.Optimizer, tape: tf.GradientTape, loss: tf.Tensor) -> None:
+    variables = [variable.value for variable in model.trainable_variables]
+    optimizer.apply(tape.gradient(loss, variables), model.trainable_variables)
+
+
+def _follow(average: keras.Model, generator: keras.Model, step: tf.Tensor) -> None:
+    """Move the average's weights toward the generator's; the first steps count less, since they are noise.
+
+    Its batch norm statistics are not averaged: `settle` measures them.
+    """
+    step = tf.cast(step, tf.float32)
+    decay = tf.minimum(AVERAGE_DECAY, (1 + step) / (10 + step))
+    for slow, fast in zip(average.trainable_variables, generator.trainable_variables, strict=True):
+        slow.assign(decay * slow.value + (1 - decay) * fast.value)
+
+
+def settle(generator: keras.Model, config: GanConfig, seed: int) -> None:
+    """Set the batch norm statistics of `generator` to their means over fixed random latents.
+
+    Statistics averaged along with the weights belong to none of them: an averaged network has activations of its own.
+    ("Standing statistics": Brock, Donahue & Simonyan, "Large scale GAN training for high fidelity natural image
+    synthesis", ICLR 2019. https://arxiv.org/abs/1809.11096)
+    """
+    rng = np.random.default_rng(derive(seed, "statistics"))
+    layers = [layer for layer in generator.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    labels = np.arange(STATISTICS_BATCH, dtype=np.int32) % len(config.labels)
+    for batch in range(STATISTICS_BATCHES):
+        for layer in layers:
+            layer.momentum = batch / (batch + 1)
+        generator([rng.standard_normal((STATISTICS_BATCH, config.latent), np.float32), labels], training=True)
+    for layer in layers:
+        layer.momentum = networks.BATCH_NORM_MOMENTUM
+
+
+def steps_per_epoch(count: int, batch: int) -> int:
+    """Return how many batches hold `count` images, the last one filled up from the epoch's start."""
+    return math.ceil(count / batch)
+
+
+def steps_per_call(image_size: int) -> int:
+    """Return how many steps to run per call: enough that calls cost nothing, few enough to answer a signal soon."""
+    return max(1, 8 * 64**2 // max(64, image_size) ** 2)
+
+
+def batches(seed: int, count: int, batch: int, first: int, stop: int) -> np.ndarray:
+    """Return the images that the steps first <= step < stop see: int [steps, batch], each below `count`."""
+    per_epoch = steps_per_epoch(count, batch)
+    rows = []
+    for step in range(first, stop):
+        epoch, position = divmod(step, per_epoch)
+        rows.append(_permutation(seed, count, epoch, per_epoch * batch)[position * batch : (position + 1) * batch])
+    return np.stack(rows)
+
+
+@functools.lru_cache(2)
+def _permutation(seed: int, count: int, epoch: int, length: int) -> np.ndarray:
+    order = np.random.default_rng(derive(seed, "epoch", epoch)).permutation(count)
+    return np.resize(order, length)
+
+
+def epoch_rows(metrics: np.ndarray, per_epoch: int) -> list[tuple[int, int, list[float]]]:
+    """Return (epoch, its last step, means of METRICS) of every whole epoch in float32 [steps, 4]; both count from 1."""
+    whole = len(metrics) // per_epoch
+    means = metrics[: whole * per_epoch].reshape(whole, per_epoch, len(METRICS)).astype(np.float64).mean(axis=1)
+    return [(epoch + 1, (epoch + 1) * per_epoch, list(means[epoch])) for epoch in range(whole)]
+
+
+def first_not_finite(metrics: np.ndarray) -> int | None:
+    """Return the row of float32 [steps, 4] that first holds a value that is not finite, None if all are."""
+    bad = ~np.isfinite(metrics).all(axis=1)
+    return int(bad.argmax()) if bad.any() else None
+
+
+def fixed_latents(config: GanConfig, seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return `count` latents, float32 [count, latent], and class indices, int32 [count] in order of class."""
+    latents = np.random.default_rng(derive(seed, "grid")).standard_normal((count, config.latent), np.float32)
+    labels: Sequence[int] = sorted(index % len(config.labels) for index in range(count))
+    return latents, np.array(labels, np.int32)

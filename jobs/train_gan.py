@@ -1,0 +1,275 @@
+"""Dataset, fold and class -> a generator of that class, trained on the fold's training images only.
+
+Reads   datasets/<id>/.
+Writes  runs/<run>/fold-<fold>/<label>/gan/: generator.safetensors, losses.csv, samples/epoch-<n>.png, manifest.json;
+        checkpoints/ while it trains.
+
+A job that is stopped (SIGTERM, Ctrl-C, kill) goes on when it is started again, and ends with the same bytes as one
+that never was.
+"""
+
+import csv
+import io
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from jobs.common import keys
+from jobs.common.errors import MachineError, UserError
+from jobs.common.settings import ExecutionSettings, Settings, Several, StorageSettings, setting
+from jobs.common.step import Step
+from jobs.common.storage import MissingKey, open_storage
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from jobs.mri.dataset import Dataset
+
+log = logging.getLogger("mrigan.train-gan")
+
+STABILIZERS = ("augmentation", "spectral-norm", "moving-average")
+GRID = 8  # samples a side
+FETCH_STEPS = 64  # steps between fetches of the losses from the device
+LOG_SECONDS = 60
+
+
+class GanSettings(Settings):
+    """How a GAN is trained."""
+
+    gan_epochs: int = setting(
+        500, "passes over a class's training images: for hundreds of images many, for thousands few", ge=1
+    )
+    gan_width: int = setting(64, "channels of the GAN's outermost feature maps; inner ones have up to 8 x", ge=1)
+    latent: int = setting(128, "length of the latent vector", ge=1)
+    gan_batch: int = setting(16, "images of a training step", unit="images", ge=2)
+    gan_learning_rate: float = setting(2e-4, "learning rate of both networks (Adam)", gt=0)
+    gan_stabilizers: Annotated[tuple[Literal["augmentation", "spectral-norm", "moving-average"], ...], Several] = (
+        setting(STABILIZERS, "what keeps training on few images stable; none: plain DCGAN")
+    )
+    gan_conditional: bool = setting(False, "one class-conditional GAN for all classes instead of one for each")
+    sample_every: int = setting(100, "interval of the sample grids", unit="epochs", ge=1)
+    checkpoint_steps: int = setting(1000, "most steps between two checkpoints", unit="steps", ge=1, result=False)
+    checkpoint_seconds: float = setting(300, "most time between two checkpoints", unit="s", gt=0, result=False)
+
+
+class TrainGanSettings(GanSettings, StorageSettings, ExecutionSettings):
+    """What train-gan can be told."""
+
+    dataset: str = setting(..., "dataset's id: preprocess prints it", result=False)
+    run: str = setting(..., "name of the run that this generator belongs to", result=False)
+    fold: int | Literal["all"] = setting(..., "fold whose images are held out; all: none are")
+    label: str = setting("", "class to draw; not with --gan-conditional")
+    seed: int = setting(0, "where all randomness comes from", ge=0)
+
+
+def run(settings: TrainGanSettings) -> Step:
+    """Train the GAN unless it is done; return its step, whose facts say how long it took.
+
+    Raises UserError for a class, fold or image size that cannot be trained and for a loss that is not finite,
+    Interrupted after a signal, with a checkpoint written.
+    """
+    from jobs.mri.dataset import open_dataset
+
+    storage = open_storage(settings.storage)
+    dataset = open_dataset(storage, settings.dataset)
+    labels = _labels(settings, dataset)
+    place = keys.CLASS_CONDITIONAL if settings.gan_conditional else settings.label
+    step = Step(
+        storage,
+        keys.gan(settings.run, settings.fold, place),
+        job="train-gan",
+        settings=settings.result() | {"label": place},
+        inputs={"dataset": dataset.digest},
+    )
+    if step.finished():
+        log.info("fold %s, %s: the generator is there already", settings.fold, place)
+        return step
+    rows = [row for row in dataset.training(settings.fold) if row.label in labels]
+    if not rows:
+        raise UserError(f"fold {settings.fold} has no training image of {place}: prepare the dataset with fewer folds")
+    step.forget()
+    train(settings, step, dataset.pixels(rows), [labels.index(row.label) for row in rows], labels)
+    return step
+
+
+def _labels(settings: TrainGanSettings, dataset: "Dataset") -> tuple[str, ...]:
+    """Return the classes to draw."""
+    if settings.gan_conditional:
+        if settings.label not in ("", keys.CLASS_CONDITIONAL):
+            raise UserError("--label: a class-conditional GAN draws every class: leave it out")
+        return dataset.labels
+    if settings.label not in dataset.labels:
+        raise UserError(f"--label: one of {', '.join(dataset.labels)}, not {settings.label!r}")
+    return (settings.label,)
+
+
+def train(
+    settings: TrainGanSettings, step: Step, pixels: "np.ndarray", classes: list[int], labels: tuple[str, ...]
+) -> None:
+    """Train on uint8 [n, size, size] of the class indices `classes`, write all outputs and finish `step`."""
+    from jobs.common import hardware
+    from jobs.common.checkpoint import Checkpoints
+
+    hw = hardware.configure(settings)
+
+    import numpy as np
+    import tensorflow as tf
+
+    from jobs.gan import grid, networks, training
+
+    # ---- networks -------------------------------------------------------------------------------------------------
+    config = networks.GanConfig(pixels.shape[1], settings.gan_width, settings.latent, labels)
+    options = training.Options(
+        seed=settings.seed,
+        batch=settings.gan_batch,
+        learning_rate=settings.gan_learning_rate,
+        augmentation="augmentation" in settings.gan_stabilizers,
+        spectral_normalization="spectral-norm" in settings.gan_stabilizers,
+        moving_average="moving-average" in settings.gan_stabilizers,
+        precision=hw.precision,
+        xla=hw.xla,
+    )
+    state = training.new_state(config, options)
+    train_steps = training.train_function(state, config, options)
+
+    # ---- schedule -------------------------------------------------------------------------------------------------
+    count = len(pixels)
+    images, indices = pixels[..., None], np.array(classes, np.int32)
+    per_epoch = training.steps_per_epoch(count, options.batch)
+    last = settings.gan_epochs * per_epoch
+    samples = {epoch * per_epoch: epoch for epoch in _sampled(settings)}
+    latents, sample_labels = training.fixed_latents(config, options.seed, GRID * GRID)
+
+    # ---- where a former start left off ----------------------------------------------------------------------------
+    checkpoints = Checkpoints(step, settings.checkpoint_steps, settings.checkpoint_seconds)
+    now, metrics, seconds_before = 0, np.zeros((0, len(training.METRICS)), np.float32), 0.0
+    restored = checkpoints.restore()
+    if restored:
+        arrays, meta = restored
+        state.load(arrays)
+        metrics, seconds_before = arrays["metrics"], float(meta["seconds"])
+        now = len(metrics)
+        log.info("going on after step %d of %d", now, last)
+    _keep_samples(step, [epoch for at, epoch in samples.items() if at <= now])
+
+    # ---- training -------------------------------------------------------------------------------------------------
+    log.info("%s: %d images, %d epochs of %d steps", ", ".join(labels), count, settings.gan_epochs, per_epoch)
+    first, started, warm = now, time.monotonic(), 0.0
+    pending: list[tf.Tensor] = []
+    with checkpoints, _reporting(now, last) as report:
+        while now < last:
+            stop = min(now + training.steps_per_call(config.image_size), last, *(at for at in samples if at > now))
+            chosen = training.batches(options.seed, count, options.batch, now, stop)
+            pending.append(train_steps(images[chosen], indices[chosen], tf.constant(now, tf.int64)))
+            now = stop
+
+            sampled, due = now in samples, checkpoints.due(now)
+            if now - len(metrics) < FETCH_STEPS and not sampled and not due:
+                continue
+            fetched = tf.concat(pending, 0).numpy()
+            pending.clear()
+            _check(fetched, len(metrics), settings)
+            metrics = np.concatenate([metrics, fetched])
+            report(now, fetched)
+            if not warm:
+                warm, first = time.monotonic(), now
+            if sampled:
+                training.settle(state.average, config, options.seed)
+                drawn = networks.to_uint8(networks.sample(state.average, latents, sample_labels))
+                step.write(_sample_name(samples[now]), grid.grid_png(drawn[..., 0], GRID))
+                # The same file at the end: until then it shows how far the training is.
+                step.write("losses.csv", _losses_csv(metrics, per_epoch))
+            if due:
+                seconds = seconds_before + time.monotonic() - started
+                checkpoints.save(now, state.arrays() | {"metrics": metrics}, {"seconds": f"{seconds:.1f}"})
+
+    # ---- outputs --------------------------------------------------------------------------------------------------
+    ended = time.monotonic()
+    per_step = (ended - warm) / (now - first) if now > first else None
+    step.write("losses.csv", _losses_csv(metrics, per_epoch))
+    step.write("generator.safetensors", networks.save_generator(state.average, config))
+    step.finish(
+        hardware=hw.record(),
+        images=count,
+        epochs=settings.gan_epochs,
+        steps=last,
+        training_seconds=round(seconds_before + ended - started, 1),
+        seconds_per_step=per_step and round(per_step, 5),
+        images_per_second=per_step and round(options.batch / per_step, 1),
+        generator_parameters=int(state.average.count_params()),
+    )
+    checkpoints.clear()
+
+
+def _sampled(settings: GanSettings) -> list[int]:
+    """Return the epochs after which samples are drawn: every so often, and the last."""
+    return sorted({*range(settings.sample_every, settings.gan_epochs, settings.sample_every), settings.gan_epochs})
+
+
+def _sample_name(epoch: int) -> str:
+    return f"samples/epoch-{epoch:06d}.png"
+
+
+def _keep_samples(step: Step, epochs: list[int]) -> None:
+    """Take over the samples of a former start, and remove those of other settings."""
+    kept = {f"{step.prefix}/{_sample_name(epoch)}": epoch for epoch in epochs}
+    for key in step.storage.list(f"{step.prefix}/samples"):
+        if key not in kept:
+            step.storage.delete(key)
+    for key, epoch in kept.items():
+        try:
+            step.write(_sample_name(epoch), step.read(_sample_name(epoch)))
+        except MissingKey as error:
+            raise MachineError(f"{key} is missing: delete {step.prefix} to train from the start") from error
+
+
+def _check(fetched: "np.ndarray", before: int, settings: GanSettings) -> None:
+    """Raise UserError if a loss of the steps after `before` is not finite."""
+    from jobs.gan import training
+
+    bad = training.first_not_finite(fetched)
+    if bad is not None:
+        raise UserError(
+            f"the loss is not finite, first in step {before + bad + 1} (of {before + 1} to {before + len(fetched)}): "
+            f"lower --gan-learning-rate (now {settings.gan_learning_rate:g}), or set --precision float32, "
+            "or switch all of --gan-stabilizers on"
+        )
+
+
+@contextmanager
+def _reporting(now: int, last: int) -> Iterator[Callable[[int, "np.ndarray"], None]]:
+    """Give a function that tells of the steps just done: as a bar on a terminal, elsewhere as a line now and then."""
+    import rich.console
+    import rich.progress
+
+    console = rich.console.Console(stderr=True)
+    columns = ("{task.description}", rich.progress.BarColumn(), rich.progress.MofNCompleteColumn())
+    said = time.monotonic()
+
+    def report(done: int, fetched: "np.ndarray") -> None:
+        nonlocal said
+        generator, discriminator = fetched[:, :2].mean(axis=0)
+        losses = f"loss of generator {generator:.3f}, of discriminator {discriminator:.3f}"
+        bar.update(task, completed=done, description=losses)
+        if not console.is_terminal and (time.monotonic() - said >= LOG_SECONDS or done == last):
+            said = time.monotonic()
+            log.info("step %d of %d: %s", done, last, losses)
+
+    with rich.progress.Progress(
+        *columns, rich.progress.TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("training", total=last, completed=now)
+        yield report
+
+
+def _losses_csv(metrics: "np.ndarray", per_epoch: int) -> bytes:
+    from jobs.gan import training
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["epoch", "step", *training.METRICS])
+    for epoch, last, means in training.epoch_rows(metrics, per_epoch):
+        writer.writerow([epoch, last, *(f"{mean:.6f}" for mean in means)])
+    return text.getvalue().encode()

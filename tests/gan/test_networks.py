@@ -1,0 +1,152 @@
+"""The two networks: their shapes, what each switch changes, and the generator's file."""
+
+import hashlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from jobs.common import tensors
+from jobs.common.errors import MachineError, UserError
+from jobs.gan import networks
+from jobs.gan.networks import GanConfig
+
+TINY = GanConfig(32, 4, 8, ("glioma",))
+CONDITIONAL = GanConfig(32, 4, 8, ("glioma", "none"))
+
+
+def latents(count: int, config: GanConfig = TINY, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((count, config.latent)).astype(np.float32)
+
+
+def judge(discriminator: keras.Model, images: np.ndarray, label: int = 0, seed: int = 0, **options: bool) -> np.ndarray:
+    labels = np.full(len(images), label, np.int32)
+    return np.asarray(discriminator([images, labels, np.array([0, seed], np.int32)], **options))
+
+
+@pytest.fixture(scope="module")
+def generator() -> keras.Model:
+    return networks.build_generator(TINY)
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(1).uniform(-1, 1, (6, 32, 32, 1)).astype(np.float32)
+
+
+@pytest.mark.parametrize("size", networks.IMAGE_SIZES)
+def test_one_definition_serves_every_size(size: int) -> None:
+    config = GanConfig(size, 2, 8, ("glioma",))
+    image = networks.sample(networks.build_generator(config), latents(1))
+    assert image.shape == (1, size, size, 1)
+    assert image.dtype == np.float32
+    assert np.abs(image).max() <= 1
+    discriminator = networks.build_discriminator(config, spectral_normalization=True)
+    assert judge(discriminator, image).shape == (1,)
+    assert config.channels(size // 2) == 2
+    assert config.channels(4) == min(16, size // 4)
+
+
+def test_another_size_is_refused() -> None:
+    with pytest.raises(UserError, match="not of 48"):
+        GanConfig(48, 4, 8, ("glioma",))
+
+
+@pytest.mark.parametrize("config", [TINY, CONDITIONAL], ids=["one-class", "conditional"])
+def test_the_file_gives_the_same_generator(config: GanConfig) -> None:
+    generator = networks.build_generator(config, seed=3)
+    data = networks.save_generator(generator, config)
+    loaded, read = networks.load_generator(data)
+    assert read == config
+    assert networks.save_generator(loaded, read) == data
+    drawn = [networks.sample(model, latents(3), len(config.labels) - 1) for model in (generator, loaded)]
+    np.testing.assert_array_equal(*drawn)
+
+
+def test_the_file_is_the_same_in_another_process(generator: keras.Model) -> None:
+    code = (
+        "import hashlib; from jobs.gan import networks; config = networks.GanConfig(32, 4, 8, ('glioma',));"
+        "print(hashlib.sha256(networks.save_generator(networks.build_generator(config), config)).hexdigest())"
+    )
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    assert hashlib.sha256(networks.save_generator(generator, TINY)).hexdigest() == other
+
+
+def test_what_is_no_generator_is_refused(generator: keras.Model) -> None:
+    data = networks.save_generator(generator, TINY)
+    with pytest.raises(MachineError, match="damaged"):
+        networks.load_generator(data[:-10])
+    with pytest.raises(UserError, match="no generator"):
+        networks.load_generator(tensors.to_bytes({"w": np.zeros(1)}, {"kind": "classifier"}))
+    arrays, meta = tensors.from_bytes(data)
+    with pytest.raises(UserError, match="another network"):
+        networks.load_generator(tensors.to_bytes(arrays, meta | {"width": "8"}))
+
+
+def test_the_seed_decides_the_first_weights() -> None:
+    first, again, other = (networks.build_generator(TINY, seed=seed) for seed in (1, 1, 2))
+    assert networks.save_generator(first, TINY) == networks.save_generator(again, TINY)
+    assert networks.save_generator(first, TINY) != networks.save_generator(other, TINY)
+
+
+def test_the_class_matters_only_to_a_conditional_gan(generator: keras.Model, images: np.ndarray) -> None:
+    conditional = networks.build_generator(CONDITIONAL)
+    assert (networks.sample(generator, latents(2), 0) == networks.sample(generator, latents(2), 1)).all()
+    assert (networks.sample(conditional, latents(2), 0) != networks.sample(conditional, latents(2), 1)).any()
+    mixed = networks.sample(conditional, latents(2), np.array([0, 1]))
+    np.testing.assert_allclose(mixed[1], networks.sample(conditional, latents(2), 1)[1], atol=1e-6)
+    for config, matters in ((TINY, False), (CONDITIONAL, True)):
+        discriminator = networks.build_discriminator(config, spectral_normalization=True)
+        assert (judge(discriminator, images, 0) != judge(discriminator, images, 1)).any() == matters
+
+
+def test_power_iteration_finds_the_norm_and_the_kernel_s_scale_does_not_matter(images: np.ndarray) -> None:
+    discriminator = networks.build_discriminator(TINY, spectral_normalization=True)
+    for _ in range(100):
+        networks.power_iteration(discriminator)
+    convolutions = [layer for layer in discriminator.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert len(convolutions) == 4
+    for layer in convolutions:
+        matrix = layer.kernel.numpy().reshape(-1, layer.filters)
+        product = np.linalg.norm(matrix @ layer.right.numpy())
+        np.testing.assert_allclose(product, np.linalg.svd(matrix, compute_uv=False)[0], rtol=1e-3)
+    before = judge(discriminator, images)
+    for layer in convolutions:
+        layer.kernel.assign(10 * layer.kernel)
+    np.testing.assert_allclose(judge(discriminator, images), before, rtol=1e-3, atol=1e-7)
+
+
+def test_spectral_normalization_takes_the_place_of_batch_norm() -> None:
+    def normalized(spectral: bool) -> list[str]:
+        discriminator = networks.build_discriminator(TINY, spectral_normalization=spectral)
+        return [layer.name for layer in discriminator.layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+    assert normalized(True) == []
+    assert normalized(False) == ["norm-8", "norm-4"]
+
+
+def test_dropout_follows_from_its_seed_alone(images: np.ndarray) -> None:
+    discriminator = networks.build_discriminator(TINY, spectral_normalization=True)
+    first, again = (judge(discriminator, images, seed=1, training=True) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert (judge(discriminator, images, seed=2, training=True) != first).any()
+    assert (judge(discriminator, images, seed=2) == judge(discriminator, images, seed=1)).all()
+    layer = networks.SeededDropout(0.25)
+    dropped = np.asarray(layer([np.ones((100, 100), np.float32), np.array([0, 7], np.int32)], training=True))
+    assert set(np.unique(dropped)) == {0, np.float32(1 / 0.75)}
+    assert abs((dropped == 0).mean() - 0.25) < 0.02
+
+
+def test_bfloat16_is_of_the_arithmetic_only(generator: keras.Model) -> None:
+    rounded, _ = networks.load_generator(networks.save_generator(generator, TINY), precision="bfloat16")
+    assert {variable.dtype for variable in rounded.variables} == {"float32"}
+    images, exact = networks.sample(rounded, latents(4)), networks.sample(generator, latents(4))
+    assert images.dtype == np.float32
+    assert 0 < np.abs(images - exact).max() < 0.02
+
+
+def test_pixels_keep_black_and_white() -> None:
+    values = np.array([-1, -0.5, 0, 1, 1.5])
+    np.testing.assert_array_equal(networks.to_uint8(values), [0, 64, 128, 255, 255])

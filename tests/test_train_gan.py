@@ -1,0 +1,213 @@
+"""train-gan: what it writes, that it repeats and goes on bit for bit, and what it refuses."""
+
+import csv
+import io
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jobs import train_gan
+from jobs.common import hardware, keys
+from jobs.common.errors import Interrupted, UserError
+from jobs.common.settings import ExecutionSettings
+from jobs.common.step import Step
+from jobs.common.storage import open_storage
+from jobs.gan import grid, networks
+from jobs.mri.dataset import Row, to_csv
+from jobs.train_gan import TrainGanSettings
+
+SIZE, FOLDS, EACH = 32, 2, 10
+EPOCHS, BATCH = 150, 4
+STEPS_PER_EPOCH = 2  # five training images of a class in batches of four
+COMMON = {
+    "dataset": "d",
+    "run": "r",
+    "fold": 0,
+    "label": "yes",
+    "threads": 2,
+    "gan_epochs": EPOCHS,
+    "gan_width": 4,
+    "latent": 8,
+    "gan_batch": BATCH,
+    "sample_every": 100,
+}
+OUTPUTS = ["generator.safetensors", "losses.csv", "samples/epoch-000100.png", "samples/epoch-000150.png"]
+
+
+def write_dataset(folder: Path, *, held_out_value: int = 200, size: int = SIZE) -> None:
+    """Write a dataset of two classes: rectangles; those held out in fold 0 have their own brightness."""
+    storage = open_storage(str(folder))
+    step = Step(
+        storage, keys.dataset("d"), job="preprocess", settings={"image_size": size, "folds": FOLDS}, inputs={"data": ""}
+    )
+    rows = []
+    for label in ("no", "yes"):
+        for number in range(EACH):
+            image = np.zeros((size, size), np.uint8)
+            fold = number % FOLDS
+            image[8:24, 8 : 16 + number] = held_out_value if fold == 0 else 150
+            name = f"{label}-{number}"
+            rows.append(Row(name, f"{label}/{number}.png", label, name, fold, "PNG", 100, size, size, 0.0))
+            step.write(f"images/{name}.png", grid.png(image))
+    step.write("index.csv", to_csv(rows))
+    step.finish()
+
+
+def settings(folder: Path, **values: object) -> TrainGanSettings:
+    return TrainGanSettings(**(COMMON | {"storage": str(folder)} | values))
+
+
+def outputs(folder: Path, label: str = "yes") -> dict[str, bytes]:
+    below = folder / keys.gan("r", 0, label)
+    found = {path.relative_to(below).as_posix(): path.read_bytes() for path in below.rglob("*") if path.is_file()}
+    found.pop("manifest.json", None)
+    return found
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tensorflow() -> None:
+    hardware.configure(ExecutionSettings(threads=2))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("storage")
+    write_dataset(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def step(folder: Path) -> Step:
+    """Return the step of a run that nothing disturbed."""
+    return train_gan.run(settings(folder))
+
+
+def test_the_outputs_are_what_the_design_says(folder: Path, step: Step) -> None:
+    found = outputs(folder)
+    assert sorted(found) == OUTPUTS
+    generator, config = networks.load_generator(found["generator.safetensors"])
+    assert (config.image_size, config.width, config.latent, config.labels) == (32, 4, 8, ("yes",))
+    assert networks.sample(generator, np.zeros((1, 8), np.float32)).shape == (1, 32, 32, 1)
+    table = list(csv.DictReader(io.StringIO(found["losses.csv"].decode())))
+    assert found["losses.csv"].startswith(
+        b"epoch,step,generator_loss,discriminator_loss,discriminator_accuracy_real,discriminator_accuracy_fake\n"
+    )
+    assert [(int(row["epoch"]), int(row["step"])) for row in table] == [
+        (epoch, epoch * STEPS_PER_EPOCH) for epoch in range(1, EPOCHS + 1)
+    ]
+    assert all(0 <= float(row["discriminator_accuracy_real"]) <= 1 for row in table)
+    image = Image.open(io.BytesIO(found["samples/epoch-000150.png"]))
+    assert (image.mode, image.size) == ("L", (8 * 33 - 1, 8 * 33 - 1))
+    assert found["samples/epoch-000150.png"] != found["samples/epoch-000100.png"]
+
+
+def test_the_manifest_says_what_it_cost(step: Step) -> None:
+    assert step.facts["steps"] == EPOCHS * STEPS_PER_EPOCH
+    assert step.facts["images"] == EACH // FOLDS
+    assert step.facts["seconds_per_step"] > 0
+    assert step.facts["images_per_second"] == pytest.approx(BATCH / step.facts["seconds_per_step"], rel=0.01)
+
+
+def test_a_second_run_does_nothing(folder: Path, step: Step, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_gan, "train", lambda *_: pytest.fail("it trains again"))
+    assert train_gan.run(settings(folder)).digest == step.digest
+    assert train_gan.run(settings(folder, checkpoint_steps=7, run="r")).digest == step.digest
+
+
+def start(folder: Path, every: int) -> subprocess.Popen[bytes]:
+    """Start the job in a process of its own, a checkpoint every so many steps."""
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in COMMON.items()]
+    flags += [f"--storage={folder}", f"--checkpoint-steps={every}"]
+    return subprocess.Popen([sys.executable, "-m", "jobs.cli", "train-gan", *flags], stderr=subprocess.PIPE)
+
+
+def wait_for_checkpoint(folder: Path, process: subprocess.Popen[bytes] | None = None, other_than: bytes = b"") -> bytes:
+    """Return the pointer to the checkpoint as soon as there is one, another than before."""
+    pointer = folder / keys.gan("r", 0, "yes") / "checkpoints" / "checkpoint.json"
+    deadline = time.monotonic() + 120
+    while not pointer.exists() or pointer.read_bytes() in (b"", other_than):
+        assert process is not None and process.poll() is None, process and process.communicate()[1].decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return pointer.read_bytes()
+
+
+def test_what_is_stopped_or_killed_ends_as_if_it_never_was(folder: Path, step: Step, tmp_path: Path) -> None:
+    write_dataset(tmp_path)
+    process = start(tmp_path, every=1)
+    wait_for_checkpoint(tmp_path, process)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=120)[1].decode()
+    assert process.returncode == Interrupted.exit_code
+    assert "goes on from there" in said
+    assert "Traceback" not in said
+    stopped = wait_for_checkpoint(tmp_path)
+    process = start(tmp_path, every=1)
+    wait_for_checkpoint(tmp_path, process, other_than=stopped)
+    process.kill()
+    process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    assert "manifest.json" not in {path.name for path in (tmp_path / keys.gan("r", 0, "yes")).iterdir()}
+    resumed = train_gan.run(settings(tmp_path))
+    assert outputs(tmp_path) == outputs(folder)
+    assert resumed.digest == step.digest
+
+
+def test_only_the_training_images_of_the_class_matter(folder: Path, step: Step, tmp_path: Path) -> None:
+    write_dataset(tmp_path, held_out_value=90)
+    other = train_gan.run(settings(tmp_path))
+    assert other.inputs != step.inputs
+    assert outputs(tmp_path) == outputs(folder)
+
+
+def test_settings_of_another_run_start_anew(folder: Path, step: Step, tmp_path: Path) -> None:
+    write_dataset(tmp_path)
+    train_gan.run(settings(tmp_path, gan_epochs=2, sample_every=1))
+    train_gan.run(settings(tmp_path, gan_epochs=3, sample_every=3))
+    assert sorted(outputs(tmp_path)) == ["generator.safetensors", "losses.csv", "samples/epoch-000003.png"]
+
+
+def test_one_conditional_gan_draws_every_class(folder: Path) -> None:
+    step = train_gan.run(settings(folder, label="", gan_conditional=True, gan_epochs=2))
+    assert step.prefix == keys.gan("r", 0, keys.CLASS_CONDITIONAL)
+    assert step.facts["images"] == EACH
+    _, config = networks.load_generator(step.read("generator.safetensors"))
+    assert config.labels == ("no", "yes")
+    assert train_gan.run(settings(folder, label=keys.CLASS_CONDITIONAL, gan_conditional=True, gan_epochs=2)).reused
+
+
+def test_the_plain_dcgan_is_one_setting_away(folder: Path) -> None:
+    step = train_gan.run(settings(folder, gan_stabilizers="none", gan_epochs=2, label="no"))
+    assert step.settings["gan_stabilizers"] == []
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"label": "maybe"}, "--label: one of no, yes, not 'maybe'"),
+        ({"label": "yes", "gan_conditional": True}, "leave it out"),
+        ({"fold": 2}, "there is no fold 2"),
+        ({"dataset": "none"}, "there is no dataset none"),
+    ],
+)
+def test_mistakes_are_named(folder: Path, values: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        train_gan.run(settings(folder, **values))
+
+
+def test_a_dataset_of_another_size_is_refused(tmp_path: Path) -> None:
+    write_dataset(tmp_path, size=48)
+    with pytest.raises(UserError, match="48"):
+        train_gan.run(settings(tmp_path))
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_steps(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"not finite, first in step \d+ \(of 1 to \d+\): lower --gan-learning-rate"):
+        train_gan.run(settings(folder, run="wild", gan_learning_rate=1e30, gan_stabilizers="none"))
+    assert not (folder / keys.gan("wild", 0, "yes") / "manifest.json").exists()
