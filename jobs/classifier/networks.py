@@ -1,0 +1,206 @@
+"""The two networks of keras.applications, fitted to small gray images, and the bytes of a trained one."""
+
+import contextlib
+import functools
+import io
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from jobs.common import tensors
+from jobs.common.errors import MachineError, UserError
+
+# Keras builds MobileNetV2 with a BatchNorm momentum of 0.999: after a few hundred steps the moving statistics are still
+# mostly their initial zeros and ones, and inference is near chance whatever was learned.
+BATCHNORM_MOMENTUM = 0.9
+# Images are always classified in batches of this many, the last one padded: a matrix product may sum in another order
+# for another shape, and an image's probabilities must not depend on its company.
+PREDICT_BATCH = 16
+
+APPLICATIONS: dict[str, Callable[..., keras.Model]] = {
+    "mobilenetv2": keras.applications.MobileNetV2,
+    "resnet152v2": keras.applications.ResNet152V2,
+}
+STEMS = {"mobilenetv2": "Conv1", "resnet152v2": "conv1_conv"}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What has to be known to rebuild a classifier around its weights.
+
+    Attributes:
+        network: a key of APPLICATIONS.
+        labels: class names, in the order of the logits.
+        image_size: side of the square gray images, pixels.
+        stem_stride: stride of the first convolution, 1 or 2.
+    """
+
+    network: str
+    labels: tuple[str, ...]
+    image_size: int
+    stem_stride: int
+
+
+def build(architecture: Architecture, weights: str = "none", precision: str = "float32") -> keras.Model:
+    """A network of keras.applications with a new head of logits.
+
+    Args:
+        weights: `none`; `imagenet`, which Keras downloads; or a file of Keras' own layout for the network without its
+            top (.h5 or .weights.h5).
+        precision: `float32`, or `bfloat16` for the computation; weights and logits are float32 in both.
+
+    Returns:
+        A model from float [n, image_size, image_size, 3] in [-1, 1] (see `network_input`) to float32 logits
+        [n, labels].
+
+    Raises:
+        UserError: unknown network, or a weights file that is not there or does not fit.
+        MachineError: the ImageNet weights cannot be downloaded.
+    """
+    if architecture.network not in APPLICATIONS:
+        raise UserError(f"network {architecture.network!r} is unknown: use one of {', '.join(sorted(APPLICATIONS))}")
+    shape = (architecture.image_size, architecture.image_size, 3)
+    stock = _stock(architecture.network, shape, weights)
+    backbone = keras.Model.from_config(_edited(stock.get_config(), architecture, precision))
+    if weights != "none":
+        backbone.set_weights(stock.get_weights())
+    features = keras.layers.GlobalAveragePooling2D(dtype="float32", name="pool")(backbone.output)
+    logits = keras.layers.Dense(len(architecture.labels), dtype="float32", name="logits")(features)
+    return keras.Model(backbone.input, logits, name=architecture.network)
+
+
+def _edited(config: dict, architecture: Architecture, precision: str) -> dict:
+    """The Keras configuration of a stock network with our stem, BatchNorm momentum and precision."""
+    policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
+    for layer in config["layers"]:
+        settings = layer["config"]
+        if layer["class_name"] != "InputLayer":
+            settings["dtype"] = policy
+        # A recorded input shape would contradict the new stem; layers find theirs when they are called.
+        layer.pop("build_config", None)
+        if layer["class_name"] == "BatchNormalization":
+            settings["momentum"] = BATCHNORM_MOMENTUM
+        if settings["name"] == STEMS[architecture.network]:
+            settings["strides"] = (architecture.stem_stride, architecture.stem_stride)
+    return config
+
+
+def _stock(network: str, shape: tuple[int, int, int], weights: str) -> keras.Model:
+    """The network as keras.applications makes it, without its top, with its weights."""
+    application = APPLICATIONS[network]
+    if weights == "imagenet":
+        try:
+            # Keras draws a progress bar of the download on standard output.
+            with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+                # The weights for 224 pixels are the right ones: no layer of them depends on the image's size.
+                warnings.simplefilter("ignore")
+                return application(include_top=False, input_shape=shape, weights="imagenet")
+        except Exception as error:
+            raise MachineError(
+                f"the ImageNet weights of {network} cannot be downloaded ({_line(error)}): use a machine with access "
+                "to storage.googleapis.com, or give their file with --classifier-weights PATH"
+            ) from error
+    model = application(include_top=False, input_shape=shape, weights=None)
+    if weights != "none":
+        if not Path(weights).is_file():
+            raise UserError(f"classifier weights {weights!r}: no such file (use none, imagenet, or a .h5 file)")
+        try:
+            model.load_weights(weights)
+        except Exception as error:
+            raise UserError(
+                f"classifier weights {weights!r} do not fit {network}: a Keras .h5 or .weights.h5 file of the network "
+                f"without its top is needed ({_line(error)})"
+            ) from error
+    return model
+
+
+def _line(error: Exception) -> str:
+    """The first line of an exception, short enough to stand inside a message."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
+
+
+def initial_weights(architecture: Architecture, weights: str, seed: int) -> dict[str, np.ndarray]:
+    """Every variable of a new network, to the same bits for the same seed. Raises what `build` raises."""
+    keras.utils.set_random_seed(seed)
+    return tensors.model_arrays(build(architecture, weights))
+
+
+def network_input(gray: tf.Tensor) -> tf.Tensor:
+    """Gray float [n, s, s] in [0, 1] as both networks expect it: [n, s, s, 3] in [-1, 1]."""
+    return tf.repeat((gray * 2.0 - 1.0)[..., tf.newaxis], 3, axis=-1)
+
+
+@functools.lru_cache(maxsize=1)
+def predictor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """`predict` for one model, traced once; it always reads the model's present weights."""
+    size = model.input_shape[1]
+
+    @tf.function(input_signature=[tf.TensorSpec([PREDICT_BATCH, size, size], tf.uint8)], autograph=False)
+    def infer(images: tf.Tensor) -> tf.Tensor:
+        return model(network_input(tf.cast(images, tf.float32) / 255.0), training=False)
+
+    def run(images: np.ndarray) -> np.ndarray:
+        if images.dtype != np.uint8 or images.shape[1:] != (size, size):
+            raise UserError(
+                f"the classifier reads uint8 images of {size} x {size}, not {images.dtype} {images.shape[1:]}"
+            )
+        logits = np.zeros((len(images), model.output_shape[-1]))
+        for start in range(0, len(images), PREDICT_BATCH):
+            batch = images[start : start + PREDICT_BATCH]
+            padded = np.pad(batch, ((0, PREDICT_BATCH - len(batch)), (0, 0), (0, 0)))
+            logits[start : start + len(batch)] = infer(padded).numpy()[: len(batch)]
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    return run
+
+
+def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Class probabilities, the same to the bit for an image alone and among others.
+
+    Args:
+        images: uint8 [n, image_size, image_size].
+
+    Returns:
+        float64 [n, classes]; rows sum to 1.
+
+    Raises:
+        UserError: images of another size or type.
+    """
+    return predictor(model)(images)
+
+
+def save_classifier(model: keras.Model, architecture: Architecture) -> bytes:
+    """A classifier as safetensors, with the architecture in the metadata."""
+    return tensors.to_bytes(
+        tensors.model_arrays(model), {"architecture": json.dumps(asdict(architecture), sort_keys=True)}
+    )
+
+
+def load_classifier(data: bytes) -> tuple[keras.Model, Architecture]:
+    """The classifier that `save_classifier` stored.
+
+    Raises:
+        UserError: the bytes are no classifier, or one whose weights do not fit its architecture.
+    """
+    arrays, meta = tensors.from_bytes(data)
+    try:
+        fields = json.loads(meta["architecture"])
+        architecture = Architecture(**{**fields, "labels": tuple(fields["labels"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError("this file is no classifier of mrigan: it has no description of its network") from error
+    model = build(architecture)
+    tensors.load_model_arrays(model, arrays)
+    return model, architecture
+
+
+def parameter_count(model: keras.Model) -> int:
+    """The number of trainable weights."""
+    return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)

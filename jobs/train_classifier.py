@@ -1,0 +1,317 @@
+"""Real images, synthetic ones or both -> a classifier, and what it says about the real images it never saw.
+
+Reads   datasets/<id>/ and, where the regime needs them, runs/<run>/fold-K/<class>/synthetic/ of every class.
+Writes  runs/<run>/fold-K/classifiers/<network>-<regime>-seed-<seed>/: classifier.safetensors, history.csv,
+        predictions.csv (not for fold `all`, which holds nothing out), manifest.json.
+"""
+
+import hashlib
+import io
+import logging
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from jobs.common import keys
+from jobs.common.errors import MachineError, UserError
+from jobs.common.seeds import derive
+from jobs.common.settings import ExecutionSettings, Settings, StorageSettings, setting
+from jobs.common.step import Step, manifest_digest, read_manifest
+from jobs.common.storage import Storage, open_storage, read_many
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from jobs.classifier.predictions import Predictions
+    from jobs.mri.dataset import Dataset, Row
+
+log = logging.getLogger("mrigan.train_classifier")
+
+
+class ClassifierSettings(Settings):
+    """How a classifier is trained, whatever it is trained on."""
+
+    classifier_weights: str = setting(
+        "none", "initial weights: none (random), imagenet (downloaded), or a Keras .h5 file of the network without top"
+    )
+    classifier_epochs: int = setting(20, "epochs of a classifier; the best one is kept", unit="epochs", ge=1)
+    classifier_steps_per_epoch: int = setting(100, "batches in an epoch, in every regime", unit="steps", ge=1)
+    classifier_batch: int = setting(32, "images in a batch", unit="images", ge=2)
+    classifier_learning_rate: float = setting(0.003, "peak learning rate of AdamW", gt=0)
+    classifier_stem_stride: Literal[1, 2] = setting(
+        2, "stride of the first convolution; 1 keeps more detail of small images, at four times the cost"
+    )
+    classifier_augmentation: bool = setting(True, "turn, scale, shift, mirror and re-expose the training images")
+
+
+class TrainClassifierSettings(ClassifierSettings, StorageSettings, ExecutionSettings):
+    """What train-classifier can be told."""
+
+    dataset: str = setting(..., "dataset's id: preprocess prints it", result=False)
+    run: str = setting(..., "name of the run that this classifier belongs to", result=False)
+    fold: int | Literal["all"] = setting(..., "fold whose images are held out; all: none are")
+    network: Literal["resnet152v2", "mobilenetv2"] = setting("mobilenetv2", "network of keras.applications")
+    regime: Literal["synthetic", "real", "real+synthetic"] = setting("real", "which images change the weights")
+    control: Literal["none", "permuted", "leaky"] = setting(
+        "none", "wrong on purpose: labels permuted by group, or folds that ignore groups; regime real only"
+    )
+    seed: int = setting(0, "where all randomness comes from", ge=0)
+    checkpoint_steps: int = setting(1000, "most steps between two checkpoints", unit="steps", ge=1, result=False)
+    checkpoint_seconds: float = setting(300, "most time between two checkpoints", unit="s", gt=0, result=False)
+
+
+def run(settings: TrainClassifierSettings) -> Step:
+    """Train the classifier unless it is there; return its step.
+
+    Raises UserError for settings that do not go together, a fold or class without images, synthetic images that were
+    not made, weights that do not fit, and a loss that is not finite; Interrupted after a signal and a checkpoint.
+    """
+    if settings.control != "none" and (settings.regime != "real" or settings.fold == "all"):
+        raise UserError(f"--control {settings.control} goes with --regime real and a fold that is held out")
+
+    from jobs.mri.dataset import open_dataset
+
+    storage = open_storage(settings.storage)
+    dataset = open_dataset(storage, settings.dataset)
+    regime = settings.regime if settings.control == "none" else f"{settings.regime}-{settings.control}"
+    step = Step(
+        storage,
+        keys.classifier(settings.run, settings.fold, settings.network, regime, settings.seed),
+        job="train-classifier",
+        settings=settings.result(),
+        inputs={
+            "dataset": dataset.digest,
+            **_synthetic_digests(settings, storage, dataset),
+            **_weights_digest(settings.classifier_weights),
+        },
+    )
+    if step.finished():
+        log.info("%s is there: nothing to do", step.prefix)
+        return step
+    step.forget()
+    _train(settings, step, _controlled(dataset, settings.control, settings.seed))
+    return step
+
+
+def _train(settings: TrainClassifierSettings, step: Step, dataset: "Dataset") -> None:
+    import numpy as np
+
+    from jobs.classifier import networks, training
+    from jobs.classifier.predictions import write_predictions
+    from jobs.common.checkpoint import Checkpoints
+    from jobs.common.hardware import configure
+    from jobs.mri.folds import inner_split
+
+    # -- images: what changes weights, what chooses the epoch ----------------------------------------------------
+    real = dataset.training(settings.fold)
+    counts = Counter(row.label for row in real)
+    frequencies = np.array([counts[label] / len(real) for label in dataset.labels])
+    inner_training, inner_validation = inner_split(real, derive(settings.seed, "inner-split"))
+    validation = training.Images(dataset.pixels(inner_validation), _indices(dataset, inner_validation))
+    pools = []
+    if settings.regime != "synthetic":
+        pools.append(training.Images(dataset.pixels(inner_training), _indices(dataset, inner_training)))
+    if settings.regime != "real":
+        pools.append(training.Images(*_synthetic(settings, step.storage, dataset)))
+
+    # -- training ------------------------------------------------------------------------------------------------
+    hardware = configure(settings)
+    architecture = networks.Architecture(
+        settings.network, dataset.labels, dataset.image_size, settings.classifier_stem_stride
+    )
+    initial = networks.initial_weights(architecture, settings.classifier_weights, derive(settings.seed, "weights"))
+    recipe = training.Recipe(
+        epochs=settings.classifier_epochs,
+        steps_per_epoch=settings.classifier_steps_per_epoch,
+        batch=settings.classifier_batch,
+        learning_rate=settings.classifier_learning_rate,
+        augmentation=settings.classifier_augmentation,
+        seed=settings.seed,
+    )
+    with Checkpoints(step, settings.checkpoint_steps, settings.checkpoint_seconds) as checkpoints:
+        model, history = training.train(
+            architecture,
+            initial,
+            pools,
+            frequencies,
+            validation,
+            recipe,
+            checkpoints,
+            precision=hardware.precision,
+            xla=hardware.xla,
+        )
+
+    # -- outputs -------------------------------------------------------------------------------------------------
+    stored = networks.save_classifier(model, architecture)
+    step.write("classifier.safetensors", stored)
+    step.write("history.csv", training.history_csv(history))
+    held_out = dataset.held_out(settings.fold)
+    if held_out:
+        if hardware.precision != "float32":
+            # The report must speak of the very thing that `predict` uses, on whatever machine.
+            model, _ = networks.load_classifier(stored)
+        probabilities = networks.predict(model, dataset.pixels(held_out))
+        step.write("predictions.csv", write_predictions(_predictions(dataset, held_out, probabilities)))
+    step.finish(
+        hardware=hardware.record(),
+        labels=list(dataset.labels),
+        images={
+            "training_real": len(inner_training) if settings.regime != "synthetic" else 0,
+            "training_synthetic": len(pools[-1].labels) if settings.regime != "real" else 0,
+            "selection": len(inner_validation),
+            "held_out": len(held_out),
+        },
+        selection=_selection(settings, len(inner_validation)),
+        chosen_epoch=training.chosen_epoch(history),
+        parameters=networks.parameter_count(model),
+    )
+    checkpoints.clear()
+
+
+def _selection(settings: TrainClassifierSettings, count: int) -> str:
+    """In a sentence for the report: on which images the epoch was chosen."""
+    text = (
+        f"The epoch was chosen by the loss on {count} real images of the training groups (an inner split by group, "
+        "stratified by class), which changed no weight of the classifier; the held-out images had no part in it."
+    )
+    if settings.regime != "real":
+        text += " The generator of the synthetic images was trained on these real images too."
+    return text
+
+
+# -- controls ------------------------------------------------------------------------------------------------
+
+
+def _controlled(dataset: "Dataset", control: str, seed: int) -> "Dataset":
+    """The dataset as a control has it; only rows change."""
+    if control == "permuted":
+        return replace(dataset, rows=_permuted(dataset.rows, seed))
+    if control == "leaky":
+        return replace(dataset, rows=_leaky(dataset.rows, dataset.folds, seed))
+    return dataset
+
+
+def _permuted(rows: list["Row"], seed: int) -> list["Row"]:
+    """Rows whose labels say nothing: each group bears the label of another group of its fold.
+
+    Within a fold, because a label that is rarer in training would be more frequent among the held-out images, and
+    learning its rarity alone would score below chance. A group of several labels counts as its first.
+    """
+    import numpy as np
+
+    first: dict[tuple[int, str], str] = {}
+    for row in rows:
+        first.setdefault((row.fold, row.group), row.label)
+    permuted: dict[tuple[int, str], str] = {}
+    for fold in sorted({row.fold for row in rows}):
+        groups = sorted(group for group in first if group[0] == fold)
+        order = np.random.default_rng(derive(seed, "permuted", fold)).permutation(len(groups))
+        permuted |= {group: first[groups[other]] for group, other in zip(groups, order, strict=True)}
+    return [replace(row, label=permuted[row.fold, row.group]) for row in rows]
+
+
+def _leaky(rows: list["Row"], folds: int, seed: int) -> list["Row"]:
+    """Rows whose folds are stratified by class but ignore groups, so that near-duplicates straddle them."""
+    from sklearn.model_selection import StratifiedKFold
+
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=derive(seed, "leaky"))
+    leaky = list(rows)
+    for fold, (_, held_out) in enumerate(splitter.split(rows, [row.label for row in rows])):
+        for index in held_out:
+            leaky[index] = replace(rows[index], fold=fold)
+    return leaky
+
+
+# -- inputs and outputs --------------------------------------------------------------------------------------
+
+
+def _parts(storage: Storage, run: str, fold: int | str, label: str) -> list[str]:
+    """The prefixes of a class's synthetic images: `generate` makes one for each range of numbers."""
+    prefix = keys.synthetic(run, fold, label)
+    found = re.compile(re.escape(prefix) + r"(-\d+)?/manifest\.json")
+    return [key.rpartition("/")[0] for key in storage.list(prefix.rpartition("/")[0]) if found.fullmatch(key)]
+
+
+def _synthetic_digests(settings: TrainClassifierSettings, storage: Storage, dataset: "Dataset") -> dict[str, str]:
+    """The digest of each part of the synthetic images, where the regime needs them."""
+    digests: dict[str, str] = {}
+    for label in dataset.labels if settings.regime != "real" else ():
+        parts = _parts(storage, settings.run, settings.fold, label)
+        which = f"--dataset {dataset.id} --run {settings.run} --fold {settings.fold} --label {label}"
+        if not parts:
+            raise UserError(
+                f"fold {settings.fold} has no synthetic images of {label}: make them by `mrigan train-gan {which}` "
+                f"and `mrigan generate {which}`"
+            )
+        for prefix in parts:
+            manifest = read_manifest(storage, prefix)
+            if manifest is None or manifest["inputs"].get("dataset") != dataset.digest:
+                # Their generator may have seen images that are held out here.
+                raise UserError(
+                    f"{prefix} was not made from dataset {dataset.id}: make it anew by `mrigan train-gan {which}` "
+                    f"and `mrigan generate {which}`, or choose another --run"
+                )
+            digests[prefix.partition("/fold-")[2].partition("/")[2]] = manifest_digest(manifest)
+    return digests
+
+
+def _weights_digest(weights: str) -> dict[str, str]:
+    """The digest of a local file of weights: its path does not say what is in it."""
+    if weights in ("none", "imagenet"):
+        return {}
+    try:
+        return {"weights": hashlib.sha256(Path(weights).read_bytes()).hexdigest()}
+    except OSError as error:
+        raise UserError(
+            f"--classifier-weights {weights}: {error.strerror}: give none, imagenet, or a .h5 file"
+        ) from error
+
+
+def _synthetic(
+    settings: TrainClassifierSettings, storage: Storage, dataset: "Dataset"
+) -> tuple["np.ndarray", "np.ndarray"]:
+    """All synthetic images of the fold: pixels uint8 [n, s, s] and labels int [n]."""
+    import numpy as np
+    from PIL import Image
+
+    size = dataset.image_size
+    pixels, labels = [], []
+    for index, label in enumerate(dataset.labels):
+        parts = _parts(storage, settings.run, settings.fold, label)
+        names = [key for part in parts for key in storage.list(f"{part}/images") if key.endswith(".png")]
+        if not names:
+            raise UserError(f"{parts[0]} holds no images: delete it and run mrigan generate again")
+        for name, data in zip(names, read_many(storage, names), strict=True):
+            try:
+                image = np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)))
+            except (OSError, SyntaxError, ValueError) as error:
+                where = name.rpartition("/images/")[0]
+                raise MachineError(f"{name} is damaged: delete {where} and run mrigan generate again") from error
+            if image.shape != (size, size) or image.dtype != np.uint8:
+                raise UserError(f"{name} is not {size} x {size} 8-bit gray like the dataset: generate it again")
+            pixels.append(image)
+            labels.append(index)
+    return np.stack(pixels), np.array(labels)
+
+
+def _indices(dataset: "Dataset", rows: list["Row"]) -> "np.ndarray":
+    """The class indices of rows, int64 [n]."""
+    import numpy as np
+
+    number = {label: index for index, label in enumerate(dataset.labels)}
+    return np.array([number[row.label] for row in rows], np.int64)
+
+
+def _predictions(dataset: "Dataset", rows: list["Row"], probabilities: "np.ndarray") -> "Predictions":
+    from jobs.classifier.predictions import Predictions
+
+    return Predictions(
+        ids=[row.id for row in rows],
+        groups=[row.group for row in rows],
+        folds=[str(row.fold) for row in rows],
+        labels=list(dataset.labels),
+        truth=_indices(dataset, rows),
+        probabilities=probabilities,
+    )

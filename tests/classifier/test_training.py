@@ -1,0 +1,198 @@
+"""Training of classifiers: batches, augmentation, schedule, and that what was learned is there at inference."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import ndimage
+from sklearn.metrics import log_loss
+
+from jobs.classifier import augmentation, networks, training
+from jobs.classifier.networks import Architecture
+from jobs.classifier.training import Epoch, Images, Recipe
+from jobs.common import hardware, tensors
+from jobs.common.checkpoint import Checkpoints
+from jobs.common.errors import UserError
+from jobs.common.settings import ExecutionSettings
+from jobs.common.step import Step
+from jobs.common.storage import open_storage
+
+SIZE = 32
+RECIPE = Recipe(epochs=1, steps_per_epoch=1, batch=8, learning_rate=3e-3, augmentation=True, seed=4)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tensorflow() -> None:
+    hardware.configure(ExecutionSettings(threads=2))
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path) -> Iterator[Checkpoints]:
+    step = Step(open_storage(str(tmp_path)), "c", job="train-classifier", settings={}, inputs={})
+    with Checkpoints(step, every_steps=10**9, every_seconds=1e9) as checkpoints:
+        yield checkpoints
+
+
+def heads(count: int, seed: int) -> Images:
+    """Discs of two classes: those of class 1 have a small bright spot."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    labels = np.arange(count) % 2
+    pixels = []
+    for label in labels:
+        image = 90.0 * ((rows - 15.5) ** 2 + (columns - 15.5) ** 2 < rng.uniform(10, 14) ** 2)
+        y, x = rng.uniform(10, 22, 2)
+        image += label * 120.0 * ((rows - y) ** 2 + (columns - x) ** 2 < 9)
+        pixels.append(np.clip(image + rng.normal(0, 8, image.shape), 0, 255).astype(np.uint8))
+    return Images(np.stack(pixels), labels)
+
+
+# ---- batches --------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_holds_equal_parts_with_the_classes_in_their_shares() -> None:
+    real = Images(np.full((90, 4, 4), 1, np.uint8), np.repeat([0, 1, 2], [10, 30, 50]))
+    generated = Images(np.full((30, 4, 4), 2, np.uint8), np.repeat([0, 1, 2], 10))
+    frequencies = np.array([10, 30, 50]) / 90
+    recipe = Recipe(1, 1, 32, 1e-3, True, seed=7)
+    total = np.zeros(3)
+    for step in range(200):
+        pixels, labels = training.assemble([real, generated], frequencies, recipe, step)
+        origin = pixels[:, 0, 0]
+        assert np.bincount(origin).tolist() == [0, 16, 16]
+        for part in (1, 2):
+            counts = np.bincount(labels[origin == part], minlength=3)
+            assert (np.abs(counts - 16 * frequencies) < 1).all()
+            total += counts
+    np.testing.assert_allclose(total / total.sum(), frequencies, atol=0.01)
+
+
+def test_a_batch_follows_from_seed_and_step_and_pixels_stay_with_their_label() -> None:
+    labels = np.arange(40) % 2
+    pool = Images(np.arange(40, dtype=np.uint8).repeat(4).reshape(40, 2, 2), labels)
+    recipe = Recipe(1, 1, 32, 1e-3, True, seed=1)
+    pixels, drawn = training.assemble([pool], np.array([0.5, 0.5]), recipe, 3)
+    np.testing.assert_array_equal(labels[pixels[:, 0, 0]], drawn)
+    np.testing.assert_array_equal(training.assemble([pool], np.array([0.5, 0.5]), recipe, 3)[0], pixels)
+    assert (training.assemble([pool], np.array([0.5, 0.5]), recipe, 4)[0] != pixels).any()
+
+
+def test_a_class_without_images_is_named() -> None:
+    pool = Images(np.zeros((4, 2, 2), np.uint8), np.zeros(4, np.int64))
+    with pytest.raises(UserError, match="no training image of class number 1"):
+        training.assemble([pool], np.array([0.5, 0.5]), RECIPE, 0)
+
+
+# ---- augmentation ---------------------------------------------------------------------------------------------------
+
+
+def test_augmentation_follows_from_its_seed_and_stays_in_range() -> None:
+    images = tf.cast(heads(6, 0).pixels, tf.float32) / 255.0
+    first, again, other = (augmentation.augment(images, tf.constant([1, step])).numpy() for step in (5, 5, 6))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).mean() > 0.01
+    assert first.min() >= 0.0
+    assert first.max() <= 1.0
+    assert np.corrcoef(first.ravel(), images.numpy().ravel())[0, 1] > 0.3
+
+
+@pytest.mark.parametrize("mirror", [1.0, -1.0])
+def test_images_are_moved_as_scipy_moves_them(mirror: float) -> None:
+    image = ndimage.gaussian_filter(np.random.default_rng(0).random((SIZE, SIZE)), 1.5).astype(np.float32)
+    angle, scale, shift_x, shift_y = 0.2, 1.1, 0.05, -0.03
+    moved = augmentation._affine(image[None], *(tf.constant([v]) for v in (angle, scale, shift_x, shift_y, mirror)))
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / scale
+    matrix = np.diag([1.0, mirror]) @ turn  # of (row, column)
+    middle = np.full(2, (SIZE - 1) / 2)
+    offset = middle - matrix @ middle + np.array([shift_y, shift_x]) * SIZE
+    expected = ndimage.affine_transform(image, matrix, offset, order=1)
+    np.testing.assert_allclose(moved[0, 3:-3, 3:-3], expected[3:-3, 3:-3], atol=1e-4)
+
+
+# ---- schedule and scores ---------------------------------------------------------------------------------------------
+
+
+def test_the_learning_rate_rises_and_falls_to_zero() -> None:
+    recipe = Recipe(epochs=4, steps_per_epoch=50, batch=8, learning_rate=0.01, augmentation=False, seed=0)
+    rates = np.array([training.learning_rate(recipe, step) for step in range(200)])
+    assert rates.max() == pytest.approx(0.01)
+    top = int(rates.argmax())
+    assert 0 < top <= 20
+    assert (np.diff(rates[: top + 1]) > 0).all()
+    assert (np.diff(rates[top + 1 :]) < 0).all()
+    assert 0 < rates[-1] < 1e-4
+    short = Recipe(1, 1, 8, 0.01, False, 0)
+    assert training.learning_rate(short, 0) == pytest.approx(0.01)
+
+
+def test_scores_are_those_of_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet([1, 1, 1], 50)
+    labels = rng.integers(0, 3, 50)
+    loss, accuracy = training.score(probabilities, labels)
+    assert loss == pytest.approx(log_loss(labels, probabilities, labels=[0, 1, 2]))
+    assert accuracy == pytest.approx((probabilities.argmax(1) == labels).mean())
+
+
+def test_the_earliest_of_the_best_epochs_is_chosen() -> None:
+    history = [Epoch(i + 1, 10 * (i + 1), 0.5, 0.8, loss, 0.7) for i, loss in enumerate([0.7, 0.4, 0.6, 0.4])]
+    assert training.chosen_epoch(history) == 2
+    lines = training.history_csv(history).decode().splitlines()
+    assert lines[0] == "epoch,step,train_loss,train_accuracy,validation_loss,validation_accuracy,chosen"
+    assert [line.rpartition(",")[2] for line in lines[1:]] == ["0", "1", "0", "0"]
+    assert lines[2] == "2,20,0.500000,0.800000,0.400000,0.700000,1"
+
+
+# ---- the whole --------------------------------------------------------------------------------------------------------
+
+
+def accuracies(model: keras.Model, images: Images) -> tuple[float, float]:
+    """Of training mode (statistics of the batch) and inference mode (moving statistics)."""
+    inputs = networks.network_input(tf.cast(images.pixels, tf.float32) / 255.0)
+    saved = model.get_weights()
+    by_batch = (model(inputs, training=True).numpy().argmax(1) == images.labels).mean()
+    model.set_weights(saved)
+    return by_batch, (networks.predict(model, images.pixels).argmax(1) == images.labels).mean()
+
+
+def test_training_and_inference_mode_agree_after_few_steps(
+    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    architecture = Architecture("mobilenetv2", ("no", "yes"), SIZE, 2)
+    recipe = Recipe(epochs=1, steps_per_epoch=160, batch=16, learning_rate=3e-3, augmentation=False, seed=0)
+    initial = networks.initial_weights(architecture, "none", 0)
+    images, unseen = heads(100, 0), heads(100, 1)
+    half = np.array([0.5, 0.5])
+
+    model, history = training.train(architecture, initial, [images], half, unseen, recipe, checkpoints)
+    by_batch, by_average = accuracies(model, unseen)
+    assert by_batch > 0.9
+    assert by_average > 0.9
+    assert history[-1].validation_accuracy == by_average
+
+    # With the momentum that Keras gives MobileNetV2, the same training leaves inference near chance.
+    monkeypatch.setattr(networks, "BATCHNORM_MOMENTUM", 0.999)
+    training._prepare.cache_clear()
+    model, _ = training.train(architecture, initial, [images], half, unseen, recipe, checkpoints)
+    training._prepare.cache_clear()
+    by_batch, by_average = accuracies(model, unseen)
+    assert by_batch > 0.9
+    assert by_average < 0.7
+
+
+def test_resnet152v2_takes_a_step() -> None:
+    architecture = Architecture("resnet152v2", ("no", "yes"), SIZE, 2)
+    model, _, take_steps = training._prepare(architecture, "float32", 2, True, False)
+    training._prepare.cache_clear()
+    before = tensors.model_arrays(model)
+    images = heads(2, 0)
+    rates, labels = np.array([1e-4], np.float32), images.labels[None].astype(np.int32)
+    values = take_steps(images.pixels[None], labels, rates, np.int32(0), np.array([0], np.int32)).numpy()
+    assert values.shape == (1, 2)
+    assert np.isfinite(values).all()
+    assert networks.parameter_count(model) == 58_187_904 + 2 * 2048 + 2  # Keras' without top, and the logits
+    changed = [name for name, value in tensors.model_arrays(model).items() if (value != before[name]).any()]
+    assert len(changed) > 0.9 * len(before)

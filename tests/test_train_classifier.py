@@ -1,0 +1,319 @@
+"""train-classifier: what it writes and from which images, that it repeats and goes on bit for bit, what it refuses."""
+
+import csv
+import io
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jobs import train_classifier
+from jobs.classifier import networks
+from jobs.classifier.predictions import Predictions, read_predictions
+from jobs.common import hardware, keys
+from jobs.common.errors import Interrupted, MachineError, UserError
+from jobs.common.settings import ExecutionSettings
+from jobs.common.step import Step
+from jobs.common.storage import open_storage
+from jobs.mri.dataset import Row, open_dataset, to_csv
+from jobs.train_classifier import TrainClassifierSettings
+
+SIZE, FOLDS, GROUPS = 32, 2, 12  # groups of each class; each has two images, the last one three
+LABELS = ("no", "yes")
+EPOCHS, STEPS = 3, 4
+COMMON = {
+    "dataset": "d",
+    "run": "r",
+    "fold": 0,
+    "threads": 2,
+    "classifier_epochs": EPOCHS,
+    "classifier_steps_per_epoch": STEPS,
+    "classifier_batch": 8,
+}
+OUTPUTS = ["classifier.safetensors", "history.csv", "predictions.csv"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tensorflow() -> None:
+    hardware.configure(ExecutionSettings(threads=2))
+
+
+def png(value: float, seed: int, size: int = SIZE) -> bytes:
+    """A noisy square on black."""
+    pixels = np.zeros((size, size), np.uint8)
+    noise = np.random.default_rng(seed).integers(0, 40, (size - 16, size - 16))
+    pixels[8:-8, 8:-8] = value + noise
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_dataset(folder: Path, *, training: float = 100, held_out: float = 100) -> Step:
+    """Write a dataset of two classes; `training` and `held_out` are the brightness of those parts of fold 0."""
+    storage = open_storage(str(folder))
+    step = Step(storage, keys.dataset("d"), job="preprocess", settings={"image_size": SIZE, "folds": FOLDS}, inputs={})
+    rows = []
+    for index, label in enumerate(LABELS):
+        for group in range(GROUPS):
+            for member in range(3 if group == GROUPS - 1 else 2):
+                fold = group % FOLDS
+                id = f"{label}-{group:02d}-{member}"
+                row = Row(id, f"{label}/{id}.png", label, f"{label}-{group:02d}", fold, "PNG", 9, SIZE, SIZE, 0.0)
+                value = (held_out if fold == 0 else training) + 80 * index
+                step.write(f"images/{id}.png", png(value, len(rows)))
+                rows.append(row)
+    step.write("index.csv", to_csv(rows))
+    step.finish()
+    return step
+
+
+def write_synthetic(folder: Path, dataset: Step, label: str, first: int = 0, count: int = 6, size: int = SIZE) -> Step:
+    """Write a part of the synthetic images of a class in fold 0."""
+    prefix = keys.synthetic("r", 0, label) + (f"-{first:06d}" if first else "")
+    step = Step(dataset.storage, prefix, job="generate", settings={}, inputs={"dataset": dataset.digest})
+    for number in range(first, first + count):
+        step.write(f"images/{number:06d}.png", png(100 + 80 * LABELS.index(label), 1000 + number, size))
+    step.finish()
+    return step
+
+
+def settings(folder: Path, **values: object) -> TrainClassifierSettings:
+    return TrainClassifierSettings(**(COMMON | {"storage": str(folder)} | values))
+
+
+def outputs(step: Step) -> dict[str, bytes]:
+    """Everything under a step but its manifest."""
+    found = {key.removeprefix(step.prefix + "/"): step.storage.read(key) for key in step.storage.list(step.prefix)}
+    found.pop("manifest.json")
+    return found
+
+
+def history(step: Step) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(step.read("history.csv").decode())))
+
+
+def predictions(step: Step) -> Predictions:
+    return read_predictions(step.read("predictions.csv"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("storage")
+    dataset = write_dataset(folder)
+    for label in LABELS:
+        write_synthetic(folder, dataset, label)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def step(folder: Path) -> Step:
+    """A classifier of regime real."""
+    return train_classifier.run(settings(folder))
+
+
+@pytest.fixture(scope="module")
+def synthetic(folder: Path) -> Step:
+    return train_classifier.run(settings(folder, regime="synthetic"))
+
+
+# ---- outputs ----------------------------------------------------------------------------------------------------------
+
+
+def test_held_out_images_are_predicted_by_the_stored_classifier(folder: Path, step: Step) -> None:
+    assert step.prefix == "runs/r/fold-0/classifiers/mobilenetv2-real-seed-0"
+    assert sorted(outputs(step)) == OUTPUTS
+    dataset = open_dataset(step.storage, "d")
+    held_out = sorted(dataset.held_out(0), key=lambda row: row.id)
+    said = predictions(step)
+    assert said.ids == [row.id for row in held_out]
+    assert said.groups == [row.group for row in held_out]
+    assert set(said.folds) == {"0"}
+    assert [said.labels[index] for index in said.truth] == [row.label for row in held_out]
+    model, architecture = networks.load_classifier(step.read("classifier.safetensors"))
+    assert architecture == networks.Architecture("mobilenetv2", LABELS, SIZE, 2)
+    expected = networks.predict(model, dataset.pixels(held_out))
+    np.testing.assert_allclose(said.probabilities, expected, rtol=1e-8)
+
+
+def test_history_has_each_epoch_and_marks_the_best(step: Step) -> None:
+    rows = history(step)
+    assert [(int(row["epoch"]), int(row["step"])) for row in rows] == [(i, i * STEPS) for i in range(1, EPOCHS + 1)]
+    losses = [float(row["validation_loss"]) for row in rows]
+    assert [row["chosen"] for row in rows].index("1") == losses.index(min(losses)) == step.facts["chosen_epoch"] - 1
+    assert sum(row["chosen"] == "1" for row in rows) == 1
+
+
+def test_what_is_there_is_not_done_again(folder: Path, step: Step) -> None:
+    again = train_classifier.run(settings(folder, checkpoint_seconds=5))
+    assert again.reused
+    assert again.digest == step.digest
+
+
+def test_fold_all_gives_a_model_and_no_predictions(folder: Path) -> None:
+    everything = train_classifier.run(settings(folder, fold="all"))
+    assert sorted(outputs(everything)) == ["classifier.safetensors", "history.csv"]
+    images = everything.facts["images"]
+    assert images["held_out"] == 0
+    assert images["training_real"] + images["selection"] == 2 * (2 * GROUPS + 1)
+
+
+# ---- which images do what ---------------------------------------------------------------------------------------------
+
+
+def test_held_out_images_have_no_part_in_training(step: Step, tmp_path: Path) -> None:
+    write_dataset(tmp_path, held_out=20)
+    other = outputs(train_classifier.run(settings(tmp_path)))
+    mine = outputs(step)
+    assert other["classifier.safetensors"] == mine["classifier.safetensors"]
+    assert other["history.csv"] == mine["history.csv"]
+    assert other["predictions.csv"] != mine["predictions.csv"]
+
+
+def test_in_the_synthetic_regime_real_images_only_choose_the_epoch(synthetic: Step, tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path, training=20)
+    for label in LABELS:
+        write_synthetic(tmp_path, dataset, label)
+    darker = train_classifier.run(settings(tmp_path, regime="synthetic"))
+    for mine, other in zip(history(synthetic), history(darker), strict=True):
+        assert mine["train_loss"] == other["train_loss"]
+        assert mine["validation_loss"] != other["validation_loss"]
+    assert synthetic.facts["images"]["training_real"] == 0
+    assert synthetic.facts["images"]["training_synthetic"] == 12
+    assert "held-out images had no part" in synthetic.facts["selection"]
+    assert "generator" in synthetic.facts["selection"]
+
+
+def test_both_kinds_of_images_train_together_in_all_parts(folder: Path, synthetic: Step, tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path)
+    for label in LABELS:
+        write_synthetic(tmp_path, dataset, label)
+        write_synthetic(tmp_path, dataset, label, first=6, count=3)
+    both = train_classifier.run(settings(tmp_path, regime="real+synthetic"))
+    images = both.facts["images"]
+    assert images["training_synthetic"] == 18
+    assert images["training_real"] + images["selection"] + images["held_out"] == 2 * (2 * GROUPS + 1)
+    assert sorted(both.inputs) == [
+        "dataset",
+        *("no/synthetic", "no/synthetic-000006", "yes/synthetic", "yes/synthetic-000006"),
+    ]
+    assert both.prefix.endswith("mobilenetv2-real+synthetic-seed-0")
+
+
+# ---- controls ---------------------------------------------------------------------------------------------------------
+
+
+def test_permuted_labels_go_by_group_and_say_nothing(folder: Path, step: Step) -> None:
+    permuted = train_classifier.run(settings(folder, control="permuted"))
+    assert permuted.prefix.endswith("mobilenetv2-real-permuted-seed-0")
+    said, true = predictions(permuted), predictions(step)
+    assert said.ids == true.ids
+    assert len(set(zip(said.groups, said.truth, strict=True))) == len(set(said.groups))
+    assert (said.truth != true.truth).any()
+
+    rows = [
+        Row(f"{i:03d}", "", "ab"[i % 3 > 0], f"g{i // 2}", i // 2 % 2, "PNG", 1, 1, 1, 0.0)
+        for i in range(600)
+        if i % 6 < 4 or i % 2
+    ]
+    of_group = {row.group: row.label for row in reversed(rows)}
+    agreeing = []
+    for seed in range(20):
+        other = train_classifier._permuted(rows, seed)
+        changed = {row.group: row.label for row in other}
+        assert [replace(row, label="") for row in other] == [replace(row, label="") for row in rows]
+        assert {(row.group, row.label) for row in other} == set(changed.items())
+        folds = {row.group: row.fold for row in rows}
+        assert Counter((folds[group], label) for group, label in changed.items()) == Counter(
+            (folds[group], label) for group, label in of_group.items()
+        )
+        agreeing.append(np.mean([changed[group] == label for group, label in of_group.items()]))
+    share = np.mean([label == "a" for label in of_group.values()])
+    assert np.mean(agreeing) == pytest.approx(share**2 + (1 - share) ** 2, abs=0.03)
+
+
+def test_a_leaky_split_tears_groups_apart_and_holds_each_image_out_once(folder: Path) -> None:
+    rows = open_dataset(open_storage(str(folder)), "d").rows
+    leaky = train_classifier._leaky(rows, FOLDS, seed=0)
+    assert [replace(row, fold=0) for row in leaky] == [replace(row, fold=0) for row in rows]
+    folds_of: dict[str, set[int]] = {}
+    for row in leaky:
+        folds_of.setdefault(row.group, set()).add(row.fold)
+    assert sum(len(folds) > 1 for folds in folds_of.values()) > GROUPS / 2
+    counts = Counter((row.label, row.fold) for row in leaky)
+    assert max(counts.values()) - min(counts.values()) <= 1
+
+
+@pytest.mark.parametrize("wrong", [{"regime": "synthetic"}, {"fold": "all"}])
+def test_controls_are_for_real_images_and_a_held_out_fold(folder: Path, wrong: dict[str, str]) -> None:
+    with pytest.raises(UserError, match="--control leaky goes with --regime real"):
+        train_classifier.run(settings(folder, control="leaky", **wrong))
+
+
+# ---- bad input --------------------------------------------------------------------------------------------------------
+
+
+def test_missing_synthetic_images_are_asked_for_by_command(folder: Path) -> None:
+    with pytest.raises(UserError, match="mrigan generate --dataset d --run r --fold 1 --label no"):
+        train_classifier.run(settings(folder, regime="synthetic", fold=1))
+
+
+def test_synthetic_images_of_another_dataset_or_size_or_damaged_are_refused(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path)
+    for label in LABELS:
+        write_synthetic(tmp_path, dataset, label, size=64)
+    with pytest.raises(UserError, match="is not 32 x 32"):
+        train_classifier.run(settings(tmp_path, regime="synthetic"))
+    broken = f"{write_synthetic(tmp_path, dataset, 'no').prefix}/images/000000.png"
+    dataset.storage.write(broken, b"broken")
+    with pytest.raises(MachineError, match=r"000000\.png is damaged"):
+        train_classifier.run(settings(tmp_path, regime="synthetic"))
+    write_dataset(tmp_path, held_out=50)
+    with pytest.raises(UserError, match="was not made from dataset d"):
+        train_classifier.run(settings(tmp_path, regime="synthetic"))
+
+
+def test_a_loss_that_is_not_finite_is_named_with_its_steps(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"not finite in steps \d+ to \d+: lower --classifier-learning-rate"):
+        train_classifier.run(settings(folder, seed=1, classifier_learning_rate=1e38))
+
+
+def test_missing_weights_are_refused_before_any_work(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"--classifier-weights nothing\.h5"):
+        train_classifier.run(settings(folder, classifier_weights="nothing.h5"))
+
+
+# ---- to be stopped ----------------------------------------------------------------------------------------------------
+
+
+def start(folder: Path) -> subprocess.Popen:
+    given = COMMON | {"storage": str(folder), "checkpoint_steps": 1}
+    flags = [part for name, value in given.items() for part in ("--" + name.replace("_", "-"), str(value))]
+    command = [sys.executable, "-m", "jobs.cli", "train-classifier", *flags]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_what_is_stopped_ends_as_if_it_never_was(step: Step, tmp_path: Path) -> None:
+    write_dataset(tmp_path)
+    process = start(tmp_path)
+    pointer = tmp_path / step.prefix / "checkpoints" / "checkpoint.json"
+    deadline = time.monotonic() + 300
+    while not pointer.exists():
+        assert process.poll() is None, process.communicate()[1].decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=300)[1].decode()
+    assert process.returncode == Interrupted.exit_code, said
+    assert "goes on from there" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / step.prefix / "manifest.json").exists()
+    resumed = train_classifier.run(settings(tmp_path))
+    assert outputs(resumed) == outputs(step)
+    assert resumed.digest == step.digest
