@@ -1,0 +1,158 @@
+"""The command line: `mrigan JOB` reads the job's settings and runs it. Nothing heavy is imported before that."""
+
+import argparse
+import importlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any, NamedTuple
+
+from jobs.common import settings as common
+from jobs.common.errors import Interrupted, MachineError, UserError
+
+
+class Job(NamedTuple):
+    """Where a job lies and what `mrigan --help` says of it."""
+
+    module: str
+    settings: str
+    summary: str
+
+
+JOBS = {
+    "pipeline": Job("jobs.pipeline", "PipelineSettings", "all jobs in the workflow's order, on this machine"),
+    "preprocess": Job("jobs.preprocess", "PreprocessSettings", "folders of images -> a clean, grouped, folded dataset"),
+    "train-gan": Job("jobs.train_gan", "TrainGanSettings", "dataset, fold and class -> a generator"),
+    "generate": Job("jobs.generate", "GenerateSettings", "generator -> synthetic images and their quality"),
+    "train-classifier": Job(
+        "jobs.train_classifier", "TrainClassifierSettings", "real or synthetic images -> a classifier, judged on real"
+    ),
+    "evaluate": Job("jobs.evaluate", "EvaluateSettings", "all predictions of a run -> report.json and report.html"),
+    "promote": Job("jobs.promote", "PromoteSettings", "a run's best classifier against the champion"),
+    "predict": Job("jobs.predict", "PredictSettings", "images and the champion -> labels and probabilities"),
+    "phantom": Job("jobs.phantom", "PhantomSettings", "a data set that needs no licence: drawn heads"),
+}
+
+EXIT_CODES = (
+    "exit codes: 0 done, 1 a bug in mrigan, 2 your mistake, 3 the machine's failure, 75 interrupted: run it again"
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one job and return its exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("mrigan").setLevel(logging.INFO)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    name = next((word for word in given[:1] if word in JOBS), None)
+    try:
+        if name is None:
+            _overview().parse_args(given)
+            raise UserError(f"unknown job {given[0]}: see mrigan --help" if given else "name a job: see mrigan --help")
+        run(name, given[1:])
+    except (UserError, MachineError, Interrupted) as end:
+        return _end(name, str(end), end.exit_code)
+    except BrokenPipeError:
+        return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _end(name, f"{where}{error.strerror or error}", MachineError.exit_code)
+    except MemoryError:
+        return _end(name, "out of memory: choose smaller batches or images", MachineError.exit_code)
+    return 0
+
+
+def run(name: str, arguments: Sequence[str]) -> None:
+    """Run the job `name` with its command line; print where its outputs lie."""
+    job = JOBS[name]
+    module = importlib.import_module(job.module)
+    step = module.run(read_settings(name, getattr(module, job.settings), arguments))
+    if step is not None:
+        print(f"{step.storage.url.rstrip('/')}/{step.prefix}")
+
+
+def read_settings(name: str, kind: type[common.Settings], arguments: Sequence[str]) -> common.Settings:
+    """Return the settings of a job from flags, environment, settings file and preset, in that order of weight.
+
+    Raises UserError for a value or a name that is wrong.
+    """
+    presets: dict[str, dict[str, Any]] = getattr(importlib.import_module(JOBS[name].module), "PRESETS", {})
+    parser = _parser(name, kind, presets)
+    namespace, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        raise UserError(common.unknown_flag(unknown[0], kind))
+    flags = vars(namespace)
+    environment = {f"MRIGAN_{source.upper()}": source for source in common.SOURCES}
+    for variable, source in environment.items():
+        if variable in os.environ:
+            flags.setdefault(source, os.environ[variable])
+    path, preset = flags.pop("settings", None), flags.pop("preset", None)
+    if preset is not None and preset not in presets:
+        raise UserError(f"--preset: one of {', '.join(presets) or 'none for this job'}, not {preset!r}")
+    values = dict(presets[preset]) if preset else {}
+    if path:
+        values |= common.from_file(path, kind, _known_names())
+    if any(variable.startswith(common.ENVIRONMENT_PREFIX) for variable in os.environ):
+        values |= common.from_environment(kind, _known_names())
+    return common.validate(kind, values | flags)
+
+
+def _known_names() -> tuple[str, ...]:
+    """Return the names of all jobs' settings."""
+    kinds = (getattr(importlib.import_module(job.module), job.settings) for job in JOBS.values())
+    return tuple(sorted({name for kind in kinds for name in kind.model_fields}))
+
+
+def _overview() -> argparse.ArgumentParser:
+    width = max(map(len, JOBS))
+    jobs = "\n".join(f"  {name:<{width}}  {job.summary}" for name, job in JOBS.items())
+    return argparse.ArgumentParser(
+        prog="mrigan",
+        usage="mrigan JOB [settings]",
+        description="Teach classifiers of brain MRI from synthetic images.\n\njobs (mrigan JOB --help for each):\n"
+        + jobs,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _parser(name: str, kind: type[common.Settings], presets: dict[str, dict[str, Any]]) -> argparse.ArgumentParser:
+    module = importlib.import_module(JOBS[name].module)
+    costs: dict[str, str] = getattr(module, "PRESET_COSTS", {})
+    lines = [f"  {preset:<6} {costs[preset]}" for preset in presets]
+    description = (module.__doc__ or "").strip()
+    if lines:
+        description += "\n\npresets:\n" + "\n".join(lines)
+    parser = argparse.ArgumentParser(
+        prog=f"mrigan {name}",
+        usage=f"mrigan {name} [settings]" + (" IMAGE..." if name == "predict" else ""),
+        description=description,
+        epilog="Each setting is also an environment variable (--image-size: MRIGAN_IMAGE_SIZE) and a line of the\n"
+        "YAML file given with --settings (image_size: 64).\n" + EXIT_CODES,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=32, width=112),
+        allow_abbrev=False,
+    )
+    common.add_flags(parser, kind)
+    parser.add_argument("--settings", metavar="FILE", default=argparse.SUPPRESS, help="YAML file of settings")
+    if presets:
+        parser.add_argument(
+            "--preset", metavar="{" + ",".join(presets) + "}", default=argparse.SUPPRESS, help="see above"
+        )
+    return parser
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted("interrupted: the same command goes on from where it stopped")
+
+
+def _end(name: str | None, message: str, code: int) -> int:
+    print(f"mrigan{f' {name}' if name else ''}: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

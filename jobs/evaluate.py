@@ -1,0 +1,187 @@
+"""All predictions of a run -> what they show, as numbers and as a page that anyone can read.
+
+Reads   datasets/<id>/; runs/<run>/fold-K/: every classifier's predictions.csv and history.csv, every generator's
+        losses.csv and samples/, every class's synthetic images and quality.json.
+Writes  runs/<run>/report/: report.json (documented in docs/report.md), report.html, manifest.json.
+"""
+
+import json
+import logging
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from jobs.common import keys
+from jobs.common.errors import UserError
+from jobs.common.settings import Settings, Several, StorageSettings, setting
+from jobs.common.step import Step, manifest_digest
+from jobs.common.storage import Storage, open_storage
+
+if TYPE_CHECKING:
+    from jobs.classifier.predictions import Predictions
+    from jobs.mri.dataset import Dataset
+    from jobs.report.exhibits import Exhibits
+    from jobs.report.gather import Part
+
+log = logging.getLogger("mrigan.evaluate")
+
+REPORT_SCHEMA = 1
+CONTROLS = ("permuted", "leaky")
+READ = 512  # images in memory at a time when all are looked through
+Json = dict[str, Any]
+
+
+class EvaluationSettings(Settings):
+    """What is evaluated, and how."""
+
+    networks: Annotated[tuple[Literal["mobilenetv2", "resnet152v2"], ...], Several] = setting(
+        ("mobilenetv2", "resnet152v2"), "networks to train and compare", min_length=1
+    )
+    regimes: Annotated[tuple[Literal["synthetic", "real", "real+synthetic"], ...], Several] = setting(
+        ("synthetic", "real", "real+synthetic"), "which images to train on", min_length=1
+    )
+    seeds: int = setting(1, "classifiers of each kind, with seeds seed, seed + 1, ...", ge=1)
+    controls: bool = setting(
+        False, "train two classifiers that are wrong on purpose (permuted labels, leaky split), to check the checks"
+    )
+    resamples: int = setting(2000, "bootstrap draws behind the intervals", ge=100)
+
+
+class EvaluateSettings(EvaluationSettings, StorageSettings):
+    """What evaluate can be told."""
+
+    dataset: str = setting(..., "dataset's id: preprocess prints it", result=False)
+    run: str = setting(..., "name of the run to report on", result=False)
+    seed: int = setting(0, "seed of the first classifier, and of the bootstrap draws", ge=0)
+
+
+def run(settings: EvaluateSettings) -> Step:
+    """Write the report unless it is there; return its step, whose facts hold the headline.
+
+    Raises UserError if a classifier is missing or stands on another dataset, MachineError if an output is damaged.
+    """
+    from jobs.mri.dataset import open_dataset
+    from jobs.report import gather
+
+    storage = open_storage(settings.storage)
+    dataset = open_dataset(storage, settings.dataset)
+    recipes: list[tuple[str, str]] = [(network, regime) for network in settings.networks for regime in settings.regimes]
+    if settings.controls:
+        recipes += [(settings.networks[0], f"real-{control}") for control in CONTROLS]
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    parts = gather.classifiers(storage, settings.run, dataset, recipes, seeds)
+    if set(settings.regimes) != {"real"}:
+        parts += gather.generators(storage, settings.run, dataset)
+    step = Step(
+        storage,
+        keys.report(settings.run),
+        job="evaluate",
+        settings=settings.result(),
+        inputs={"dataset": dataset.digest} | {part.prefix: manifest_digest(part.manifest) for part in parts},
+    )
+    if step.finished():
+        log.info("%s is there: nothing to do", step.prefix)
+        return step
+
+    from jobs.report import page
+
+    log.info("evaluating %d classifiers", sum(part.job == "train-classifier" for part in parts))
+    report, exhibits = _evaluate(settings, storage, dataset, parts)
+    html = page.render(report, exhibits)
+    step.forget()
+    step.write("report.json", (json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    step.write("report.html", html.encode())
+    headline = page.headline(report)
+    step.finish(headline=headline)
+    for sentence in headline:
+        log.info("%s", sentence)
+    log.info("report: %s/%s/report.html", storage.url.rstrip("/"), step.prefix)
+    return step
+
+
+def _evaluate(
+    settings: EvaluateSettings, storage: Storage, dataset: "Dataset", parts: "list[Part]"
+) -> tuple[Json, "Exhibits"]:
+    """Return report.json's content, and the drawings and pictures of the page."""
+    import numpy as np
+
+    from jobs.classifier import controls, metrics
+    from jobs.report import exhibits, findings, gather
+
+    def bootstrap(seeds: "list[Predictions]") -> metrics.Bootstrap:
+        return metrics.bootstrap(seeds, settings.resamples, settings.seed)
+
+    # ---- predictions ----------------------------------------------------------------------------------------------
+    found = {recipe: gather.predictions(storage, parts, *recipe) for recipe in gather.recipes(parts)}
+    recipes = {recipe: seeds for recipe, seeds in found.items() if recipe[1] in settings.regimes}
+    held_out = sorted((row.id, row.label) for row in dataset.rows)
+    for x in (x for seeds in recipes.values() for x in seeds):
+        if list(zip(x.ids, (x.labels[i] for i in x.truth), strict=True)) != held_out:
+            raise UserError("a classifier's predictions are about other images: run train-classifier again")
+    bootstraps = {recipe: bootstrap(seeds) for recipe, seeds in recipes.items()}
+
+    # ---- controls -------------------------------------------------------------------------------------------------
+    rows = sorted(dataset.rows, key=lambda row: row.id)
+    truth = np.array([dataset.labels.index(row.label) for row in rows])
+    files = np.array([[row.bytes, row.width, row.height, row.width / row.height, row.border] for row in rows])
+    blocks = [rows[start : start + READ] for start in range(0, len(rows), READ)]
+    thumbnails = np.concatenate([controls.thumbnails(dataset.pixels(block)) for block in blocks])
+    folds = np.array([row.fold for row in rows])
+    cheap, similarity = findings.cheap_controls(
+        next(iter(recipes.values()))[0], folds, thumbnails, files, truth, settings.seed
+    )
+    cheap_bootstraps = {name: bootstrap([answers]) for name, answers in cheap.items()}
+    network = settings.networks[0]
+    checks = []
+    if settings.controls:
+        permuted, leaky = (bootstrap(found[network, f"real-{control}"]) for control in CONTROLS)
+        checks.append(findings.permuted_check(network, permuted, len(dataset.labels)))
+        if (network, "real") in bootstraps:
+            checks.append(findings.leaky_check(network, leaky, bootstraps[network, "real"]))
+
+    # ---- report ---------------------------------------------------------------------------------------------------
+    quality = [gather.quality(storage, part) for part in parts if part.job == "generate"]
+    report = {
+        "schema": REPORT_SCHEMA,
+        "run": settings.run,
+        "settings": settings.result(),
+        "dataset": gather.about(dataset) | {"examples": gather.quarantine(storage, dataset)},
+        "positive": dataset.labels[-1] if len(dataset.labels) == 2 else None,
+        "results": findings.results(bootstraps),
+        "comparisons": findings.comparisons(bootstraps),
+        "controls": {
+            "results": findings.control_results(cheap_bootstraps),
+            "beyond": findings.beyond_controls(bootstraps, cheap_bootstraps),
+            "similarity": [
+                {"network": network, "regime": regime}
+                | {"bins": findings.similarity_curve(seeds, similarity, settings.resamples, settings.seed)}
+                for (network, regime), seeds in recipes.items()
+            ],
+            "checks": checks,
+        },
+        "confusion": findings.confusions(recipes),
+        "quality": quality,
+        "selection": gather.selection(parts),
+        "cost": [{"job": part.job} | part.where | {"seconds": gather.seconds(part)} for part in parts],
+        "recipe": gather.recipe(parts),
+        "hardware": gather.distinct(part.manifest.get("hardware", {}) for part in parts),
+        "versions": gather.distinct(part.manifest.get("versions", {}) for part in parts),
+    }
+
+    # ---- exhibits -------------------------------------------------------------------------------------------------
+    drawn = exhibits.Exhibits(
+        values=exhibits.values(report),
+        roc=exhibits.roc({recipe: findings.roc_curves(seeds) for recipe, seeds in recipes.items()}),
+        reliability=exhibits.reliability({recipe: findings.reliability(seeds) for recipe, seeds in recipes.items()}),
+        similarity=exhibits.similarity(report),
+        samples=gather.samples(storage, dataset, parts),
+        losses=[
+            exhibits.gan(
+                place, gather.tables(storage, parts, "losses.csv", label=place), gather.progress(storage, parts, place)
+            )
+            for place in dict.fromkeys(part.where["label"] for part in parts if part.job == "train-gan")
+        ],
+        histories=[
+            exhibits.history(recipe, gather.tables(storage, parts, "history.csv", network=recipe[0], regime=recipe[1]))
+            for recipe in recipes
+        ],
+    )
+    return report, drawn

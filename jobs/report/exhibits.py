@@ -1,0 +1,160 @@
+"""The page's drawings and pictures, made from a run's numbers and images."""
+
+import io
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from jobs.report import figures
+from jobs.report.words import CONTROLS, NETWORKS, REGIMES
+
+Json = dict[str, Any]
+Recipe = tuple[str, str]  # network, regime
+THUMBNAIL = 96
+PROGRESS = 4  # images a side that are shown of a sample grid
+
+
+class Panel(NamedTuple):
+    """A drawing (SVG) under its title."""
+
+    title: str
+    svg: str
+
+
+class Samples(NamedTuple):
+    """Pictures of one class as data URIs; `nearest` shows synthetic images above their nearest training images."""
+
+    label: str
+    real: list[str]
+    synthetic: list[str]
+    nearest: str | None
+
+
+class Training(NamedTuple):
+    """One generator's losses, and what it drew at some epochs."""
+
+    label: str
+    svg: str
+    progress: list[tuple[int, str]]
+
+
+@dataclass(frozen=True)
+class Exhibits:
+    """All drawings and pictures of the page."""
+
+    values: list[Panel]
+    roc: list[Panel]
+    reliability: list[Panel]
+    similarity: list[Panel]
+    samples: list[Samples]
+    losses: list[Training]
+    histories: list[Panel]
+
+
+def values(report: Json) -> list[Panel]:
+    """Balanced accuracy of each regime and control, a panel for each network."""
+    controls = [
+        (CONTROLS[row["control"]].short, "", *_interval(row))
+        for row in report["controls"]["results"]
+        if row["metric"] == "balanced_accuracy" and row["control"] != "majority"
+    ]
+    panels = []
+    for network in report["settings"]["networks"]:
+        rows = [
+            (REGIMES[row["regime"]], row["regime"], *_interval(row))
+            for row in report["results"]
+            if row["network"] == network and row["metric"] == "balanced_accuracy"
+        ]
+        name = f"Balanced accuracy of {NETWORKS[network]} by training images, beside the controls; see the tables"
+        chance = 1 / len(report["dataset"]["labels"])
+        panels.append(Panel(NETWORKS[network], figures.whiskers([*rows, *controls], chance, name)))
+    return panels
+
+
+def roc(curves: dict[Recipe, list[figures.Curve]]) -> list[Panel]:
+    """A panel for each network."""
+    return [
+        Panel(NETWORKS[network], figures.roc(regimes, f"ROC curves of {NETWORKS[network]}: {_listed(regimes)}"))
+        for network, regimes in _by_network({recipe: found for recipe, found in curves.items() if found}).items()
+    ]
+
+
+def reliability(points: dict[Recipe, list[tuple[float, float, int]]]) -> list[Panel]:
+    """A panel for each network."""
+    return [
+        Panel(
+            NETWORKS[network],
+            figures.reliability(regimes, f"Share right by confidence of {NETWORKS[network]}: {_listed(regimes)}"),
+        )
+        for network, regimes in _by_network(points).items()
+    ]
+
+
+def similarity(report: Json) -> list[Panel]:
+    """A panel for each network."""
+    curves: dict[Recipe, list[tuple[float, float, float, float]]] = {
+        (row["network"], row["regime"]): [(x["similarity"], *_interval(x)) for x in row["bins"]]
+        for row in report["controls"]["similarity"]
+    }
+    return [
+        Panel(
+            NETWORKS[network],
+            figures.by_similarity(
+                regimes, f"Accuracy of {NETWORKS[network]} by similarity to the nearest training image"
+            ),
+        )
+        for network, regimes in _by_network(curves).items()
+    ]
+
+
+def samples(label: str, real: list[np.ndarray], synthetic: list[bytes], nearest: bytes | None) -> Samples:
+    """real: uint8 [size, size] each; synthetic and nearest: PNG."""
+    return Samples(
+        label,
+        [figures.picture(image, THUMBNAIL) for image in real],
+        [figures.picture(_pixels(data), THUMBNAIL) for data in synthetic],
+        figures.picture(_pixels(nearest), 8 * THUMBNAIL) if nearest else None,
+    )
+
+
+def gan(label: str, losses: list[dict[str, list[float]]], progress: list[tuple[int, bytes]]) -> Training:
+    """losses: the columns of each fold's losses.csv; progress: (epoch, sample grid of 8 by 8 images)."""
+    folds = [
+        (np.array(x["step"]), np.array(x["generator_loss"]), np.array(x["discriminator_loss"])) for x in losses if x
+    ]
+    shown = []
+    for epoch, data in progress:
+        grid = _pixels(data)
+        side = (grid.shape[0] + 1) // 8 * PROGRESS - 1
+        shown.append((epoch, figures.picture(grid[:side, :side], 2 * THUMBNAIL)))
+    return Training(label, figures.gan_losses(folds, f"Losses of the generator of {label} by step"), shown)
+
+
+def history(recipe: Recipe, tables: list[dict[str, list[float]]]) -> Panel:
+    """tables: the columns of each fold's history.csv."""
+    columns = ("epoch", "train_loss", "validation_loss", "chosen")
+    folds = [tuple(np.array(x[column]) for column in columns) for x in tables if x]
+    title = f"{NETWORKS[recipe[0]]}, {REGIMES[recipe[1]]}"
+    return Panel(title, figures.histories(folds, recipe[1], f"Losses by epoch: {title}"))  # type: ignore[arg-type]
+
+
+def _by_network(values: dict[Recipe, Any]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for (network, regime), value in values.items():
+        found.setdefault(network, {})[regime] = value
+    return found
+
+
+def _interval(row: Json) -> tuple[float, float, float]:
+    value, low, high = (float("nan") if row[name] is None else row[name] for name in ("value", "low", "high"))
+    return value, low, high
+
+
+def _listed(regimes: dict[str, Any]) -> str:
+    return ", ".join(REGIMES[regime] for regime in regimes)
+
+
+def _pixels(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)).convert("L"))

@@ -1,0 +1,165 @@
+"""What a run's predictions say, as the plain values of report.json (see docs/report.md)."""
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import roc_curve
+
+from jobs.classifier import controls, metrics
+from jobs.classifier.predictions import Predictions, take
+
+COMPARED = ("accuracy", "balanced_accuracy", "roc_auc")
+SIMILARITY_BINS = 4
+
+Recipe = tuple[str, str]  # network, regime
+Json = dict[str, Any]
+
+
+def results(bootstraps: dict[Recipe, metrics.Bootstrap]) -> list[Json]:
+    """Each recipe's metrics with their intervals."""
+    return [
+        {"regime": regime, "network": network, "metric": metric} | _estimate(found, metric)
+        for (network, regime), found in bootstraps.items()
+        for metric in metrics.METRICS
+    ]
+
+
+def comparisons(bootstraps: dict[Recipe, metrics.Bootstrap]) -> list[Json]:
+    """Regimes in pairs for each network, and networks in pairs for each regime: second minus first."""
+    # One of network and regime is the same.
+    pairs = [(a, b) for a, b in itertools.combinations(bootstraps, 2) if (a[0] == b[0]) != (a[1] == b[1])]
+    return [
+        {
+            "first": {"network": a[0], "regime": a[1]},
+            "second": {"network": b[0], "regime": b[1]},
+            "metric": metric,
+        }
+        | _difference(bootstraps[b], bootstraps[a], metric)
+        for a, b in pairs
+        for metric in COMPARED
+    ]
+
+
+def cheap_controls(
+    about: Predictions, folds: np.ndarray, thumbnails: np.ndarray, files: np.ndarray, truth: np.ndarray, seed: int
+) -> tuple[dict[str, Predictions], np.ndarray]:
+    """Return the predictions of the controls that need no training to speak of, and nearest-train similarities [n].
+
+    about: any predictions on the n images; in the same order folds int [n], thumbnails float32 [n, d],
+    files float [n, 5] and truth int [n]. In each fold the controls learn from the images of the others.
+    """
+    k = len(about.labels)
+    answers = {name: np.zeros((len(truth), k)) for name in ("majority", "file-only", "nearest-pixels")}
+    similarity = np.zeros(len(truth))
+    for fold in np.unique(folds):
+        here, there = folds == fold, folds != fold
+        near = controls.nearest(thumbnails[there], thumbnails[here])
+        similarity[here] = near.similarity
+        answers["majority"][here] = controls.majority(truth[there], k, int(here.sum()))
+        answers["file-only"][here] = controls.file_only(files[there], truth[there], files[here], k, seed)
+        answers["nearest-pixels"][here] = controls.vote(near, truth[there], k)
+    return {name: about._replace(probabilities=found) for name, found in answers.items()}, similarity
+
+
+def control_results(bootstraps: dict[str, metrics.Bootstrap]) -> list[Json]:
+    """The controls' metrics with their intervals; what a constant answer leaves undefined is null."""
+    return [
+        {"control": control, "metric": metric} | _estimate(found, metric)
+        for control, found in bootstraps.items()
+        for metric in COMPARED
+    ]
+
+
+def beyond_controls(bootstraps: dict[Recipe, metrics.Bootstrap], cheap: dict[str, metrics.Bootstrap]) -> list[Json]:
+    """Each recipe minus each control, in balanced accuracy on the same images."""
+    return [
+        {"network": network, "regime": regime, "control": control, "metric": "balanced_accuracy"}
+        | _difference(found, of_control, "balanced_accuracy")
+        for (network, regime), found in bootstraps.items()
+        for control, of_control in cheap.items()
+    ]
+
+
+def similarity_curve(seeds: list[Predictions], similarity: np.ndarray, resamples: int, seed: int) -> list[Json]:
+    """Accuracy in bins of similarity to the nearest training image (each bin a quarter of the images)."""
+    curve = []
+    for inside in controls.similarity_bins(similarity, SIMILARITY_BINS):
+        found = metrics.bootstrap([take(x, inside) for x in seeds], resamples, seed)
+        curve.append({"similarity": tidy(similarity[inside].mean())} | _estimate(found, "accuracy"))
+    return curve
+
+
+def permuted_check(network: str, found: metrics.Bootstrap, classes: int) -> Json:
+    """Trained on labels permuted by group, balanced accuracy must be chance: its interval must hold 1 / classes."""
+    value = metrics.estimate(found, "balanced_accuracy")
+    passed = value.low <= 1 / classes <= value.high
+    return {"check": "permuted", "network": network, "passed": passed, "expected": 1 / classes} | _estimate(
+        found, "balanced_accuracy"
+    )
+
+
+def leaky_check(network: str, leaky: metrics.Bootstrap, real: metrics.Bootstrap) -> Json:
+    """With the split made leaky on purpose, balanced accuracy must be higher than without."""
+    a, b = metrics.estimate(leaky, "balanced_accuracy"), metrics.estimate(real, "balanced_accuracy")
+    check = {"check": "leaky", "network": network, "passed": a.value > b.value, "expected": tidy(b.value)}
+    return check | _estimate(leaky, "balanced_accuracy")
+
+
+def confusions(recipes: dict[Recipe, list[Predictions]]) -> list[Json]:
+    """Confusion matrices, rows true and columns predicted, summed over seeds."""
+    return [
+        {
+            "network": network,
+            "regime": regime,
+            "matrix": np.sum([metrics.confusion_matrix(x) for x in seeds], axis=0).tolist(),
+        }
+        for (network, regime), seeds in recipes.items()
+    ]
+
+
+def roc_curves(seeds: list[Predictions]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Each fold's (and seed's) ROC curve; more than two classes: the mean of the one-vs-rest curves (Fawcett, 2006)."""
+    grid = np.linspace(0, 1, 201)
+    curves = []
+    for predictions in seeds:
+        k, folds = len(predictions.labels), np.array(predictions.folds)
+        for fold in sorted(set(predictions.folds)):
+            truth, p = predictions.truth[folds == fold], predictions.probabilities[folds == fold]
+            of_class = [
+                roc_curve(truth == c, p[:, c])[:2]
+                for c in ([1] if k == 2 else range(k))
+                if 0 < np.sum(truth == c) < len(truth)
+            ]
+            if len(of_class) == 1:
+                curves.append(of_class[0])
+            elif of_class:
+                mean = np.mean([np.interp(grid, x, y) for x, y in of_class], axis=0)
+                curves.append((np.r_[0, grid], np.r_[0, mean]))
+    return curves
+
+
+def reliability(seeds: list[Predictions]) -> list[tuple[float, float, int]]:
+    """Bins of confidence over all seeds: mean confidence, share right, predictions."""
+    pooled = seeds[0]._replace(
+        ids=[x for y in seeds for x in y.ids],
+        truth=np.concatenate([y.truth for y in seeds]),
+        probabilities=np.concatenate([y.probabilities for y in seeds]),
+    )
+    return metrics.reliability(pooled)
+
+
+def tidy(value: Any) -> float | None:
+    """A number for JSON: rounded to 6 digits, None where undefined."""
+    return round(float(value), 6) if math.isfinite(value) else None
+
+
+def _estimate(found: metrics.Bootstrap, metric: str) -> Json:
+    value, low, high, n, undefined = metrics.estimate(found, metric)
+    return {"value": tidy(value), "low": tidy(low), "high": tidy(high), "n": n, "undefined": undefined}
+
+
+def _difference(a: metrics.Bootstrap, b: metrics.Bootstrap, metric: str) -> Json:
+    value, low, high = metrics.difference(a, b, metric)
+    return {"difference": tidy(value), "low": tidy(low), "high": tidy(high), "n": len(a.images)}

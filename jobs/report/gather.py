@@ -1,0 +1,217 @@
+"""A run's finished steps, and what they hold, read from storage for its report."""
+
+import csv
+import io
+import itertools
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from jobs.classifier.predictions import Predictions, join_predictions, read_predictions
+from jobs.common import keys
+from jobs.common.errors import MachineError, UserError
+from jobs.common.step import read_manifest
+from jobs.common.storage import MissingKey, Storage, read_many
+from jobs.mri.dataset import Dataset
+from jobs.report import exhibits
+
+SHOWN = 8  # images of a class side by side
+Json = dict[str, Any]
+
+
+class Part(NamedTuple):
+    """A finished step of the run: its job, where it stands in the run (fold, label, network, ...), and its manifest."""
+
+    job: str
+    where: Json
+    prefix: str
+    manifest: Json
+
+
+# ---- the run's steps ----------------------------------------------------------------------------------------------
+
+
+def classifiers(
+    storage: Storage, run: str, dataset: Dataset, recipes: list[tuple[str, str]], seeds: range
+) -> list[Part]:
+    """Return the classifiers of every (network, regime), seed and fold.
+
+    Raises UserError if one is missing or was trained on another dataset.
+    """
+    parts = []
+    for (network, regime), seed, fold in itertools.product(recipes, seeds, range(dataset.folds)):
+        prefix = keys.classifier(run, fold, network, regime, seed)
+        manifest = read_manifest(storage, prefix)
+        if manifest is None:
+            raise UserError(
+                f"{storage.url.rstrip('/')}/{prefix} is not there: run train-classifier, or leave it out by "
+                "--networks, --regimes, --seeds or --no-controls"
+            )
+        if manifest["inputs"].get("dataset") != dataset.digest:
+            raise UserError(f"{prefix} was trained on another dataset than {dataset.id}: train it on this")
+        where = {"fold": fold, "network": network, "regime": regime, "seed": seed}
+        parts.append(Part("train-classifier", where, prefix, manifest))
+    return parts
+
+
+def generators(storage: Storage, run: str, dataset: Dataset) -> list[Part]:
+    """Return the generators and the synthetic images of every fold and class, as far as they are of this dataset."""
+    parts = []
+    for fold, label in itertools.product(range(dataset.folds), [*dataset.labels, keys.CLASS_CONDITIONAL]):
+        steps = {"train-gan": keys.gan(run, fold, label), "generate": keys.synthetic(run, fold, label)}
+        for job, prefix in steps.items():
+            manifest = read_manifest(storage, prefix)
+            if manifest is not None and manifest["inputs"].get("dataset") == dataset.digest:
+                parts.append(Part(job, {"fold": fold, "label": label}, prefix, manifest))
+    return parts
+
+
+def recipes(parts: list[Part]) -> list[tuple[str, str]]:
+    """Return the (network, regime) of the classifiers, those of controls (`real-permuted`, ...) among them."""
+    return list(dict.fromkeys((x.where["network"], x.where["regime"]) for x in parts if x.job == "train-classifier"))
+
+
+def _chosen(parts: list[Part], job: str, **where: Any) -> list[Part]:
+    return [part for part in parts if part.job == job and where.items() <= part.where.items()]
+
+
+# ---- what they hold -----------------------------------------------------------------------------------------------
+
+
+def predictions(storage: Storage, parts: list[Part], network: str, regime: str) -> list[Predictions]:
+    """Return for each seed the pooled predictions of the folds."""
+    by_seed: dict[int, list[Predictions]] = {}
+    for part in _chosen(parts, "train-classifier", network=network, regime=regime):
+        found = read_predictions(_read(storage, f"{part.prefix}/predictions.csv"))
+        by_seed.setdefault(part.where["seed"], []).append(found)
+    return [join_predictions(folds) for folds in by_seed.values()]
+
+
+def tables(storage: Storage, parts: list[Part], name: str, **where: Any) -> list[dict[str, list[float]]]:
+    """Return a CSV file of numbers of each chosen part, by column."""
+    tables = []
+    job = "train-gan" if name == "losses.csv" else "train-classifier"
+    for part in _chosen(parts, job, **where):
+        rows = list(csv.DictReader(io.StringIO(_read(storage, f"{part.prefix}/{name}").decode())))
+        try:
+            tables.append({column: [float(row[column]) for row in rows] for column in (rows[0] if rows else ())})
+        except (ValueError, TypeError) as error:
+            raise MachineError(
+                f"{part.prefix}/{name} is damaged ({error}): delete {part.prefix} and run {job} again"
+            ) from error
+    return tables
+
+
+def samples(storage: Storage, dataset: Dataset, parts: list[Part]) -> list[exhibits.Samples]:
+    """Return for each class real images, synthetic ones and these beside their nearest training image, of fold 0."""
+    shown = []
+    for part in _chosen(parts, "generate", fold=0):
+        label = part.where["label"]
+        real = [row for row in dataset.held_out(0) if row.label == label]
+        chosen = [real[i * len(real) // SHOWN] for i in range(SHOWN)] if len(real) > SHOWN else real
+        first, count = part.manifest["facts"].get("first", 0), part.manifest["facts"].get("count", 0)
+        names = [f"{part.prefix}/images/{number:06d}.png" for number in range(first, first + min(count, SHOWN))]
+        nearest = f"{part.prefix}/nearest.png"
+        shown.append(
+            exhibits.samples(
+                label,
+                list(dataset.pixels(chosen)),
+                list(read_many(storage, names)),
+                storage.read(nearest) if storage.exists(nearest) else None,
+            )
+        )
+    return shown
+
+
+def progress(storage: Storage, parts: list[Part], label: str) -> list[tuple[int, bytes]]:
+    """Return (epoch, sample grid) of up to four epochs of a generator of fold 0, the last one among them."""
+    for part in _chosen(parts, "train-gan", fold=0, label=label):
+        names = [key for key in storage.list(f"{part.prefix}/samples") if key.endswith(".png")]
+        chosen = sorted({names[(len(names) - 1) * i // 3] for i in range(4)}) if names else []
+        return [(int(key.rpartition("-")[2].removesuffix(".png")), storage.read(key)) for key in chosen]
+    return []
+
+
+def quarantine(storage: Storage, dataset: Dataset) -> list[Json]:
+    """Return up to three examples of each reason for which files were set aside."""
+    rows = csv.DictReader(io.StringIO(_read(storage, f"{keys.dataset(dataset.id)}/quarantine.csv").decode()))
+    examples: dict[str, list[Json]] = {}
+    for row in rows:
+        examples.setdefault(row["reason"], []).append({"source": row["source"], "detail": row.get("detail") or ""})
+    return [{"reason": reason, "files": found[:3]} for reason, found in sorted(examples.items())]
+
+
+def about(dataset: Dataset) -> Json:
+    """Return what the dataset holds, in numbers."""
+    names = ("name", "patients", "largest_group", "large_groups", "near_duplicate_pairs", "formats", "quarantine")
+    groups = {label: len({row.group for row in dataset.rows if row.label == label}) for label in dataset.labels}
+    return {
+        "id": dataset.id,
+        "digest": dataset.digest,
+        "image_size": dataset.image_size,
+        "folds": dataset.folds,
+        "images": len(dataset.rows),
+        "groups": len({row.group for row in dataset.rows}),
+        "labels": [
+            {"label": label, "images": sum(row.label == label for row in dataset.rows), "groups": groups[label]}
+            for label in dataset.labels
+        ],
+    } | {name: dataset.facts[name] for name in names if name in dataset.facts}
+
+
+def recipe(parts: list[Part]) -> Json:
+    """Return each job's settings, without those that only say which part of the run it is."""
+    places = {"fold", "label", "network", "regime", "control", "seed", "synthetic_first"}
+    return {
+        part.job: {name: value for name, value in part.manifest["settings"].items() if name not in places}
+        for part in parts
+    }
+
+
+def seconds(part: Part) -> float:
+    """Return how long the step took."""
+    # A step that was stopped and went on knows the seconds of its last start only; the GAN keeps count of all.
+    return max(part.manifest.get("seconds", 0.0), part.manifest["facts"].get("training_seconds", 0.0))
+
+
+def selection(parts: list[Part]) -> list[str]:
+    """Return on which data the classifiers' epochs were chosen, in sentences.
+
+    Sentences that differ only in their numbers become one, with the smallest and the largest number.
+    """
+    texts = [str(part.manifest["facts"]["selection"]) for part in parts if "selection" in part.manifest["facts"]]
+    alike: dict[str, list[list[int]]] = {}
+    for text in texts:
+        alike.setdefault(re.sub(r"\d+", "{}", text), []).append([int(number) for number in re.findall(r"\d+", text)])
+    return [
+        template.format(*(f"{min(x)} to {max(x)}" if min(x) < max(x) else x[0] for x in zip(*numbers, strict=True)))
+        for template, numbers in sorted(alike.items())
+    ]
+
+
+def distinct(values: Iterable[Json]) -> list[Json]:
+    """Return the values without repetitions, in order of their text."""
+    seen: dict[str, Json] = {}
+    for value in values:
+        seen.setdefault(json.dumps(value, sort_keys=True), value)
+    return [seen[text] for text in sorted(seen)]
+
+
+def quality(storage: Storage, part: Part) -> Json:
+    """Return what quality.json says of some synthetic images, without the list of single images."""
+    key = f"{part.prefix}/quality.json"
+    try:
+        found = json.loads(_read(storage, key))
+        return part.where | {name: value for name, value in found.items() if name not in ("schema", "nearest")}
+    except (ValueError, AttributeError) as error:
+        raise MachineError(f"{key} is damaged ({error}): delete {part.prefix} and run generate again") from error
+
+
+def _read(storage: Storage, key: str) -> bytes:
+    try:
+        return storage.read(key)
+    except MissingKey as error:
+        raise MachineError(
+            f"{key} is missing though its step is finished: delete its folder and run the job again"
+        ) from error

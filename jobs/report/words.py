@@ -1,0 +1,92 @@
+"""What things are called on the page, and how numbers are written there."""
+
+from typing import NamedTuple
+
+DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+NETWORKS = {"mobilenetv2": "MobileNetV2", "resnet152v2": "ResNet152V2"}
+REGIMES = {"synthetic": "synthetic", "real": "real", "real+synthetic": "real + synthetic"}
+TRAINED_ON = {
+    "synthetic": "trained only on synthetic images",
+    "real": "trained on real images",
+    "real+synthetic": "trained on both",
+}
+
+
+class Control(NamedTuple):
+    """A control's short name, and what it does."""
+
+    short: str
+    does: str
+
+
+CONTROLS = {
+    "majority": Control("always the largest class", "answers the most frequent class of the training images"),
+    "file-only": Control(
+        "file facts only", "a random forest that sees file size, width, height, aspect and border brightness, no image"
+    ),
+    "nearest-pixels": Control(
+        "nearest training image", "answers the class of the training image whose pixels correlate most (1-NN)"
+    ),
+}
+QUALITY = {
+    "kid": "KID",
+    "precision": "Precision",
+    "recall": "Recall",
+    "density": "Density",
+    "coverage": "Coverage",
+    "fid": "FID",
+}
+JOBS = {
+    "train-gan": "train a generator",
+    "generate": "draw and judge synthetic images",
+    "train-classifier": "train a classifier",
+}
+# Of values between 0 and 1, those read as shares.
+_PERCENT = {"accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1"}
+
+
+def number(value: float | None, metric: str) -> str:
+    """A metric's value: a percentage with one decimal, or three decimals."""
+    if value is None:
+        return DASH
+    return f"{100 * value:.1f} %" if metric in _PERCENT else f"{value:.3f}"
+
+
+def bounds(low: float | None, high: float | None, metric: str) -> str:
+    """An interval, without the unit that its value already has."""
+    if low is None or high is None:
+        return "no interval"
+    return f"{100 * low:.1f}{DASH}{100 * high:.1f}" if metric in _PERCENT else f"{low:.3f}{DASH}{high:.3f}"
+
+
+def signed(value: float | None, metric: str) -> str:
+    """A difference, with its sign; percentages become points."""
+    if value is None:
+        return DASH
+    text = f"{100 * value:+.1f}" if metric in _PERCENT else f"{value:+.3f}"
+    return text.replace("-", MINUS)
+
+
+def signed_bounds(low: float | None, high: float | None, metric: str) -> str:
+    """The interval of a difference."""
+    return "no interval" if low is None or high is None else f"{signed(low, metric)} to {signed(high, metric)}"
+
+
+def reading(low: float | None, high: float | None) -> str:
+    """What an interval of a difference shows."""
+    if low is None or high is None or low <= 0 <= high:
+        return "no clear difference"
+    return "higher" if low > 0 else "lower"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 4.2 s, 12 min 5 s, 3 h 20 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def figure(value: float | None) -> str:
+    """A quality figure with three significant digits."""
+    return DASH if value is None else f"{value:.3g}".replace("-", MINUS)

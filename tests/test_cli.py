@@ -1,0 +1,98 @@
+"""The command line as a stranger meets it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs import cli
+from jobs.pipeline import PRESETS, PipelineSettings
+from jobs.preprocess import PreprocessSettings
+
+HEAVY = {"tensorflow", "keras", "numpy", "boto3", "matplotlib", "sklearn", "PIL", "scipy"}
+
+
+@pytest.mark.parametrize("job", cli.JOBS)
+def test_help_explains_each_job_and_loads_nothing_heavy(job: str) -> None:
+    code = (
+        "import sys, jobs.cli\n"
+        "try: jobs.cli.main(sys.argv[1:])\n"
+        "finally: print('\\nLOADED', *sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code, job, "--help"], capture_output=True, text=True, check=True)
+    text, _, loaded = shown.stdout.partition("LOADED")
+    assert f"usage: mrigan {job}" in text
+    assert "exit codes:" in text
+    assert not HEAVY & set(loaded.split())
+
+
+def test_every_setting_has_one_meaning_in_all_jobs(capsys: pytest.CaptureFixture[str]) -> None:
+    meanings: dict[str, set[str]] = {}
+    for name, job in cli.JOBS.items():
+        module = __import__(job.module, fromlist=["x"])
+        for setting, field in getattr(module, job.settings).model_fields.items():
+            assert field.description, f"{name}: {setting} has no help"
+            meanings.setdefault(setting, set()).add(str(field.annotation))
+    assert {setting: kinds for setting, kinds in meanings.items() if len(kinds) > 1} == {}
+
+
+def run(*words: str) -> int:
+    """Run the command line in this process and return its exit code."""
+    return cli.main(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["preproces"], "mrigan: unknown job preproces: see mrigan --help"),
+        ([], "mrigan: name a job: see mrigan --help"),
+        (["preprocess"], "mrigan preprocess: --data is needed: see --help"),
+        (["preprocess", "--fold", "2"], "mrigan preprocess: unknown setting --fold: did you mean --folds?"),
+        (["preprocess", "--data", "x", "--folds", "1"], "--folds: input should be greater than or equal to 2, not '1'"),
+        (["preprocess", "--data", "/no/such/folder"], "/no/such/folder"),
+        (["pipeline", "--data", "x", "--preset", "fast"], "--preset: one of demo, quick, full, not 'fast'"),
+        (["train-gan", "--dataset", "0", "--run", "r", "--fold", "0"], "there is no dataset 0"),
+        (["predict", "image.png"], "has no champion"),
+    ],
+)
+def test_a_mistake_ends_with_one_line_and_code_2(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*words) == 2
+    shown = capsys.readouterr().err.strip()
+    assert message in shown and "\n" not in shown
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_variable_is_a_mistake(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MRIGAN_FOLDZ", "3")
+    assert run("preprocess", "--data", "x") == 2
+    assert "unknown setting MRIGAN_FOLDZ: did you mean MRIGAN_FOLDS?" in capsys.readouterr().err
+
+
+def test_flag_beats_variable_beats_file_beats_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("folds: 7\nseed: 7\ngan_width: 7\nlabel: belongs to another job\n")
+    monkeypatch.setenv("MRIGAN_FOLDS", "8")
+    monkeypatch.setenv("MRIGAN_SEED", "8")
+    words = ["--data", "x", "--preset", "quick", "--settings", str(file), "--folds", "9"]
+    settings = cli.read_settings("pipeline", PipelineSettings, words)
+    assert isinstance(settings, PipelineSettings)
+    assert (settings.folds, settings.seed, settings.gan_width) == (9, 8, 7)
+    assert settings.image_size == PRESETS["quick"]["image_size"]
+
+
+def test_settings_may_come_from_variables_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MRIGAN_DATA", "there")
+    settings = cli.read_settings("preprocess", PreprocessSettings, [])
+    assert isinstance(settings, PreprocessSettings) and settings.data == "there"
+
+
+def test_the_installed_command_runs() -> None:
+    command = Path(sys.executable).with_name("mrigan")
+    shown = subprocess.run([command, "--help"], capture_output=True, text=True, check=True, env=os.environ)
+    for job, described in cli.JOBS.items():
+        assert job in shown.stdout and described.summary in shown.stdout
