@@ -94,11 +94,14 @@ def _dataset(
             rows.append(file)
             step.write(f"images/{id}.png", png(draw(number, image, size)))
     step.write("index.csv", to_csv(rows))
-    refused = [("yes/Y0 copy.jpg", "duplicate", "exact duplicate of yes/Y0.jpg"), ("no/notes<1>.png", "not-an-image", "")]
+    refused = [
+        ("yes/Y0 copy.jpg", "duplicate", "exact duplicate of yes/Y0.jpg"),
+        ("no/notes<1>.png", "not-an-image", ""),
+    ]
     step.write("quarantine.csv", table(("source", "reason", "detail"), refused))
     step.finish(
         name="demo",
-        labels={label: images for label in labels},
+        labels=dict.fromkeys(labels, images),
         images=len(rows),
         groups=len({row.group for row in rows}),
         largest_group=2,
@@ -162,7 +165,14 @@ def _generator(
 
 
 def _classifier(
-    storage: Storage, digest: str, rows: list[Row], labels: Sequence[str], fold: int, network: str, regime: str, seed: int
+    storage: Storage,
+    digest: str,
+    rows: list[Row],
+    labels: Sequence[str],
+    fold: int,
+    network: str,
+    regime: str,
+    seed: int,
 ) -> None:
     held_out = [row for row in rows if row.fold == fold]
     truth = np.array([labels.index(row.label) for row in held_out])
@@ -189,7 +199,15 @@ def _classifier(
     validation = loss + 0.2 + rng.normal(0, 0.04, 20)
     best = int(validation.argmin())
     history = [
-        (epoch, epoch * 100, f"{loss[epoch - 1]:.6f}", "0.9", f"{validation[epoch - 1]:.6f}", "0.8", int(epoch - 1 == best))
+        (
+            epoch,
+            epoch * 100,
+            f"{loss[epoch - 1]:.6f}",
+            "0.9",
+            f"{validation[epoch - 1]:.6f}",
+            "0.8",
+            int(epoch - 1 == best),
+        )
         for epoch in range(1, 21)
     ]
     columns = ("epoch", "step", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "chosen")

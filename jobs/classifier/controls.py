@@ -13,7 +13,7 @@ _TREES = 200
 
 
 class Nearest(NamedTuple):
-    """The nearest training image of each of n query images, int64 [n], and their correlation, float32 [n] in [-1, 1]."""
+    """The nearest training image of each of n query images, int64 [n]; their correlation in [-1, 1], float32 [n]."""
 
     neighbour: np.ndarray
     similarity: np.ndarray

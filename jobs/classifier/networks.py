@@ -1,6 +1,7 @@
 """The two networks of keras.applications, fitted to small gray images, and the bytes of a trained one."""
 
 import contextlib
+import copy
 import functools
 import io
 import json
@@ -15,6 +16,7 @@ import tensorflow as tf
 
 from jobs.common import tensors
 from jobs.common.errors import MachineError, UserError
+from jobs.common.seeds import derive
 
 # Keras builds MobileNetV2 with a BatchNorm momentum of 0.999: after a few hundred steps the moving statistics are still
 # mostly their initial zeros and ones, and inference is near chance whatever was learned.
@@ -47,13 +49,14 @@ class Architecture:
     stem_stride: int
 
 
-def build(architecture: Architecture, weights: str = "none", precision: str = "float32") -> keras.Model:
+def build(architecture: Architecture, weights: str = "none", precision: str = "float32", seed: int = 0) -> keras.Model:
     """A network of keras.applications with a new head of logits.
 
     Args:
         weights: `none`; `imagenet`, which Keras downloads; or a file of Keras' own layout for the network without its
             top (.h5 or .weights.h5).
         precision: `float32`, or `bfloat16` for the computation; weights and logits are float32 in both.
+        seed: decides all random weights.
 
     Returns:
         A model from float [n, image_size, image_size, 3] in [-1, 1] (see `network_input`) to float32 logits
@@ -66,17 +69,26 @@ def build(architecture: Architecture, weights: str = "none", precision: str = "f
     if architecture.network not in APPLICATIONS:
         raise UserError(f"network {architecture.network!r} is unknown: use one of {', '.join(sorted(APPLICATIONS))}")
     shape = (architecture.image_size, architecture.image_size, 3)
-    stock = _stock(architecture.network, shape, weights)
-    backbone = keras.Model.from_config(_edited(stock.get_config(), architecture, precision))
+    config = _edited(_stock_config(architecture.network, shape), architecture, precision, seed)
+    backbone = keras.Model.from_config(config)
     if weights != "none":
-        backbone.set_weights(stock.get_weights())
+        backbone.set_weights(_stock(architecture.network, shape, weights).get_weights())
     features = keras.layers.GlobalAveragePooling2D(dtype="float32", name="pool")(backbone.output)
-    logits = keras.layers.Dense(len(architecture.labels), dtype="float32", name="logits")(features)
+    initializer = keras.initializers.GlorotUniform(derive(seed, "logits"))
+    head = keras.layers.Dense(len(architecture.labels), kernel_initializer=initializer, dtype="float32", name="logits")
+    logits = head(features)
     return keras.Model(backbone.input, logits, name=architecture.network)
 
 
-def _edited(config: dict, architecture: Architecture, precision: str) -> dict:
-    """The Keras configuration of a stock network with our stem, BatchNorm momentum and precision."""
+@functools.lru_cache
+def _stock_config(network: str, shape: tuple[int, int, int]) -> dict:
+    """The Keras configuration of a network; building it only to ask takes seconds."""
+    return _stock(network, shape, "none").get_config()
+
+
+def _edited(config: dict, architecture: Architecture, precision: str, seed: int) -> dict:
+    """The Keras configuration of a stock network with our stem, BatchNorm momentum, precision and seed."""
+    config = copy.deepcopy(config)
     policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
     for layer in config["layers"]:
         settings = layer["config"]
@@ -84,6 +96,10 @@ def _edited(config: dict, architecture: Architecture, precision: str) -> dict:
             settings["dtype"] = policy
         # A recorded input shape would contradict the new stem; layers find theirs when they are called.
         layer.pop("build_config", None)
+        for name in ("kernel_initializer", "depthwise_initializer"):
+            # Not by a global seed: TensorFlow forgets every function it has optimized when that is set.
+            if settings.get(name):
+                settings[name]["config"]["seed"] = derive(seed, settings["name"], name)
         if layer["class_name"] == "BatchNormalization":
             settings["momentum"] = BATCHNORM_MOMENTUM
         if settings["name"] == STEMS[architecture.network]:
@@ -128,8 +144,7 @@ def _line(error: Exception) -> str:
 
 def initial_weights(architecture: Architecture, weights: str, seed: int) -> dict[str, np.ndarray]:
     """Every variable of a new network, to the same bits for the same seed. Raises what `build` raises."""
-    keras.utils.set_random_seed(seed)
-    return tensors.model_arrays(build(architecture, weights))
+    return tensors.model_arrays(build(architecture, weights, seed=seed))
 
 
 def network_input(gray: tf.Tensor) -> tf.Tensor:

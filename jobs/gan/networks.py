@@ -116,9 +116,9 @@ def build_discriminator(
 
     It gives logits, float32 [n]: above 0 for an image taken as real. `seed` alone decides what dropout drops.
     With `spectral_normalization` its kernels have the norm SPECTRAL_NORM and there is no batch norm;
-    `power_iteration` keeps the norms current. Without, batch norm follows every convolution but the first and the last (plain DCGAN).
-    A conditional one adds the inner product of features and class embedding (Miyato & Koyama, "cGANs with projection
-    discriminator", ICLR 2018, https://arxiv.org/abs/1802.05637).
+    `power_iteration` keeps the norms current. Without, batch norm follows every convolution but the first and the last
+    (plain DCGAN). A conditional one adds the inner product of features and class embedding (Miyato & Koyama, "cGANs
+    with projection discriminator", ICLR 2018, https://arxiv.org/abs/1802.05637).
     """
     policy = _policy(precision)
     convolution = SpectralConv2D if spectral_normalization else keras.layers.Conv2D

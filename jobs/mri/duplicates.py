@@ -106,7 +106,7 @@ def _nearest(unit: np.ndarray, start: int, neighbours: int) -> tuple[np.ndarray,
             few = near[:, : max(1024, neighbours + 1)]
             place = few.shape[1] - neighbours
             floor = np.partition(few, place, axis=1)[:, place]
-        row, column = np.nonzero(near >= floor[:, None])
+        row, column = np.divmod(np.flatnonzero(near >= floor[:, None]), near.shape[1])
         rows, columns = np.concatenate([rows, row]), np.concatenate([columns, column + left])
         values = np.concatenate([values, near[row, column]])
         order = np.lexsort((columns, -values, rows))

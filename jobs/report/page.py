@@ -1,10 +1,11 @@
 """report.html: one file that asks for nothing from outside and needs no script."""
 
+import re
 from collections import defaultdict
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from jobs.classifier.controls import FILE_FEATURES
 from jobs.classifier.metrics import BINS, METRICS
@@ -25,6 +26,7 @@ def render(report: Json, exhibits: Exhibits) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["svg"] = Markup
+    environment.filters["keep"] = _kept_together
     return environment.get_template("report.html").render(
         report=report,
         exhibits=exhibits,
@@ -100,8 +102,14 @@ def caveats(report: Json) -> list[str]:
         )
         + "."
     )
-    perfect = any(row["low"] == row["high"] == row["value"] for row in report["results"])
-    if perfect:
+    constant = [x for x in report["confusion"] if sum(any(column) for column in zip(*x["matrix"], strict=True)) == 1]
+    if constant:
+        names = [f"{words.NETWORKS[x['network']]} ({words.REGIMES[x['regime']]})" for x in constant]
+        found.append(
+            f"{_listed(names)} gave one and the same answer to every image, as an untrained network does: some of the "
+            "intervals have no width for that reason."
+        )
+    if any(row["metric"] == "accuracy" and row["low"] == row["high"] == 1 for row in report["results"]):
         found.append(
             "Where no error was made every draw agrees and the interval has no width; with "
             f"{about['groups']} groups the true error may still be {words.number(3 / about['groups'], 'accuracy')} "
@@ -207,6 +215,11 @@ def _cost(report: Json) -> list[Json]:
         {"job": job, "detail": detail, "count": len(x), "mean": sum(x) / len(x), "total": sum(x)}
         for (job, detail), x in sorted(groups.items(), key=lambda item: list(words.JOBS).index(item[0][0]))
     ]
+
+
+def _kept_together(text: str) -> Markup:
+    """Text whose intervals are not broken over two lines."""
+    return Markup(re.sub(r"(\[[^\]]*\])", r'<span class="keep">\1</span>', str(escape(text))))
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+DASH, MINUS, SPACE = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 NETWORKS = {"mobilenetv2": "MobileNetV2", "resnet152v2": "ResNet152V2"}
 REGIMES = {"synthetic": "synthetic", "real": "real", "real+synthetic": "real + synthetic"}
 TRAINED_ON = {
@@ -22,7 +22,8 @@ class Control(NamedTuple):
 CONTROLS = {
     "majority": Control("always the largest class", "answers the most frequent class of the training images"),
     "file-only": Control(
-        "file facts only", "a random forest that sees file size, width, height, aspect and border brightness, no image"
+        "file facts only",
+        "is a random forest that sees file size, width, height, aspect and border brightness, no image",
     ),
     "nearest-pixels": Control(
         "nearest training image", "answers the class of the training image whose pixels correlate most (1-NN)"
@@ -49,7 +50,7 @@ def number(value: float | None, metric: str) -> str:
     """A metric's value: a percentage with one decimal, or three decimals."""
     if value is None:
         return DASH
-    return f"{100 * value:.1f} %" if metric in _PERCENT else f"{value:.3f}"
+    return f"{100 * value:.1f}{SPACE}%" if metric in _PERCENT else f"{value:.3f}"
 
 
 def bounds(low: float | None, high: float | None, metric: str) -> str:
@@ -63,7 +64,8 @@ def signed(value: float | None, metric: str) -> str:
     """A difference, with its sign; percentages become points."""
     if value is None:
         return DASH
-    text = f"{100 * value:+.1f}" if metric in _PERCENT else f"{value:+.3f}"
+    # Adding zero turns a rounded -0.0 into 0.0.
+    text = f"{round(100 * value, 1) + 0.0:+.1f}" if metric in _PERCENT else f"{round(value, 3) + 0.0:+.3f}"
     return text.replace("-", MINUS)
 
 
@@ -89,4 +91,6 @@ def duration(seconds: float) -> str:
 
 def figure(value: float | None) -> str:
     """A quality figure with three significant digits."""
-    return DASH if value is None else f"{value:.3g}".replace("-", MINUS)
+    if value is None:
+        return DASH
+    return (f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}").replace("-", MINUS)

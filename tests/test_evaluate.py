@@ -1,0 +1,311 @@
+"""The report of a made-up run: its numbers against scikit-learn, its page as a reader gets it."""
+
+import html.parser
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from jobs import evaluate
+from jobs.classifier import metrics
+from jobs.classifier.predictions import Predictions, join_predictions, read_predictions, write_predictions
+from jobs.common import keys
+from jobs.common.errors import MachineError, UserError
+from jobs.common.step import MANIFEST, Step
+from jobs.common.storage import Storage, open_storage
+from tests import fake_run
+
+TWO_NETWORKS = ("mobilenetv2", "resnet152v2")
+
+
+def settings(storage: Storage, **more: Any) -> evaluate.EvaluateSettings:
+    asked = {"networks": ("mobilenetv2",), "resamples": 100} | more
+    return evaluate.EvaluateSettings(storage=storage.url, dataset=fake_run.DATASET, run=fake_run.RUN, **asked)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Storage, Step]:
+    """Two classes, two networks, two seeds, with controls."""
+    storage = open_storage(str(tmp_path_factory.mktemp("run")))
+    fake_run.make(storage, images=24, networks=TWO_NETWORKS, seeds=2, controls=True)
+    return storage, evaluate.run(settings(storage, networks=TWO_NETWORKS, seeds=2, controls=True))
+
+
+@pytest.fixture(scope="module")
+def report(made: tuple[Storage, Step]) -> Any:
+    return json.loads(made[1].read("report.json"))
+
+
+@pytest.fixture(scope="module")
+def page(made: tuple[Storage, Step]) -> str:
+    return made[1].read("report.html").decode()
+
+
+def pooled(storage: Storage, network: str, regime: str, seed: int) -> Predictions:
+    names = [keys.classifier(fake_run.RUN, fold, network, regime, seed) for fold in (0, 1)]
+    return join_predictions([read_predictions(storage.read(f"{name}/predictions.csv")) for name in names])
+
+
+def found(report: Any, metric: str, network: str = "mobilenetv2", regime: str = "real") -> Any:
+    asked = {"metric": metric, "network": network, "regime": regime}
+    return next(row for row in report["results"] if asked.items() <= row.items())
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects tags and checks that they are closed in order."""
+
+    VOID = frozenset({"meta", "img", "br"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.text.append(data)
+
+    def words(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+
+# ---- report.json ----------------------------------------------------------------------------------------------------
+
+
+def test_results_are_the_means_over_seeds_of_scikit_learns_values(made: tuple[Storage, Step], report: Any) -> None:
+    several = [pooled(made[0], "mobilenetv2", "real", seed) for seed in (0, 1)]
+    accuracy = np.mean([sk.accuracy_score(x.truth, x.predicted) for x in several])
+    aucs = []
+    for x in several:
+        for fold in "01":
+            inside = np.array(x.folds) == fold
+            aucs.append(sk.roc_auc_score(x.truth[inside], x.probabilities[inside, 1]))
+    assert found(report, "accuracy")["value"] == pytest.approx(accuracy, abs=1e-6)
+    assert found(report, "roc_auc")["value"] == pytest.approx(np.mean(aucs), abs=1e-6)
+    assert len(report["results"]) == 2 * 3 * len(metrics.METRICS)
+    for row in report["results"]:
+        assert set(row) == {"regime", "network", "metric", "value", "low", "high", "n", "undefined"}
+        assert row["n"] == 48
+        assert row["low"] <= row["high"]
+
+
+def test_comparisons_are_paired_and_each_pair_stands_once(made: tuple[Storage, Step], report: Any) -> None:
+    pairs = {(*row["first"].values(), *row["second"].values()) for row in report["comparisons"]}
+    assert len(pairs) == 2 * 3 + 3
+    assert len(report["comparisons"]) == 3 * len(pairs)
+    row = next(
+        x
+        for x in report["comparisons"]
+        if x["first"] == {"network": "resnet152v2", "regime": "synthetic"}
+        and x["second"] == {"network": "resnet152v2", "regime": "real"}
+        and x["metric"] == "balanced_accuracy"
+    )
+    first, second = ([pooled(made[0], "resnet152v2", regime, s) for s in (0, 1)] for regime in ("synthetic", "real"))
+    expected = metrics.compare(second, first, "balanced_accuracy", 100, 0)
+    assert (row["difference"], row["low"], row["high"]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_cheap_controls_and_similarity_are_always_there(report: Any) -> None:
+    controls = {(row["control"], row["metric"]): row for row in report["controls"]["results"]}
+    assert controls["majority", "balanced_accuracy"]["value"] == 0.5
+    assert controls["majority", "roc_auc"]["value"] == 0.5
+    # The class can be seen from where the disc's spot lies, but not from the file.
+    assert controls["nearest-pixels", "accuracy"]["value"] > 0.75
+    assert controls["file-only", "accuracy"]["low"] < 0.5 < controls["file-only", "accuracy"]["high"]
+    assert len(report["controls"]["beyond"]) == 6 * 3
+    for curve in report["controls"]["similarity"]:
+        assert [x["similarity"] for x in curve["bins"]] == sorted(x["similarity"] for x in curve["bins"])
+        assert sum(x["n"] for x in curve["bins"]) == 48
+
+
+def test_controls_on_request_pass_or_fail_plainly(report: Any) -> None:
+    permuted, leaky = report["controls"]["checks"]
+    assert (permuted["check"], permuted["network"], permuted["passed"]) == ("permuted", "mobilenetv2", True)
+    assert permuted["low"] <= 0.5 <= permuted["high"]
+    assert (leaky["check"], leaky["passed"]) == ("leaky", True)
+    assert leaky["value"] > leaky["expected"] == found(report, "balanced_accuracy")["value"]
+
+
+def test_a_failed_check_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = open_storage(str(tmp_path))
+    monkeypatch.setitem(fake_run.SKILL, "real-permuted", 3.0)
+    monkeypatch.setitem(fake_run.SKILL, "real-leaky", 0.5)
+    fake_run.make(storage, images=20, regimes=("real",), controls=True)
+    step = evaluate.run(settings(storage, regimes=("real",), controls=True))
+    assert [x["passed"] for x in json.loads(step.read("report.json"))["controls"]["checks"]] == [False, False]
+    assert step.read("report.html").decode().count('class="tag fail">fail<') == 2
+
+
+def test_the_documentation_names_every_field(report: Any) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "report.md").read_text()
+    names = set(report) | set(report["dataset"]) | set(report["controls"])
+    for rows in (report["results"], report["comparisons"], report["controls"]["checks"], report["quality"]):
+        names |= {name for row in rows for name in row}
+    assert {name for name in names if f"`{name}`" not in text} == set()
+
+
+def test_sentences_about_the_selection_are_merged(report: Any) -> None:
+    assert report["selection"] == ["The epoch was chosen by the loss on 20 to 21 real images of the training groups."]
+
+
+# ---- report.html ----------------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_whole_and_asks_for_nothing_from_outside(page: str) -> None:
+    tags = Reader(page).tags
+    assert "http" not in page.replace("http-equiv", "")
+    assert "url(" not in re.sub(r"url\(#\w+\)", "", page)
+    assert not {tag for tag, _ in tags} & {"script", "link", "iframe", "object"}
+    assert all(attrs["src"].startswith("data:image/png;base64,") for tag, attrs in tags if tag == "img")  # type: ignore[union-attr]
+    ids = [attrs["id"] for _, attrs in tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    links = {attrs["href"] for tag, attrs in tags if tag == "a"}
+    assert links <= {f"#{name}" for name in ids}
+
+
+def test_what_is_drawn_is_also_said(page: str) -> None:
+    tags = Reader(page).tags
+    assert all(attrs.get("aria-label") for tag, attrs in tags if tag == "svg")
+    assert all("alt" in attrs for tag, attrs in tags if tag == "img")
+    assert sum(tag == "svg" for tag, _ in tags) == 2 * 4 + 2 + 6
+    assert sum(attrs.get("role") == "img" for tag, attrs in tags if tag == "div") == 4
+
+
+def test_the_headline_says_the_result_in_a_sentence(made: tuple[Storage, Step], report: Any, page: str) -> None:
+    text = Reader(page).words()
+    row = found(report, "accuracy", regime="synthetic")
+    assert "MobileNetV2, trained only on synthetic images, reads " in text
+    assert f"{100 * row['value']:.1f} % [{100 * row['low']:.1f}\N{EN DASH}{100 * row['high']:.1f}]" in text
+    assert "of 48 held-out real images right; trained on real images" in text
+    assert "Always answering the larger class is right for 50.0 % of them." in text
+    assert made[1].facts["headline"][0].startswith("MobileNetV2")
+
+
+def test_the_page_tells_what_a_reader_must_know(page: str) -> None:
+    text = Reader(page).words()
+    for part in (
+        "Independence of patients cannot be shown",
+        "20 to 21 real images of the training groups",
+        "features of random, untrained networks",
+        "“Positive” is yes",
+        "no/notes<1>.png",
+        "exact duplicate of yes/Y0.jpg",
+        "suspicious",
+        "no medical device",
+        "512.5 s",
+        *("Model details", "Intended use", "Factors", "Metrics", "Evaluation data", "Training data"),
+        *("Quantitative analyses", "Ethical considerations", "Caveats and recommendations"),
+    ):
+        assert part in text, part
+
+
+def test_many_strange_classes_stay_whole(tmp_path: Path) -> None:
+    storage = open_storage(str(tmp_path))
+    labels = sorted(["$x_1$", "<b>bold</b>", 'say "hi"', "größe", *(f"class {i:02d}" for i in range(8))])
+    fake_run.make(storage, labels, images=6, regimes=("synthetic",))
+    step = evaluate.run(settings(storage, regimes=("synthetic",)))
+    page = step.read("report.html").decode()
+    text = Reader(page).words()
+    assert all(label in text for label in labels)
+    assert "<b>bold</b>" not in page
+    assert "Few independent groups (under 10) in" in text
+    report = json.loads(step.read("report.json"))
+    assert report["positive"] is None
+    assert len(report["confusion"][0]["matrix"]) == len(labels)
+    sensitivity, balanced = (
+        found(report, metric, regime="synthetic")["value"] for metric in ("sensitivity", "balanced_accuracy")
+    )
+    assert sensitivity == balanced
+
+
+@pytest.mark.parametrize(
+    ("skill", "says"),
+    [
+        (30.0, "with 16 groups the true error may still be 18.8"),
+        (None, "MobileNetV2 (real) gave one and the same answer"),
+    ],
+)
+def test_intervals_without_width_are_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skill: float | None, says: str
+) -> None:
+    storage = open_storage(str(tmp_path))
+    monkeypatch.setitem(fake_run.SKILL, "real", skill or 0.0)
+    fake_run.make(storage, images=12, regimes=("real",))
+    for fold in (0, 1) if skill is None else ():
+        name = f"{keys.classifier(fake_run.RUN, fold, 'mobilenetv2', 'real', 0)}/predictions.csv"
+        predictions = read_predictions(storage.read(name))
+        always = np.tile([0.4, 0.6], (len(predictions.ids), 1))
+        storage.write(name, write_predictions(predictions._replace(probabilities=always)))
+    step = evaluate.run(settings(storage, regimes=("real",)))
+    assert says in Reader(step.read("report.html").decode()).words()
+
+
+def test_real_images_alone_need_no_generators(tmp_path: Path) -> None:
+    storage = open_storage(str(tmp_path))
+    fake_run.make(storage, images=12, regimes=("real",))
+    step = evaluate.run(settings(storage, regimes=("real",)))
+    page = step.read("report.html").decode()
+    Reader(page)
+    assert "Synthetic images beside real ones" not in page
+    assert json.loads(step.read("report.json"))["quality"] == []
+
+
+# ---- the step -------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_run_does_nothing_and_a_repeated_one_gives_the_same_bytes(tmp_path: Path) -> None:
+    storage = open_storage(str(tmp_path))
+    fake_run.make(storage, images=8, regimes=("synthetic",))
+    asked = settings(storage, regimes=("synthetic",))
+    step = evaluate.run(asked)
+    first = [step.read(name) for name in ("report.json", "report.html")]
+    assert evaluate.run(asked).reused
+    storage.delete(f"{step.prefix}/{MANIFEST}")
+    again = evaluate.run(asked)
+    assert not again.reused
+    assert [again.read(name) for name in ("report.json", "report.html")] == first
+
+
+def test_what_is_missing_or_does_not_belong_is_named(tmp_path: Path) -> None:
+    storage = open_storage(str(tmp_path))
+    with pytest.raises(UserError, match="no dataset d1"):
+        evaluate.run(settings(storage))
+    fake_run.make(storage, images=8)
+    with pytest.raises(UserError, match="fold-0/classifiers/mobilenetv2-real-permuted-seed-0 is not there: run train-"):
+        evaluate.run(settings(storage, controls=True))
+    cell = keys.classifier(fake_run.RUN, 1, "mobilenetv2", "real", 0)
+    kept = {name: storage.read(f"{cell}/{name}") for name in (MANIFEST, "predictions.csv")}
+    manifest = json.loads(kept[MANIFEST])
+    storage.write(f"{cell}/{MANIFEST}", json.dumps(manifest | {"inputs": {"dataset": "0"}}).encode())
+    with pytest.raises(UserError, match="seed-0 was trained on another dataset than d1"):
+        evaluate.run(settings(storage))
+    storage.write(f"{cell}/{MANIFEST}", kept[MANIFEST])
+    storage.write(f"{cell}/predictions.csv", b"\n".join(kept["predictions.csv"].splitlines()[:-1]) + b"\n")
+    with pytest.raises(UserError, match="about other images"):
+        evaluate.run(settings(storage))
+    storage.delete(f"{cell}/predictions.csv")
+    with pytest.raises(MachineError, match=r"predictions\.csv is missing though its step is finished"):
+        evaluate.run(settings(storage))
+    storage.write(f"{cell}/predictions.csv", kept["predictions.csv"])
+    storage.write(f"{keys.synthetic(fake_run.RUN, 0, 'no')}/quality.json", b"{")
+    with pytest.raises(MachineError, match=r"quality\.json is damaged"):
+        evaluate.run(settings(storage))
+    assert not storage.exists(f"{keys.report(fake_run.RUN)}/{MANIFEST}")
