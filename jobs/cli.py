@@ -51,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = next((word for word in given[:1] if word in JOBS), None)
     try:
         if name is None:
-            _overview().parse_args(given)
+            if given and given[0] in ("-h", "--help"):
+                _overview().print_help()
+                return 0
             raise UserError(f"unknown job {given[0]}: see mrigan --help" if given else "name a job: see mrigan --help")
         run(name, given[1:])
     except (UserError, MachineError, Interrupted) as end:

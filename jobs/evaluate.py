@@ -50,6 +50,7 @@ class EvaluateSettings(EvaluationSettings, StorageSettings):
 
     dataset: str = setting(..., "dataset's id: preprocess prints it", result=False)
     run: str = setting(..., "name of the run to report on", result=False)
+    name: str = setting("", "dataset's name, for the report's title")
     seed: int = setting(0, "seed of the first classifier, and of the bootstrap draws", ge=0)
 
 
@@ -143,7 +144,7 @@ def _evaluate(
         "schema": REPORT_SCHEMA,
         "run": settings.run,
         "settings": settings.result(),
-        "dataset": gather.about(dataset) | {"examples": gather.quarantine(storage, dataset)},
+        "dataset": {"name": settings.name} | gather.about(dataset) | {"examples": gather.quarantine(storage, dataset)},
         "positive": dataset.labels[-1] if len(dataset.labels) == 2 else None,
         "results": findings.results(bootstraps),
         "comparisons": findings.comparisons(bootstraps),

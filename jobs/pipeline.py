@@ -80,13 +80,13 @@ def run(settings: PipelineSettings) -> Step:
             steps += classify(settings, dataset, fold, settings.networks[0], "real", control)
 
     where = {"dataset": _id(dataset), "run": run_name}
-    report = evaluate.run(EvaluateSettings.of(settings, **where))
+    name = settings.name or re.sub(r"[^\w.-]+", "-", settings.data.rstrip("/").rpartition("/")[2])
+    report = evaluate.run(EvaluateSettings.of(settings, **where, name=name))
     steps.append(report)
 
     challenger = promote.best_candidate(report.storage, **where)
     if settings.final_model == "refit":
         steps += train(settings, dataset, ["all"], [challenger.network], [challenger.regime])
-    name = settings.name or re.sub(r"[^\w.-]+", "-", settings.data.rstrip("/").rpartition("/")[2])
     rival = promote.rival(report.storage, name, challenger)
     rival_run = ""
     if rival is not None and not settings.test:

@@ -68,9 +68,9 @@ def test_a_mistake_ends_with_one_line_and_code_2(
 
 
 def test_an_unknown_variable_is_a_mistake(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("MRIGAN_FOLDZ", "3")
+    monkeypatch.setenv("MRIGAN_IMAGE_SISE", "64")
     assert run("preprocess", "--data", "x") == 2
-    assert "unknown setting MRIGAN_FOLDZ: did you mean MRIGAN_FOLDS?" in capsys.readouterr().err
+    assert "unknown setting MRIGAN_IMAGE_SISE: did you mean MRIGAN_IMAGE_SIZE?" in capsys.readouterr().err
 
 
 def test_flag_beats_variable_beats_file_beats_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,7 +144,7 @@ def quarantine(storage: Storage, dataset: Dataset) -> list[Json]:
 
 def about(dataset: Dataset) -> Json:
     """Return what the dataset holds, in numbers."""
-    names = ("name", "patients", "largest_group", "large_groups", "near_duplicate_pairs", "formats", "quarantine")
+    names = ("patients", "largest_group", "large_groups", "near_duplicate_pairs", "formats", "quarantine")
     groups = {label: len({row.group for row in dataset.rows if row.label == label}) for label in dataset.labels}
     return {
         "id": dataset.id,
