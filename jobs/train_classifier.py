@@ -41,7 +41,7 @@ class ClassifierSettings(Settings):
     classifier_batch: int = setting(32, "images in a batch", unit="images", ge=2)
     classifier_learning_rate: float = setting(0.003, "peak learning rate of AdamW", gt=0)
     classifier_stem_stride: Literal[1, 2] = setting(
-        2, "stride of the first convolution; 1 keeps more detail of small images, at four times the cost"
+        2, "stride of the first convolution; 1 keeps more detail of small images, at three times the cost"
     )
     classifier_augmentation: bool = setting(True, "turn, scale, shift, mirror and re-expose the training images")
 

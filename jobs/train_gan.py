@@ -39,11 +39,11 @@ class GanSettings(Settings):
     """How a GAN is trained."""
 
     gan_epochs: int = setting(
-        500, "passes over a class's training images: for hundreds of images many, for thousands few", ge=1
+        800, "passes over a class's training images: for hundreds of images many, for thousands few", ge=1
     )
     gan_width: int = setting(64, "channels of the GAN's outermost feature maps; inner ones have up to 8 x", ge=1)
     latent: int = setting(128, "length of the latent vector", ge=1)
-    gan_batch: int = setting(16, "images of a training step", unit="images", ge=2)
+    gan_batch: int = setting(32, "images of a training step", unit="images", ge=2)
     gan_learning_rate: float = setting(2e-4, "learning rate of both networks (Adam)", gt=0)
     gan_stabilizers: Annotated[tuple[Literal["augmentation", "spectral-norm", "moving-average"], ...], Several] = (
         setting(STABILIZERS, "what keeps training on few images stable; none: plain DCGAN")

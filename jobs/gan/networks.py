@@ -19,10 +19,6 @@ IMAGE_SIZES = (32, 64, 128, 256)
 SMALLEST = 4
 KERNEL = 4
 SLOPE = 0.2
-# The norm of a spectrally normalized kernel. With 1, as published, signals fade through the layers and the
-# discriminator of a short training stays at chance (Lin, Sekar & Fanti, "Why spectral normalization stabilizes GANs",
-# NeurIPS 2021, https://arxiv.org/abs/2009.02773, on the scale).
-SPECTRAL_NORM = 2.0
 DROPOUT = 0.2
 # Keras' default of 0.99 would let the statistics lag hundreds of steps behind the weights.
 BATCH_NORM_MOMENTUM = 0.9
@@ -115,7 +111,7 @@ def build_discriminator(
     """Return a discriminator of [images, labels, seed]: float32 [n, size, size, 1], int32 [n] and int32 [2].
 
     It gives logits, float32 [n]: above 0 for an image taken as real. `seed` alone decides what dropout drops.
-    With `spectral_normalization` its kernels have the norm SPECTRAL_NORM and there is no batch norm;
+    With `spectral_normalization` its kernels have norm one and there is no batch norm;
     `power_iteration` keeps the norms current. Without, batch norm follows every convolution but the first and the last
     (plain DCGAN). A conditional one adds the inner product of features and class embedding (Miyato & Koyama, "cGANs
     with projection discriminator", ICLR 2018, https://arxiv.org/abs/1802.05637).
@@ -169,7 +165,7 @@ def build_discriminator(
 
 
 class SpectralConv2D(keras.layers.Conv2D):
-    """A convolution whose kernel, as a matrix [height x width x in, out], has SPECTRAL_NORM as largest singular value.
+    """A convolution whose kernel, as a matrix [height x width x in, out], has one as largest singular value.
 
     Miyato et al., "Spectral normalization for generative adversarial networks", ICLR 2018.
     https://arxiv.org/abs/1802.05957. `right` approximates the singular vector on the side of the outputs; gradients
@@ -191,7 +187,7 @@ class SpectralConv2D(keras.layers.Conv2D):
         product = tf.matmul(matrix, self.right)
         left = tf.stop_gradient(tf.math.l2_normalize(product))
         norm = tf.reduce_sum(left * product)
-        return super().convolution_op(inputs, kernel * tf.cast(SPECTRAL_NORM / norm, kernel.dtype))
+        return super().convolution_op(inputs, kernel * tf.cast(1 / norm, kernel.dtype))
 
     def iterate(self) -> None:
         """Bring `right` nearer to the singular vector by one power iteration."""

@@ -16,8 +16,7 @@ def images() -> np.ndarray:
 
 @pytest.fixture
 def only(monkeypatch: pytest.MonkeyPatch):
-    """Return a function that has every image changed, in one way only beside mirroring."""
-    monkeypatch.setattr(augmentation, "PROBABILITY", 1.0)
+    """Return a function that leaves one kind of change beside mirroring."""
 
     def keep(name: str) -> None:
         for other in {"BRIGHTNESS", "CONTRAST", "TRANSLATION", "CUTOUT"} - {name}:
@@ -38,12 +37,6 @@ def moved(image: np.ndarray, down: int, right: int) -> np.ndarray:
 def test_the_seed_alone_decides(images: np.ndarray) -> None:
     np.testing.assert_array_equal(augmented(images), augmented(images))
     assert (augmented(images, 1) != augmented(images)).any()
-
-
-def test_most_images_stay_as_they_are() -> None:
-    images = np.random.default_rng(1).uniform(-1, 1, (1000, 8, 8, 1)).astype(np.float32)
-    same = (augmented(images) == images).all(axis=(1, 2, 3)).mean()
-    assert abs(same - (1 - augmentation.PROBABILITY)) < 0.05
 
 
 def test_each_image_is_mirrored_or_not_and_moved_by_up_to_an_eighth(images: np.ndarray, only) -> None:
