@@ -14,7 +14,7 @@ METADATA = "mrigan"
 
 def to_bytes(arrays: Mapping[str, np.ndarray], meta: Mapping[str, str]) -> bytes:
     """Return `arrays` and the text `meta` as one safetensors file (https://github.com/huggingface/safetensors)."""
-    ordered = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+    ordered = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
     # One entry only: the library writes several in an order that changes from process to process.
     return safetensors.numpy.save(ordered, metadata={METADATA: json.dumps(dict(meta), sort_keys=True)})
 

@@ -85,7 +85,7 @@ def memorization(generated: tuple[Nearest, Nearest], held_out: tuple[Nearest, Ne
         copies: {generated, real}: see `copies`. `real` is that of the held-out images themselves against other groups,
             which shows what chance and unequal set sizes do; null if there is but one group.
         distance: {generated, real}: median distance to the nearest training image, gray levels.
-        suspicious: whether `copies` of generated images exceeds that of real ones by more than 0.15.
+        suspicious: whether `copies` of generated images exceeds both 0 and that of real ones by more than 0.15.
 
     Without held-out images `copies`, the real distance and `suspicious` are null.
     """
@@ -98,7 +98,7 @@ def memorization(generated: tuple[Nearest, Nearest], held_out: tuple[Nearest, Ne
             "generated": _rounded(float(np.median(generated[0].distance))),
             "real": _rounded(float(np.median(held_out[0].distance))) if len(comparable) else None,
         },
-        "suspicious": None if share is None else bool(share - (chance or 0.0) > SUSPICIOUS),
+        "suspicious": None if share is None else bool(share - max(0.0, chance or 0.0) > SUSPICIOUS),
     }
 
 

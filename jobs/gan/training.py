@@ -58,13 +58,8 @@ class State:
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Set every variable from what `arrays` returned. Raises UserError if they belong to other networks."""
-        # jobs.common.tensors gives an optimizer's scalars back as arrays of one.
-        scalars = {name for name, value in self.arrays().items() if value.shape == ()}
-        given = {
-            name: value.reshape(()) if name in scalars and value.size == 1 else value for name, value in arrays.items()
-        }
         for prefix, part in self._parts():
-            tensors.load_model_arrays(part, given, prefix)
+            tensors.load_model_arrays(part, arrays, prefix)
 
     def _parts(self) -> list[tuple[str, keras.Model | keras.optimizers.Optimizer]]:
         parts = [

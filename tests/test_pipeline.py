@@ -1,0 +1,169 @@
+"""All jobs together on phantom heads, as small as they go: killed, gone on with, repeated, and used to predict."""
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from jobs.classifier.champion import parse_record
+from jobs.pipeline import PRESETS, PipelineSettings
+
+TINY = {
+    "IMAGE_SIZE": "32",
+    "FOLDS": "2",
+    "NETWORKS": "mobilenetv2",
+    "REGIMES": "synthetic",
+    "GAN_EPOCHS": "60",
+    "GAN_WIDTH": "4",
+    "LATENT": "8",
+    "GAN_BATCH": "8",
+    "SYNTHETIC_COUNT": "16",
+    "CLASSIFIER_EPOCHS": "1",
+    "CLASSIFIER_STEPS_PER_EPOCH": "2",
+    "CLASSIFIER_BATCH": "8",
+    "RESAMPLES": "100",
+    "THREADS": "1",
+}
+# Times and the decision's date: all else must repeat.
+VOLATILE = ("manifest.json", "report.json", "report.html", "heads.json")
+
+
+def mrigan(*words: str, wait: bool = True) -> subprocess.Popen[str]:
+    """Start mrigan with the TINY settings in the environment."""
+    environment = os.environ | {f"MRIGAN_{name}": value for name, value in TINY.items()}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobs.cli", *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if wait:
+        process.shown, process.logged = process.communicate()  # type: ignore[attr-defined]
+    return process
+
+
+def digests(storage: Path) -> dict[str, str]:
+    """Return the digests of all outputs that must repeat."""
+    return {
+        path.relative_to(storage).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(storage.rglob("*"))
+        if path.is_file() and path.name not in VOLATILE and not path.name.startswith(".writing-")
+    }
+
+
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of phantom heads."""
+    folder = tmp_path_factory.mktemp("phantom") / "heads"
+    assert mrigan("phantom", "--out", str(folder), "--count", "8").returncode == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(heads: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Return the storage of a pipeline that was never disturbed, and what it logged."""
+    storage = tmp_path_factory.mktemp("undisturbed")
+    process = mrigan("pipeline", "--data", str(heads), "--storage", str(storage))
+    assert process.returncode == 0, process.logged
+    return storage, process.logged
+
+
+def test_it_ends_with_a_report_and_a_champion(finished: tuple[Path, str]) -> None:
+    storage, logged = finished
+    assert "held-out real images right" in logged
+    assert len(list(storage.glob("runs/*/report/report.html"))) == 1
+    assert (storage / "champions" / "heads.json").is_file()
+    assert not list(storage.rglob("checkpoints/*"))
+
+
+def test_a_second_run_computes_nothing_and_says_so(heads: Path, finished: tuple[Path, str]) -> None:
+    storage, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in storage.rglob("*")}
+    again = mrigan("pipeline", "--data", str(heads), "--storage", str(storage))
+    assert again.returncode == 0
+    assert "nothing was computed again" in again.logged
+    assert {path: path.stat().st_mtime_ns for path in storage.rglob("*")} == before
+
+
+def test_a_run_that_was_killed_ends_with_the_same_bytes(
+    heads: Path, finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    storage = tmp_path / "storage"
+    words = ("pipeline", "--data", str(heads), "--storage", str(storage), "--checkpoint-steps", "8")
+    stops = [("**/checkpoints/checkpoint.json", signal.SIGTERM, 75), ("**/synthetic/images/*", signal.SIGKILL, -9)]
+    for pattern, number, code in stops:
+        process = mrigan(*words, wait=False)
+        while process.poll() is None and not any(storage.glob(pattern)):
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, logged = process.communicate()
+        assert process.returncode == code, logged
+    last = mrigan(*words)
+    assert last.returncode == 0, last.logged
+    assert digests(storage) == digests(finished[0])
+
+
+def test_predict_reads_images_with_the_champion(heads: Path, finished: tuple[Path, str], tmp_path: Path) -> None:
+    storage, _ = finished
+    images = sorted(str(path) for path in (heads / "lesion").glob("*.png"))[:2]
+    (tmp_path / "note.txt").write_text("no image")
+    shown = mrigan("predict", *images, str(tmp_path / "note.txt"), "--storage", str(storage))
+    assert shown.returncode == 2
+    assert "note.txt: not-an-image" in shown.logged and "1 of 3 files could not be read" in shown.logged
+    assert "no medical device" in shown.logged
+    lines = shown.shown.splitlines()
+    assert [line.split()[0] for line in lines] == images
+    for line in lines:
+        label, probability = line.split()[1:]
+        assert label in ("healthy", "lesion") and 0.5 <= float(probability) <= 1
+
+
+def test_on_new_data_the_best_recipe_is_judged_beside_the_challenger(heads: Path, tmp_path: Path) -> None:
+    """Also the ways to a final model and to a test set: they share the expensive runs."""
+    folders = {name: str(tmp_path / name) for name in ("more", "test", "storage")}
+    for seed, name in ((1, "more"), (2, "test")):
+        assert mrigan("phantom", "--out", folders[name], "--count", "8", "--seed", str(seed)).returncode == 0
+    words = ("pipeline", "--name", "heads", "--storage", folders["storage"], "--regimes", "real")
+    last = ("--final-model", "refit", "--test", folders["test"])
+    runs = [
+        ("--data", str(heads)),
+        ("--data", folders["more"], "--classifier-learning-rate", "0.01", "--promote-margin", "1"),
+        (*("--data", folders["more"], "--classifier-learning-rate", "0.02", "--promote-margin", "1"), *last),
+    ]
+    for number, more in enumerate(runs):
+        ended = mrigan(*words, *more)
+        assert ended.returncode == 0, ended.logged
+        assert ("is trained on this dataset to be judged on it" in ended.logged) == (number == 1)
+    record = parse_record((Path(folders["storage"]) / "champions" / "heads.json").read_bytes(), "heads")
+    assert [decision["won"] for decision in record.decisions] == [True, True, True]
+    assert "held-out images of dataset" in record.decisions[1]["judged_on"]
+    assert "test images that neither has seen" in record.decisions[2]["judged_on"]
+    assert [model.split("/")[2] for model in record.champion.models] == ["fold-all"]
+
+
+def test_a_damaged_checkpoint_is_named(heads: Path, tmp_path: Path) -> None:
+    storage = tmp_path / "storage"
+    process = mrigan("pipeline", "--data", str(heads), "--storage", str(storage), "--checkpoint-steps", "8", wait=False)
+    while process.poll() is None and not any(storage.glob("**/checkpoints/checkpoint.json")):
+        time.sleep(0.01)
+    process.terminate()
+    process.communicate()
+    for checkpoint in storage.glob("**/checkpoints/*.safetensors"):
+        checkpoint.write_bytes(checkpoint.read_bytes()[:-9])
+    again = mrigan("pipeline", "--data", str(heads), "--storage", str(storage))
+    assert again.returncode == 3
+    assert "is damaged: delete that folder to train from the start" in again.logged
+    assert "Traceback" not in again.logged
+    shutil.rmtree(storage)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_are_valid(preset: str) -> None:
+    assert PipelineSettings(data="x", **PRESETS[preset])
