@@ -130,6 +130,8 @@ def _train(settings: TrainClassifierSettings, step: Step, dataset: "Dataset") ->
         augmentation=settings.classifier_augmentation,
         seed=settings.seed,
     )
+    what = f"fold {settings.fold}, {step.prefix.rpartition('/')[2]}"
+    log.info("%s: learns %s images", what, " + ".join(str(len(pool.labels)) for pool in pools))
     with Checkpoints(step, settings.checkpoint_steps, settings.checkpoint_seconds) as checkpoints:
         model, history = training.train(
             architecture,

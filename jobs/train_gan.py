@@ -155,7 +155,8 @@ def train(
     _keep_samples(step, [epoch for at, epoch in samples.items() if at <= now])
 
     # ---- training -------------------------------------------------------------------------------------------------
-    log.info("%s: %d images, %d epochs of %d steps", ", ".join(labels), count, settings.gan_epochs, per_epoch)
+    what = f"fold {settings.fold}, {', '.join(labels)}"
+    log.info("%s: a DCGAN learns %d images, %d epochs of %d steps", what, count, settings.gan_epochs, per_epoch)
     first, started, warm = now, time.monotonic(), 0.0
     pending: list[tf.Tensor] = []
     with checkpoints, _reporting(now, last) as report:
