@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from jobs.classifier.champion import parse_record
+from jobs.common import keys
+from jobs.common.storage import open_storage
 from jobs.pipeline import PRESETS, PipelineSettings
 
 TINY = {
@@ -112,7 +114,7 @@ def test_a_run_that_was_killed_ends_with_the_same_bytes(
 
 def test_predict_reads_images_with_the_champion(heads: Path, finished: tuple[Path, str], tmp_path: Path) -> None:
     storage, _ = finished
-    images = sorted(str(path) for path in (heads / "lesion").glob("*.png"))[:2]
+    images = sorted(str(path) for path in (heads / "lesion").glob("lesion-0*"))[:2]
     (tmp_path / "note.txt").write_text("no image")
     shown = mrigan("predict", *images, str(tmp_path / "note.txt"), "--storage", str(storage))
     assert shown.returncode == 2
@@ -125,12 +127,12 @@ def test_predict_reads_images_with_the_champion(heads: Path, finished: tuple[Pat
         assert label in ("healthy", "lesion") and 0.5 <= float(probability) <= 1
 
 
-def test_on_new_data_the_best_recipe_is_judged_beside_the_challenger(heads: Path, tmp_path: Path) -> None:
-    """Also the ways to a final model and to a test set: they share the expensive runs."""
-    folders = {name: str(tmp_path / name) for name in ("more", "test", "storage")}
+def test_on_new_data_the_best_recipe_is_judged_beside_the_challenger(heads: Path, tmp_path: Path, s3_url: str) -> None:
+    """On S3; also the ways to a final model and to a test set: they share the expensive runs."""
+    folders = {name: str(tmp_path / name) for name in ("more", "test")}
     for seed, name in ((1, "more"), (2, "test")):
         assert mrigan("phantom", "--out", folders[name], "--count", "8", "--seed", str(seed)).returncode == 0
-    words = ("pipeline", "--name", "heads", "--storage", folders["storage"], "--regimes", "real")
+    words = ("pipeline", "--name", "heads", "--storage", s3_url, "--regimes", "real")
     last = ("--final-model", "refit", "--test", folders["test"])
     runs = [
         ("--data", str(heads)),
@@ -141,7 +143,7 @@ def test_on_new_data_the_best_recipe_is_judged_beside_the_challenger(heads: Path
         ended = mrigan(*words, *more)
         assert ended.returncode == 0, ended.logged
         assert ("is trained on this dataset to be judged on it" in ended.logged) == (number == 1)
-    record = parse_record((Path(folders["storage"]) / "champions" / "heads.json").read_bytes(), "heads")
+    record = parse_record(open_storage(s3_url).read(keys.champion("heads")), "heads")
     assert [decision["won"] for decision in record.decisions] == [True, True, True]
     assert "held-out images of dataset" in record.decisions[1]["judged_on"]
     assert "test images that neither has seen" in record.decisions[2]["judged_on"]
