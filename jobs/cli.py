@@ -8,10 +8,18 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from jobs.common import settings as common
 from jobs.common.errors import Interrupted, MachineError, UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaint is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UserError."""
+        raise UserError(f"{message}: see --help")
 
 
 class Job(NamedTuple):
@@ -87,10 +95,11 @@ def read_settings(name: str, kind: type[common.Settings], arguments: Sequence[st
     namespace, unknown = parser.parse_known_args(arguments)
     if unknown:
         raise UserError(common.unknown_flag(unknown[0], kind))
-    flags = vars(namespace)
+    flags = {setting: value for setting, value in vars(namespace).items() if value != []}
     environment = {f"MRIGAN_{source.upper()}": source for source in common.SOURCES}
     for variable, source in environment.items():
-        if variable in os.environ:
+        # A pod's environment may name the preset of another job.
+        if variable in os.environ and (source != "preset" or presets):
             flags.setdefault(source, os.environ[variable])
     path, preset = flags.pop("settings", None), flags.pop("preset", None)
     if preset is not None and preset not in presets:
@@ -129,7 +138,7 @@ def _parser(name: str, kind: type[common.Settings], presets: dict[str, dict[str,
     description = (module.__doc__ or "").strip()
     if lines:
         description += "\n\npresets:\n" + "\n".join(lines)
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"mrigan {name}",
         usage=f"mrigan {name} [settings]" + (" IMAGE..." if name == "predict" else ""),
         description=description,

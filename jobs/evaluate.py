@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from jobs.common import keys
 from jobs.common.errors import UserError
-from jobs.common.settings import Settings, Several, StorageSettings, setting
+from jobs.common.settings import NAME, Settings, Several, StorageSettings, setting
 from jobs.common.step import Step, manifest_digest
 from jobs.common.storage import Storage, open_storage
 
@@ -49,7 +49,7 @@ class EvaluateSettings(EvaluationSettings, StorageSettings):
     """What evaluate can be told."""
 
     dataset: str = setting(..., "dataset's id: preprocess prints it", result=False)
-    run: str = setting(..., "name of the run to report on", result=False)
+    run: str = setting(..., "name of the run to report on", result=False, pattern=NAME)
     name: str = setting("", "dataset's name, for the report's title")
     seed: int = setting(0, "seed of the first classifier, and of the bootstrap draws", ge=0)
 

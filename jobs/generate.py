@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jobs.common import keys
 from jobs.common.errors import MachineError, UserError
 from jobs.common.seeds import derive
-from jobs.common.settings import ExecutionSettings, Settings, StorageSettings, setting
+from jobs.common.settings import NAME, ExecutionSettings, Settings, StorageSettings, setting
 from jobs.common.step import Step, manifest_digest, read_manifest
 from jobs.common.storage import MissingKey, Storage, open_storage
 
@@ -59,7 +59,7 @@ class GenerateSettings(SyntheticSettings, StorageSettings, ExecutionSettings):
     """What generate can be told."""
 
     dataset: str = setting(..., "dataset's id: preprocess prints it", result=False)
-    run: str = setting(..., "name of the run that the generator belongs to", result=False)
+    run: str = setting(..., "name of the run that the generator belongs to", result=False, pattern=NAME)
     fold: int | Literal["all"] = setting(..., "fold whose images were held out; all: none were")
     label: str = setting(..., "class to draw")
     synthetic_first: int = setting(0, "number of the first image: to make images in parts", ge=0)

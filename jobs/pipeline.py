@@ -10,13 +10,16 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from jobs import evaluate, generate, preprocess, promote, train_classifier, train_gan
 from jobs.common import keys
-from jobs.common.settings import ExecutionSettings, setting
+from jobs.common.errors import UserError
+from jobs.common.settings import NAME, ExecutionSettings, setting, validate
 from jobs.common.step import RESULTS_VERSION, Step, digest
 from jobs.evaluate import EvaluateSettings, EvaluationSettings
+from jobs.gan import IMAGE_SIZES
 from jobs.generate import GenerateSettings, SyntheticSettings
 from jobs.preprocess import PreprocessSettings
 from jobs.promote import PromoteSettings, PromotionSettings
@@ -34,7 +37,10 @@ class PipelineSettings(RecipeSettings, EvaluationSettings, PromotionSettings, Pr
     """What pipeline can be told: the settings of its jobs."""
 
     name: str = setting(
-        "", "dataset's name, under which its champion is kept; empty: that of the data's folder", result=False
+        "",
+        "dataset's name, under which its champion is kept; empty: that of the data's folder",
+        result=False,
+        pattern=f"^$|{NAME}",
     )
 
 
@@ -83,37 +89,47 @@ def run(settings: PipelineSettings) -> Step:
 
     Raises what the jobs raise; whatever was finished before stays, and the next run goes on from there.
     """
+    if set(settings.regimes) != {"real"} and settings.image_size not in IMAGE_SIZES:
+        raise UserError(
+            f"--image-size: generators draw {', '.join(map(str, IMAGE_SIZES))} pixels; or use --regimes real"
+        )
+    name = settings.name or _name_of_folder(settings.data)
     dataset = preprocess.run(PreprocessSettings.of(settings))
+    promote.check(dataset.storage, settings, sorted(dataset.facts["labels"]), name)
+
     steps = [dataset]
-    run_name = name_of_run(dataset, settings)
     folds = range(settings.folds)
     steps += train(settings, dataset, folds, settings.networks, settings.regimes)
     if settings.controls:
         for fold, control in product(folds, ("permuted", "leaky")):
             steps += classify(settings, dataset, fold, settings.networks[0], "real", control)
 
-    where = {"dataset": _id(dataset), "run": run_name}
-    name = settings.name or re.sub(r"[^\w.-]+", "-", settings.data.rstrip("/").rpartition("/")[2])
-    report = evaluate.run(EvaluateSettings.of(settings, **where, name=name))
+    where = {"dataset": _id(dataset), "run": name_of_run(dataset, settings), "name": name}
+    report = evaluate.run(EvaluateSettings.of(settings, **where))
     steps.append(report)
 
-    challenger = promote.best_candidate(report.storage, **where)
+    promotion = PromoteSettings.of(settings, **where)
     if settings.final_model == "refit":
+        challenger = promote.best_candidate(dataset.storage, promotion.dataset, promotion.run)
         steps += train(settings, dataset, ["all"], [challenger.network], [challenger.regime])
-    rival = promote.rival(report.storage, name, challenger)
-    rival_run = ""
-    if rival is not None and not settings.test:
-        log.info(
-            "the best recipe ever, %s %s, is trained on this dataset to be judged on it", rival.network, rival.regime
-        )
-        recipe = PipelineSettings(**(settings.model_dump() | rival.settings))
-        steps += train(recipe, dataset, folds, [rival.network], [rival.regime])
-        rival_run = name_of_run(dataset, recipe)
-    promote.run(PromoteSettings.of(settings, **where, name=name, rival_run=rival_run))
+    rival = promote.rival(promotion)
+    if rival is not None:
+        log.info("the best recipe ever, %s %s, is trained on this data to be judged on it", rival.network, rival.regime)
+        recipe = validate(PipelineSettings, settings.model_dump() | rival.settings)
+        same = preprocess.run(PreprocessSettings.of(recipe))
+        steps += train(recipe, same, folds, [rival.network], [rival.regime])
+        promotion = promotion.model_copy(update={"rival_run": name_of_run(same, recipe)})
+    promote.run(promotion)
 
     if all(step.reused for step in steps):
         log.info("everything was there already: nothing was computed again")
     return report
+
+
+def _name_of_folder(data: str) -> str:
+    """Return the last part of a folder's path or an S3 prefix, spelled so that it can be part of a key."""
+    last = data.rstrip("/").rpartition("/")[2] if data.startswith("s3://") else Path(data).resolve().name
+    return re.sub(r"[^\w.-]+", "-", last).strip(".-") or "data"
 
 
 def name_of_run(dataset: Step, settings: RecipeSettings) -> str:

@@ -44,14 +44,20 @@ def run(settings: PredictSettings) -> None:
     unusable = 0
     for path in settings.images:
         try:
-            picture = read(Path(path).read_bytes(), path)
-            for one in picture.slices:
-                pixels.append(crop_to_head(one.pixels, champion.settings["image_size"]))
-                names.append(path if one.number is None else f"{path}[{one.number}]")
+            slices = read(Path(path).read_bytes(), path).slices
         except (OSError, Unusable) as error:
             unusable += 1
             reason = error.strerror if isinstance(error, OSError) else error
             print(f"mrigan predict: {path}: {reason}", file=sys.stderr)
+            continue
+        for one in slices:
+            name = path if one.number is None else f"{path}#{one.number}"
+            try:
+                pixels.append(crop_to_head(one.pixels, champion.settings["image_size"]))
+                names.append(name)
+            except Unusable as error:
+                unusable += 1
+                print(f"mrigan predict: {name}: {error}", file=sys.stderr)
 
     if pixels:
         configure(settings)
@@ -62,4 +68,4 @@ def run(settings: PredictSettings) -> None:
             print(f"{name:<{width}}  {champion.labels[best]}  {probabilities[best]:.3f}")
         print(DISCLAIMER, file=sys.stderr)
     if unusable:
-        raise UserError(f"{unusable} of {len(settings.images)} files could not be read: see above")
+        raise UserError(f"{unusable} of {unusable + len(pixels)} images could not be read: see above")

@@ -9,12 +9,13 @@ the champion, the best ever and every decision with its reason.
 import datetime
 import json
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from jobs.classifier.champion import Candidate, Record, parse_record, stored_record, to_json
 from jobs.common import keys
 from jobs.common.errors import MachineError, UserError
-from jobs.common.settings import ExecutionSettings, Settings, StorageSettings, setting
+from jobs.common.settings import NAME, ExecutionSettings, Settings, StorageSettings, setting
 from jobs.common.step import read_manifest
 from jobs.common.storage import Storage, open_storage
 
@@ -46,8 +47,8 @@ class PromoteSettings(PromotionSettings, StorageSettings, ExecutionSettings):
     """What promote can be told."""
 
     dataset: str = setting(..., "dataset's id", result=False)
-    run: str = setting(..., "run whose best classifier is the challenger", result=False)
-    name: str = setting(..., "dataset's name: the record is champions/NAME.json", result=False)
+    run: str = setting(..., "run whose best classifier is the challenger", result=False, pattern=NAME)
+    name: str = setting(..., "dataset's name: the record is champions/NAME.json", result=False, pattern=NAME)
     rival_run: str = setting(
         "", "run on this dataset by the best recipe ever, where it differs from the challenger's", result=False
     )
@@ -64,15 +65,11 @@ def run(settings: PromoteSettings) -> None:
     challenger = best_candidate(storage, settings.dataset, settings.run)
     stored = stored_record(storage, settings.name)
     record = parse_record(stored, settings.name) if stored else None
-    question = settings.result() | {"challenger": [challenger.run, *challenger.recipe], "test": settings.test}
-    if record and any(decision["question"] == question for decision in record.decisions):
+    question = _question(settings, challenger)
+    if record and record.answered(question):
         log.info("champion %s: this run was judged before, nothing changes", settings.name)
         return
-    if record and record.champion.labels != challenger.labels:
-        raise UserError(
-            f"champion {settings.name} tells {', '.join(record.champion.labels)} apart, this run "
-            f"{', '.join(challenger.labels)}: give this dataset another --name"
-        )
+    check(storage, settings, challenger.labels)
     challenger = challenger._replace(models=final_models(storage, challenger, settings.final_model))
     decision: dict[str, Any] = {
         "question": question,
@@ -111,13 +108,43 @@ def best_candidate(storage: Storage, dataset: str, run: str) -> Candidate:
     return Candidate(network, regime, recipe, labels, dataset, run, folds, seeds, [])
 
 
-def rival(storage: Storage, name: str, challenger: Candidate) -> Candidate | None:
-    """Return the best recipe ever if it has yet to be trained on the challenger's dataset, to be compared there."""
+def check(storage: Storage, settings: PromotionSettings, labels: Sequence[str], name: str = "") -> None:
+    """Raise UserError if promoting a classifier of `labels` is bound to fail: better known before training."""
+    name = name or getattr(settings, "name", "")
     stored = stored_record(storage, name)
-    best = parse_record(stored, name).best if stored else None
-    if best is None or best.recipe == challenger.recipe or best.dataset == challenger.dataset:
+    known = parse_record(stored, name).champion.labels if stored else list(labels)
+    if known != list(labels):
+        raise UserError(
+            f"champion {name} tells {', '.join(known)} apart, this dataset {', '.join(labels)}: "
+            "give this dataset another --name"
+        )
+    if settings.test:
+        from jobs.mri.testset import read_test_set
+
+        read_test_set(settings.test, labels)
+
+
+def rival(settings: PromoteSettings) -> Candidate | None:
+    """Return the best recipe ever if it has yet to be trained on the challenger's dataset, to be compared there."""
+    storage = open_storage(settings.storage)
+    stored = stored_record(storage, settings.name)
+    if stored is None or settings.test:
         return None
-    return best
+    record = parse_record(stored, settings.name)
+    challenger = best_candidate(storage, settings.dataset, settings.run)
+    if record.answered(_question(settings, challenger)) or record.best.recipe == challenger.recipe:
+        return None
+    return None if record.best.dataset == challenger.dataset else record.best
+
+
+def _question(settings: PromoteSettings, challenger: Candidate) -> dict[str, Any]:
+    """Return what a decision answers: asked again, it is not decided again."""
+    question = settings.result() | {"challenger": [challenger.run, *challenger.recipe], "seeds": challenger.seeds}
+    if settings.test:
+        from jobs.mri.testset import fingerprint
+
+        question["test"] = fingerprint(settings.test)
+    return json.loads(json.dumps(question))
 
 
 def final_models(storage: Storage, candidate: Candidate, final_model: str) -> list[str]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from jobs.common import keys
 from jobs.common.errors import MachineError, UserError
 from jobs.common.seeds import derive
-from jobs.common.settings import ExecutionSettings, Settings, StorageSettings, setting
+from jobs.common.settings import NAME, ExecutionSettings, Settings, StorageSettings, setting
 from jobs.common.step import Step, manifest_digest, read_manifest
 from jobs.common.storage import Storage, open_storage, read_many
 
@@ -50,7 +50,7 @@ class TrainClassifierSettings(ClassifierSettings, StorageSettings, ExecutionSett
     """What train-classifier can be told."""
 
     dataset: str = setting(..., "dataset's id: preprocess prints it", result=False)
-    run: str = setting(..., "name of the run that this classifier belongs to", result=False)
+    run: str = setting(..., "name of the run that this classifier belongs to", result=False, pattern=NAME)
     fold: int | Literal["all"] = setting(..., "fold whose images are held out; all: none are")
     network: Literal["resnet152v2", "mobilenetv2"] = setting("mobilenetv2", "network of keras.applications")
     regime: Literal["synthetic", "real", "real+synthetic"] = setting("real", "which images change the weights")

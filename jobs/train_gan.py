@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from jobs.common import keys
 from jobs.common.errors import MachineError, UserError
-from jobs.common.settings import ExecutionSettings, Settings, Several, StorageSettings, setting
+from jobs.common.settings import NAME, ExecutionSettings, Settings, Several, StorageSettings, setting
 from jobs.common.step import Step
 from jobs.common.storage import MissingKey, open_storage
 
@@ -58,7 +58,7 @@ class TrainGanSettings(GanSettings, StorageSettings, ExecutionSettings):
     """What train-gan can be told."""
 
     dataset: str = setting(..., "dataset's id: preprocess prints it", result=False)
-    run: str = setting(..., "name of the run that this generator belongs to", result=False)
+    run: str = setting(..., "name of the run that this generator belongs to", result=False, pattern=NAME)
     fold: int | Literal["all"] = setting(..., "fold whose images are held out; all: none are")
     label: str = setting("", "class to draw; not with --gan-conditional")
     seed: int = setting(0, "where all randomness comes from", ge=0)

@@ -1,5 +1,6 @@
 """What several tests share: a clean environment, and a real S3 server."""
 
+import contextlib
 import json
 import os
 import socket
@@ -46,13 +47,15 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         for name, (key, secret), actions in (("owner", owner, ["Admin"]), ("reader", reader, ["Read", "List"]))
     ]
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
-    ports = dict(zip(("master", "volume", "filer", "s3"), _free_ports(4), strict=True))
-    grpc = dict(zip(ports, _free_ports(4), strict=True))
+    parts = ("master", "volume", "filer", "s3")
+    free = _free_ports(2 * len(parts))
+    ports, grpc = dict(zip(parts, free, strict=False)), dict(zip(parts, free[len(parts) :], strict=True))
     command = [Path(sys.executable).with_name("weed"), "server", f"-dir={folder}", "-ip=127.0.0.1", "-filer", "-s3"]
     command += [f"-{part}.port={port}" for part, port in ports.items()]
     command += [f"-{part}.port.grpc={port}" for part, port in grpc.items()]
     command += ["-s3.port.iceberg=0", f"-s3.config={folder / 's3.json'}", "-volume.max=8"]
-    command += ["-master.volumeSizeLimitMB=64"]
+    command += ["-master.volumeSizeLimitMB=64", "-master.telemetry=false", "-s3.port.lance=0"]
+    command += [f"-{part}.localSocket={folder / part}.sock" for part in ("filer", "s3")]
     log = folder / "log"
     with ExitStack() as stack:
         server = stack.enter_context(
@@ -84,11 +87,17 @@ def use_credentials(monkeypatch: pytest.MonkeyPatch, server: S3Server, who: tupl
 
 
 def _free_ports(number: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for bound in sockets:
-            bound.bind(("127.0.0.1", 0))
-        return [bound.getsockname()[1] for bound in sockets]
+    """Return ports that nobody listens on, below those that the kernel gives to outgoing connections.
+
+    Processes look in different places, so that two that start a server at once do not find the same.
+    """
+    for start in range(12_000 + os.getpid() % 1000 * number, 32_000, number):
+        ports = list(range(start, start + number))
+        with ExitStack() as stack, contextlib.suppress(OSError):
+            for port in ports:
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return ports
+    raise AssertionError("no free ports")
 
 
 def _ready(endpoint: str, who: tuple[str, str]) -> bool:

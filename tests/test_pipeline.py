@@ -142,7 +142,7 @@ def test_on_new_data_the_best_recipe_is_judged_beside_the_challenger(heads: Path
     for number, more in enumerate(runs):
         ended = mrigan(*words, *more)
         assert ended.returncode == 0, ended.logged
-        assert ("is trained on this dataset to be judged on it" in ended.logged) == (number == 1)
+        assert ("is trained on this data to be judged on it" in ended.logged) == (number == 1)
     record = parse_record(open_storage(s3_url).read(keys.champion("heads")), "heads")
     assert [decision["won"] for decision in record.decisions] == [True, True, True]
     assert "held-out images of dataset" in record.decisions[1]["judged_on"]

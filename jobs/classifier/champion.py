@@ -42,6 +42,10 @@ class Record(NamedTuple):
     best: Candidate
     decisions: list[dict[str, Any]]
 
+    def answered(self, question: dict[str, Any]) -> bool:
+        """Return whether one of the decisions answers `question`."""
+        return any(decision["question"] == question for decision in self.decisions)
+
 
 def read_champion(storage: Storage, name: str) -> Candidate:
     """Return the champion called `name`, or the only one if `name` is empty.

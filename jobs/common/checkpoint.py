@@ -45,6 +45,8 @@ class Checkpoints:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if self.interrupted and kind is None:
+            raise Interrupted("interrupted: the same command goes on from where it stopped")
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.interrupted = True

@@ -19,6 +19,8 @@ from jobs.common.errors import UserError
 ENVIRONMENT_PREFIX = "MRIGAN_"
 # Spelled like settings in the environment, but they say where other settings come from.
 SOURCES = ("settings", "preset")
+# What becomes part of a key in storage must stay inside it.
+NAME = r"^\w[\w.-]*$"
 
 
 def setting(
@@ -34,9 +36,10 @@ def setting(
 
 
 def _split(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    return tuple(part.strip() for part in value.split(",") if part.strip() not in ("", "none"))
+    """Return the parts of a value such as a,b without repetitions."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip() not in ("", "none")]
+    return tuple(dict.fromkeys(value)) if isinstance(value, list | tuple) else value
 
 
 # A tuple setting is spelled a,b on the command line; `none` is the empty one.
@@ -118,7 +121,9 @@ def add_flags(parser: argparse.ArgumentParser, kind: type[Settings]) -> None:
         common: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": _help(name, field)}
         flag = "--" + name.replace("_", "-")
         if _extra(field)["positional"]:
-            parser.add_argument(name, metavar=name.upper().removesuffix("S"), nargs="+", help=common["help"])
+            parser.add_argument(
+                name, metavar=name.upper().removesuffix("S"), nargs="*", default=argparse.SUPPRESS, help=common["help"]
+            )
         elif field.annotation is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
         else:

@@ -120,7 +120,8 @@ def read_manifest(storage: Storage, prefix: str) -> dict[str, Any] | None:
     """Return the manifest under `prefix`, None if there is none. Raises MachineError if it is damaged."""
     try:
         manifest = json.loads(storage.read(f"{prefix}/{MANIFEST}"))
-        if not all(isinstance(manifest[name], dict) for name in ("settings", "inputs", "outputs", "facts")):
+        kinds = {"settings": dict, "inputs": dict, "outputs": dict, "facts": dict, "job": str, "results_version": int}
+        if not all(isinstance(manifest[name], kind) for name, kind in kinds.items()):
             raise ValueError("a field has the wrong type")
     except MissingKey:
         return None

@@ -123,8 +123,10 @@ class Folder:
     def list(self, prefix: str) -> list[str]:
         """Return the sorted keys below the folder `prefix`."""
         with self._failures(prefix):
-            files = (path for path in (self.root / prefix).rglob("*") if path.is_file())
-            return sorted(path.relative_to(self.root).as_posix() for path in files if not _hidden(path.name))
+            # Path.rglob does not enter linked folders.
+            tree = os.walk(self.root / prefix, followlinks=True)
+            files = (Path(folder, name) for folder, _, names in tree for name in names if not _hidden(name))
+            return sorted(path.relative_to(self.root).as_posix() for path in files if path.is_file())
 
     def delete(self, key: str) -> None:
         """Remove the object if it is there."""

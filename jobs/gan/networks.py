@@ -14,8 +14,8 @@ import tensorflow as tf
 from jobs.common import tensors
 from jobs.common.errors import UserError
 from jobs.common.seeds import derive
+from jobs.gan import IMAGE_SIZES
 
-IMAGE_SIZES = (32, 64, 128, 256)
 SMALLEST = 4
 KERNEL = 4
 SLOPE = 0.2

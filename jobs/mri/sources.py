@@ -19,9 +19,10 @@ LITTER = frozenset({"Thumbs.db", "ehthumbs.db", "desktop.ini", "__MACOSX"})
 T = TypeVar("T")
 
 
-def find(url: str) -> tuple[Storage, list[str]]:
+def find(url: str, flag: str = "--data") -> tuple[Storage, list[str]]:
     """Return the storage at `url` and the sorted keys of the files in it, hidden files and litter left out.
 
+    `flag` names the setting in messages.
     Raises UserError if `url` is missing, holds no class folders, fewer than two, one without a file, or one whose
     name is taken by the layout of storage.
     """
@@ -31,21 +32,21 @@ def find(url: str) -> tuple[Storage, list[str]]:
     if not url.startswith("s3://"):
         root = Path(url)
         if not root.is_dir():
-            raise UserError(f"--data: there is no folder {url}")
+            raise UserError(f"{flag}: there is no folder {url}")
         classes |= {path.name for path in root.iterdir() if path.is_dir() and not _is_litter(path.name)}
     if not classes:
         what = "files but no class folders" if found else "nothing"
-        raise UserError(f"--data: {url} holds {what}: it must hold one folder of images for each class")
+        raise UserError(f"{flag}: {url} holds {what}: it must hold one folder of images for each class")
     if len(classes) == 1:
-        raise UserError(f"--data: {url} has only the class {min(classes)}: two or more are needed, one folder each")
+        raise UserError(f"{flag}: {url} has only the class {min(classes)}: two or more are needed, one folder each")
     for label in sorted(classes):
         if label in RESERVED_LABELS:
             raise UserError(
-                f"--data: a class cannot be called {label}: that name is taken in storage, rename the folder"
+                f"{flag}: a class cannot be called {label}: that name is taken in storage, rename the folder"
             )
         if not any(key.startswith(label + "/") for key in found):
             raise UserError(
-                f"--data: the class {label} is empty: put images into {url.rstrip('/')}/{label} or remove it"
+                f"{flag}: the class {label} is empty: put images into {url.rstrip('/')}/{label} or remove it"
             )
     return storage, found
 

@@ -1,5 +1,6 @@
 """A folder of labelled images that no dataset holds: read like one, and rid of what was trained on."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from jobs.common.errors import UserError
+from jobs.common.step import digest
 from jobs.mri import sources
 from jobs.mri.align import SIDE
 from jobs.mri.crop import find_head, fit
@@ -31,9 +33,9 @@ class TestSet(NamedTuple):
 def read_test_set(url: str, labels: Sequence[str]) -> TestSet:
     """Return the images below `url`, a folder or s3://bucket/prefix of class folders; unusable ones are left out.
 
-    Raises UserError if a class is not one of `labels`, or nothing can be used.
+    Raises UserError if a class is not one of `labels`, or fewer than two can be used.
     """
-    storage, found = sources.find(url)
+    storage, found = sources.find(url, "--test")
     test = TestSet([], [], [])
     for key in found:
         label = sources.label_of(key)
@@ -42,22 +44,36 @@ def read_test_set(url: str, labels: Sequence[str]) -> TestSet:
         if label not in labels:
             raise UserError(f"--test: class {label} is unknown to the champion: it knows {', '.join(labels)}")
         try:
-            for piece in read(storage.read(key), key).slices:
-                head = find_head(piece.pixels)
-                test.sources.append(key if piece.number is None else f"{key}#{piece.number}")
-                test.labels.append(label)
-                test.heads.append(head)
+            slices = read(storage.read(key), key).slices
         except Unusable:
             continue
-    if not test.sources:
-        raise UserError(f"--test: no image below {url} can be used")
+        for piece in slices:
+            with contextlib.suppress(Unusable):
+                test.heads.append(find_head(piece.pixels))
+                test.sources.append(key if piece.number is None else f"{key}#{piece.number}")
+                test.labels.append(label)
+    _check_classes(test)
     return test
+
+
+def fingerprint(url: str) -> str:
+    """Return the digest of the files below `url`: other images are another test set, whatever their folder's name."""
+    storage, found = sources.find(url, "--test")
+    return digest(sources.digests(storage, found))
+
+
+def _check_classes(test: TestSet) -> None:
+    if len(set(test.labels)) < 2:
+        raise UserError(
+            "--test: fewer than two classes have an image that can be used and that no training saw: add images"
+        )
 
 
 def unseen(test: TestSet, datasets: Sequence[Dataset]) -> TestSet:
     """Return the test images that are no near-duplicate of an image of `datasets`.
 
-    Compared at the size of each dataset's images, the only one that is stored. Raises UserError if none is left.
+    Compared at the size of each dataset's images, the only one that is stored. Raises UserError if fewer than two
+    classes are left.
     """
     seen: set[int] = set()
     for dataset in datasets:
@@ -68,9 +84,9 @@ def unseen(test: TestSet, datasets: Sequence[Dataset]) -> TestSet:
             if i < len(known) <= j and j - len(known) not in seen and same_picture(known[i], mine[j - len(known)]):
                 seen.add(j - len(known))
     left = [index for index in range(len(test.sources)) if index not in seen]
-    if not left:
-        raise UserError("--test: every image is a near-duplicate of one that was trained on: bring others")
-    return TestSet(*([column[index] for index in left] for column in test))  # type: ignore[arg-type]
+    kept = TestSet(*([column[index] for index in left] for column in test))  # type: ignore[arg-type]
+    _check_classes(kept)
+    return kept
 
 
 def _working(image: np.ndarray) -> np.ndarray:
