@@ -61,6 +61,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         server = stack.enter_context(
             subprocess.Popen(command, stdout=log.open("wb"), stderr=subprocess.STDOUT, cwd=folder)
         )
+        stack.callback(_clear_sockets, ports)
         stack.callback(server.kill)
         endpoint = f"http://127.0.0.1:{ports['s3']}"
         deadline = time.monotonic() + 60
@@ -84,6 +85,12 @@ def use_credentials(monkeypatch: pytest.MonkeyPatch, server: S3Server, who: tupl
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", who[0])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", who[1])
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+
+
+def _clear_sockets(ports: dict[str, int]) -> None:
+    """Remove what the server leaves in a place that cannot be set."""
+    for part, port in ports.items():
+        Path(f"/tmp/seaweedfs-{part}-grpc-{port}.sock").unlink(missing_ok=True)
 
 
 def _free_ports(number: int) -> list[int]:

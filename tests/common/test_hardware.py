@@ -1,0 +1,36 @@
+"""What is decided from the hardware found, and that the log says why."""
+
+import logging
+
+import pytest
+
+from jobs.common import hardware
+from jobs.common.settings import ExecutionSettings
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"),
+    [
+        ({"avx2", "avx512_bf16"}, "float32"),
+        ({"avx512_bf16", "amx_bf16", "amx_tile"}, "bfloat16"),
+        (set(), "float32"),
+    ],
+)
+def test_bfloat16_is_for_processors_with_matrix_units(flags: set[str], precision: str) -> None:
+    decided, why = hardware._for_processor(frozenset(flags))
+    assert decided == precision and "matrix units" in why
+
+
+@pytest.mark.parametrize(("capability", "precision"), [((9, 0), "bfloat16"), ((7, 5), "float32"), (None, "float32")])
+def test_bfloat16_is_for_gpus_with_tensor_cores_for_it(capability: tuple[int, int] | None, precision: str) -> None:
+    assert hardware._for_gpu(capability)[0] == precision
+
+
+def test_the_decision_is_logged_with_its_reasons(caplog: pytest.LogCaptureFixture) -> None:
+    hardware._logged.clear()
+    with caplog.at_level(logging.INFO, "mrigan"):
+        decided = hardware.configure(ExecutionSettings(threads=2, precision="bfloat16"))
+    assert (decided.threads, decided.precision) == (2, "bfloat16")
+    for reason in ("2 threads: as set", "bfloat16: as set", "XLA o"):
+        assert reason in caplog.text
+    assert 1 <= hardware.usable_cores() <= 4096
