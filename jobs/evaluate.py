@@ -48,7 +48,7 @@ class EvaluationSettings(Settings):
 class EvaluateSettings(EvaluationSettings, StorageSettings):
     """What evaluate can be told."""
 
-    dataset: str = setting(..., "dataset's id: preprocess prints it", result=False)
+    dataset: str = setting(..., "dataset's id: preprocess prints it", result=False, pattern=NAME)
     run: str = setting(..., "name of the run to report on", result=False, pattern=NAME)
     name: str = setting("", "dataset's name, for the report's title")
     seed: int = setting(0, "seed of the first classifier, and of the bootstrap draws", ge=0)
@@ -116,7 +116,9 @@ def _evaluate(
     held_out = sorted((row.id, row.label) for row in dataset.rows)
     for x in (x for seeds in recipes.values() for x in seeds):
         if list(zip(x.ids, (x.labels[i] for i in x.truth), strict=True)) != held_out:
-            raise UserError("a classifier's predictions are about other images: run train-classifier again")
+            raise UserError(
+                "a classifier's predictions are about other images: delete the run's folder and run its jobs again"
+            )
     bootstraps = {recipe: bootstrap(seeds) for recipe, seeds in recipes.items()}
 
     # ---- controls -------------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ class SyntheticSettings(Settings):
 class GenerateSettings(SyntheticSettings, StorageSettings, ExecutionSettings):
     """What generate can be told."""
 
-    dataset: str = setting(..., "dataset's id: preprocess prints it", result=False)
+    dataset: str = setting(..., "dataset's id: preprocess prints it", result=False, pattern=NAME)
     run: str = setting(..., "name of the run that the generator belongs to", result=False, pattern=NAME)
     fold: int | Literal["all"] = setting(..., "fold whose images were held out; all: none were")
     label: str = setting(..., "class to draw")

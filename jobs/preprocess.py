@@ -39,7 +39,9 @@ SUSPICIOUS_SHARE, SUSPICIOUS_IMAGES = 0.05, 5
 class PreprocessSettings(StorageSettings):
     """What preprocess can be told."""
 
-    data: str = setting(..., "folder or s3://bucket/prefix with one folder of images per class", result=False)
+    data: str = setting(
+        ..., "folder or s3://bucket/prefix with one folder of images per class", result=False, min_length=1
+    )
     groups: str = setting(
         "", "CSV file, no header: each line lists the files of one person, as paths below the data", result=False
     )

@@ -16,7 +16,7 @@ from jobs.classifier.champion import Candidate, Record, parse_record, stored_rec
 from jobs.common import keys
 from jobs.common.errors import MachineError, UserError
 from jobs.common.settings import NAME, ExecutionSettings, Settings, StorageSettings, setting
-from jobs.common.step import read_manifest
+from jobs.common.step import read_manifest, read_output
 from jobs.common.storage import Storage, open_storage
 
 if TYPE_CHECKING:
@@ -46,11 +46,14 @@ class PromotionSettings(Settings):
 class PromoteSettings(PromotionSettings, StorageSettings, ExecutionSettings):
     """What promote can be told."""
 
-    dataset: str = setting(..., "dataset's id", result=False)
+    dataset: str = setting(..., "dataset's id", result=False, pattern=NAME)
     run: str = setting(..., "run whose best classifier is the challenger", result=False, pattern=NAME)
     name: str = setting(..., "dataset's name: the record is champions/NAME.json", result=False, pattern=NAME)
     rival_run: str = setting(
-        "", "run on this dataset by the best recipe ever, where it differs from the challenger's", result=False
+        "",
+        "run on this dataset by the best recipe ever, where it differs from the challenger's",
+        result=False,
+        pattern=f"^$|{NAME}",
     )
     seed: int = setting(0, "seed of the interval's resamples", ge=0)
 
@@ -96,7 +99,7 @@ def best_candidate(storage: Storage, dataset: str, run: str) -> Candidate:
     manifest = read_manifest(storage, keys.report(run))
     if manifest is None:
         raise UserError(f"run {run} has no report: run mrigan evaluate first")
-    report = json.loads(storage.read(f"{keys.report(run)}/report.json"))
+    report = json.loads(read_output(storage, keys.report(run), manifest, "report.json"))
     asked = manifest["settings"]
     values = {(row["network"], row["regime"]): row["value"] for row in report["results"] if row["metric"] == METRIC}
     pairs = [(network, regime) for network in asked["networks"] for regime in asked["regimes"]]
@@ -208,9 +211,10 @@ def _judge(
     difference, low, high = metrics.compare(mine, theirs, METRIC, RESAMPLES, settings.seed)
     scores = [sum(metrics.score(one, METRIC) for one in several) / len(several) for several in (mine, theirs)]
     won = difference >= -settings.promote_margin
+    again = ", the same recipe trained anew" if best.recipe == challenger.recipe else ""
     reason = (
         f"{_called(challenger)} of run {challenger.run} {'wins' if won else 'loses'}: balanced accuracy "
-        f"{scores[0]:.3f} against {scores[1]:.3f} of the best ever, {_called(best)}, on {where}; difference "
+        f"{scores[0]:.3f} against {scores[1]:.3f} of the best ever, {_called(best)}{again}, on {where}; difference "
         f"{difference:+.3f} [{low:+.3f}, {high:+.3f}], margin {settings.promote_margin}"
     )
     figures = {"difference": difference, "low": low, "high": high, "challenger": scores[0], "best": scores[1]}
@@ -245,9 +249,12 @@ def pooled(storage: Storage, candidate: Candidate, seed: int) -> "Predictions":
         keys.classifier(candidate.run, fold, candidate.network, candidate.regime, seed)
         for fold in range(candidate.folds)
     ]
-    for prefix in prefixes:
-        _manifest(storage, prefix)
-    return join_predictions([read_predictions(storage.read(f"{prefix}/predictions.csv")) for prefix in prefixes])
+    return join_predictions(
+        [
+            read_predictions(read_output(storage, prefix, _manifest(storage, prefix), "predictions.csv"))
+            for prefix in prefixes
+        ]
+    )
 
 
 def _on_test_set(

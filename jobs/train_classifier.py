@@ -49,7 +49,7 @@ class ClassifierSettings(Settings):
 class TrainClassifierSettings(ClassifierSettings, StorageSettings, ExecutionSettings):
     """What train-classifier can be told."""
 
-    dataset: str = setting(..., "dataset's id: preprocess prints it", result=False)
+    dataset: str = setting(..., "dataset's id: preprocess prints it", result=False, pattern=NAME)
     run: str = setting(..., "name of the run that this classifier belongs to", result=False, pattern=NAME)
     fold: int | Literal["all"] = setting(..., "fold whose images are held out; all: none are")
     network: Literal["resnet152v2", "mobilenetv2"] = setting("mobilenetv2", "network of keras.applications")

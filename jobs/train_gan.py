@@ -57,7 +57,7 @@ class GanSettings(Settings):
 class TrainGanSettings(GanSettings, StorageSettings, ExecutionSettings):
     """What train-gan can be told."""
 
-    dataset: str = setting(..., "dataset's id: preprocess prints it", result=False)
+    dataset: str = setting(..., "dataset's id: preprocess prints it", result=False, pattern=NAME)
     run: str = setting(..., "name of the run that this generator belongs to", result=False, pattern=NAME)
     fold: int | Literal["all"] = setting(..., "fold whose images are held out; all: none are")
     label: str = setting("", "class to draw; not with --gan-conditional")

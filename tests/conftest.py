@@ -7,8 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -65,9 +63,9 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         stack.callback(server.kill)
         endpoint = f"http://127.0.0.1:{ports['s3']}"
         deadline = time.monotonic() + 60
-        while not _ready(endpoint, owner):
+        while complaint := _complaint(endpoint, owner):
             assert server.poll() is None, log.read_text()[-2000:]
-            assert time.monotonic() < deadline, log.read_text()[-2000:]
+            assert time.monotonic() < deadline, f"{complaint}\n{log.read_text()[-2000:]}"
             time.sleep(0.2)
         yield S3Server(endpoint, owner, reader)
 
@@ -107,23 +105,24 @@ def _free_ports(number: int) -> list[int]:
     raise AssertionError("no free ports")
 
 
-def _ready(endpoint: str, who: tuple[str, str]) -> bool:
+def _complaint(endpoint: str, who: tuple[str, str]) -> str:
+    """Return why the server cannot take a write yet, nothing if it can; its bucket is there then."""
     import boto3
+    import botocore.config
     import botocore.exceptions
 
-    try:
-        urllib.request.urlopen(endpoint, timeout=1).close()
-    except urllib.error.HTTPError:
-        pass
-    except OSError:
-        return False
-    client = boto3.client(
-        "s3", endpoint_url=endpoint, aws_access_key_id=who[0], aws_secret_access_key=who[1], region_name="us-east-1"
+    client = boto3.session.Session().client(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id=who[0],
+        aws_secret_access_key=who[1],
+        region_name="us-east-1",
+        config=botocore.config.Config(connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 1}),
     )
     try:
         if not any(bucket["Name"] == "tests" for bucket in client.list_buckets()["Buckets"]):
             client.create_bucket(Bucket="tests")
         client.put_object(Bucket="tests", Key="ready", Body=b"")
-    except botocore.exceptions.ClientError:
-        return False
-    return True
+    except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
+        return str(error)
+    return ""

@@ -250,10 +250,11 @@ def test_intervals_without_width_are_explained(
     monkeypatch.setitem(fake_run.SKILL, "real", skill or 0.0)
     fake_run.make(storage, images=12, regimes=("real",))
     for fold in (0, 1) if skill is None else ():
-        name = f"{keys.classifier(fake_run.RUN, fold, 'mobilenetv2', 'real', 0)}/predictions.csv"
-        predictions = read_predictions(storage.read(name))
+        cell = keys.classifier(fake_run.RUN, fold, "mobilenetv2", "real", 0)
+        predictions = read_predictions(storage.read(f"{cell}/predictions.csv"))
         always = np.tile([0.4, 0.6], (len(predictions.ids), 1))
-        storage.write(name, write_predictions(predictions._replace(probabilities=always)))
+        changed = write_predictions(predictions._replace(probabilities=always))
+        fake_run.replace_output(storage, cell, "predictions.csv", changed)
     step = evaluate.run(settings(storage, regimes=("real",)))
     assert says in Reader(step.read("report.html").decode()).words()
 
@@ -298,11 +299,15 @@ def test_what_is_missing_or_does_not_belong_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="seed-0 was trained on another dataset than d1"):
         evaluate.run(settings(storage))
     storage.write(f"{cell}/{MANIFEST}", kept[MANIFEST])
-    storage.write(f"{cell}/predictions.csv", b"\n".join(kept["predictions.csv"].splitlines()[:-1]) + b"\n")
+    fewer = b"\n".join(kept["predictions.csv"].splitlines()[:-1]) + b"\n"
+    fake_run.replace_output(storage, cell, "predictions.csv", fewer)
     with pytest.raises(UserError, match="about other images"):
         evaluate.run(settings(storage))
+    storage.write(f"{cell}/{MANIFEST}", kept[MANIFEST])
+    with pytest.raises(MachineError, match=r"predictions\.csv is damaged: delete that folder"):
+        evaluate.run(settings(storage))
     storage.delete(f"{cell}/predictions.csv")
-    with pytest.raises(MachineError, match=r"predictions\.csv is missing though its step is finished"):
+    with pytest.raises(MachineError, match=r"predictions\.csv is missing: delete that folder"):
         evaluate.run(settings(storage))
     storage.write(f"{cell}/predictions.csv", kept["predictions.csv"])
     storage.write(f"{keys.synthetic(fake_run.RUN, 0, 'no')}/quality.json", b"{")

@@ -118,7 +118,7 @@ def test_predict_reads_images_with_the_champion(heads: Path, finished: tuple[Pat
     (tmp_path / "note.txt").write_text("no image")
     shown = mrigan("predict", *images, str(tmp_path / "note.txt"), "--storage", str(storage))
     assert shown.returncode == 2
-    assert "note.txt: not-an-image" in shown.logged and "1 of 3 files could not be read" in shown.logged
+    assert "note.txt: not-an-image" in shown.logged and "1 of 3 images could not be read" in shown.logged
     assert "no medical device" in shown.logged
     lines = shown.shown.splitlines()
     assert [line.split()[0] for line in lines] == images

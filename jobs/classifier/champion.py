@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs.common import keys
 from jobs.common.errors import MachineError, UserError
+from jobs.common.step import read_manifest, read_output
 from jobs.common.storage import MissingKey, Storage
 
 if TYPE_CHECKING:
@@ -102,9 +103,9 @@ def predict(storage: Storage, candidate: Candidate, images: "np.ndarray") -> "np
 
     probabilities = []
     for prefix in candidate.models:
-        try:
-            model, _ = networks.load_classifier(storage.read(f"{prefix}/classifier.safetensors"))
-        except MissingKey as error:
-            raise MachineError(f"the model {prefix} is gone: run mrigan pipeline again") from error
+        manifest = read_manifest(storage, prefix)
+        if manifest is None:
+            raise MachineError(f"the model {prefix} is gone: run mrigan pipeline again")
+        model, _ = networks.load_classifier(read_output(storage, prefix, manifest, "classifier.safetensors"))
         probabilities.append(networks.predict(model, images))
     return sum(probabilities[1:], probabilities[0]) / len(probabilities)

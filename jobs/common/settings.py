@@ -19,6 +19,15 @@ from jobs.common.errors import UserError
 ENVIRONMENT_PREFIX = "MRIGAN_"
 # Spelled like settings in the environment, but they say where other settings come from.
 SOURCES = ("settings", "preset")
+# Pydantic's words for these speak of parsing.
+PLAIN = {
+    "int_parsing": "must be a whole number",
+    "float_parsing": "must be a number",
+    "bool_parsing": "must be true or false",
+    "too_short": "name at least one",
+    "string_too_short": "must not be empty",
+    "string_type": "must be text",
+}
 # What becomes part of a key in storage must stay inside it.
 NAME = r"^\w[\w.-]*$"
 
@@ -69,15 +78,13 @@ T = TypeVar("T", bound=Settings)
 class StorageSettings(Settings):
     """Where outputs lie."""
 
-    storage: str = setting("out", "folder or s3://bucket/prefix that holds every output", result=False)
+    storage: str = setting("out", "folder or s3://bucket/prefix that holds every output", result=False, min_length=1)
 
 
 class ExecutionSettings(Settings):
     """How the arithmetic is done; decided by jobs.common.hardware where a value is `auto`."""
 
-    threads: int = setting(
-        0, "processor threads; results repeat bit for bit only at the same number; 0: all cores", ge=0
-    )
+    threads: int = setting(0, "processor threads; another number is another run, to the last bit; 0: all cores", ge=0)
     precision: Literal["auto", "float32", "bfloat16"] = setting("auto", "number format of the networks' arithmetic")
     xla: Literal["auto", "on", "off"] = setting("auto", "compile training steps with XLA")
 
@@ -100,7 +107,9 @@ def _help(name: str, field: Any) -> str:
     choices = _choices(field.annotation)
     if choices and get_origin(field.annotation) is tuple:
         text += f" (some of {', '.join(choices)}, separated by commas)"
-    if not field.is_required() and field.default not in ("", None):
+    if field.is_required():
+        text += " (needed)"
+    elif field.default not in ("", None):
         text += f" (default: {spell(field.default)})"
     return text.replace("%", "%%")
 
@@ -190,7 +199,12 @@ def validate(kind: type[T], values: Mapping[str, Any]) -> T:
         first = error.errors()[0]
         flag = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else "settings"
         if first["type"] == "missing":
-            raise UserError(f"{flag} is needed: see --help") from error
-        message = first["msg"].removeprefix("Value error, ")
+            positional = _extra(kind.model_fields[str(first["loc"][0])])["positional"]
+            raise UserError(f"{'an IMAGE' if positional else flag} is needed: see --help") from error
+        if first["type"] == "string_pattern_mismatch":
+            raise UserError(
+                f"{flag}: letters, digits, '.', '_' and '-' alone, not {spell(first['input'])!r}"
+            ) from error
+        message = PLAIN.get(first["type"], first["msg"].removeprefix("Value error, "))
         message = message[0].lower() + message[1:]
         raise UserError(f"{flag}: {message}, not {spell(first['input'])!r}") from error

@@ -131,6 +131,22 @@ def read_manifest(storage: Storage, prefix: str) -> dict[str, Any] | None:
     return manifest
 
 
+def read_output(storage: Storage, prefix: str, manifest: Mapping[str, Any], name: str) -> bytes:
+    """Return the file `name` of a finished step, by its manifest the very bytes that were written.
+
+    Raises MachineError if the file is missing or has changed since.
+    """
+    try:
+        data = storage.read(f"{prefix}/{name}")
+    except MissingKey:
+        data = None
+    if data is None or hashlib.sha256(data).hexdigest() != manifest["outputs"].get(name):
+        what = "is missing" if data is None else "is damaged"
+        where = f"{storage.url.rstrip('/')}/{prefix}"
+        raise MachineError(f"{where}/{name} {what}: delete that folder and run its job again")
+    return data
+
+
 def _folded(outputs: Mapping[str, str]) -> dict[str, Any]:
     """Return digests by name; a folder of many files has one digest over all of them, so that manifests stay small."""
     folded: dict[str, Any] = {}

@@ -1,6 +1,7 @@
 """Storage: one small interface over a folder and S3, with the same keys in both."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import tempfile
@@ -148,14 +149,15 @@ class Folder:
 
     @contextlib.contextmanager
     def _failures(self, key: str) -> Iterator[None]:
+        where = self.root / key
         try:
             yield
-        except PermissionError as error:
-            raise UserError(f"no permission for {self.root / key}: choose another --storage or its rights") from error
-        except (FileExistsError, NotADirectoryError) as error:
-            raise UserError(f"{self.root / key}: a file is where a folder must be: choose another --storage") from error
         except OSError as error:
-            raise MachineError(f"{self.root / key}: {error.strerror or error}") from error
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise UserError(f"no permission for {where}: name another folder or change its rights") from error
+            if isinstance(error, FileExistsError | NotADirectoryError):
+                raise UserError(f"{where}: a file is where a folder must be: name another folder") from error
+            raise MachineError(f"{where}: {error.strerror or error}") from error
 
 
 def _umask() -> int:
@@ -266,7 +268,9 @@ class S3:
             raise MachineError(
                 f"{where}: the server answers {code}: {error.response['Error'].get('Message')}"
             ) from error
-        except (failures.NoCredentialsError, failures.PartialCredentialsError, failures.ProfileNotFound) as error:
+        except failures.ProfileNotFound as error:
+            raise UserError(f"{where}: {error}: check AWS_PROFILE") from error
+        except (failures.NoCredentialsError, failures.PartialCredentialsError) as error:
             raise UserError(f"{where}: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from error
         except (failures.ParamValidationError, ValueError) as error:
             reason = " ".join(str(error).split())

@@ -11,7 +11,7 @@ from PIL import Image
 
 from jobs.common import keys
 from jobs.common.errors import MachineError, UserError
-from jobs.common.step import manifest_digest, read_manifest
+from jobs.common.step import manifest_digest, read_manifest, read_output
 from jobs.common.storage import MissingKey, Storage, read_many
 
 
@@ -111,11 +111,11 @@ def open_dataset(storage: Storage, id: str) -> Dataset:
     if manifest is None:
         raise UserError(f"there is no dataset {id} in {storage.url}: run preprocess, or see its output for the id")
     try:
-        rows = from_csv(storage.read(f"{prefix}/index.csv"))
+        rows = from_csv(read_output(storage, prefix, manifest, "index.csv"))
         labels = tuple(sorted({row.label for row in rows}))
         settings = manifest["settings"]
         size, folds = int(settings["image_size"]), int(settings["folds"])
-    except (MissingKey, ValueError, KeyError) as error:
+    except (ValueError, KeyError) as error:
         raise MachineError(f"{prefix}/index.csv is damaged ({error}): delete {prefix} and run preprocess") from error
     return Dataset(storage, id, manifest_digest(manifest), manifest["facts"], rows, labels, size, folds)
 

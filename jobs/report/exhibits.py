@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from jobs.common.errors import MachineError
 from jobs.report import figures
 from jobs.report.words import CONTROLS, NETWORKS, REGIMES
 
@@ -157,4 +158,7 @@ def _listed(regimes: dict[str, Any]) -> str:
 
 
 def _pixels(data: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)).convert("L"))
+    try:
+        return np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)).convert("L"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise MachineError("a synthetic image is damaged: delete its folder and run generate again") from error

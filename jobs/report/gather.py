@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from jobs.classifier.predictions import Predictions, join_predictions, read_predictions
 from jobs.common import keys
 from jobs.common.errors import MachineError, UserError
-from jobs.common.step import read_manifest
+from jobs.common.step import read_manifest, read_output
 from jobs.common.storage import MissingKey, Storage, read_many
 from jobs.mri.dataset import Dataset
 from jobs.report import exhibits
@@ -83,7 +83,7 @@ def predictions(storage: Storage, parts: list[Part], network: str, regime: str) 
     """Return for each seed the pooled predictions of the folds."""
     by_seed: dict[int, list[Predictions]] = {}
     for part in _chosen(parts, "train-classifier", network=network, regime=regime):
-        found = read_predictions(_read(storage, f"{part.prefix}/predictions.csv"))
+        found = read_predictions(read_output(storage, part.prefix, part.manifest, "predictions.csv"))
         by_seed.setdefault(part.where["seed"], []).append(found)
     return [join_predictions(folds) for folds in by_seed.values()]
 
@@ -93,7 +93,7 @@ def tables(storage: Storage, parts: list[Part], name: str, **where: Any) -> list
     tables = []
     job = "train-gan" if name == "losses.csv" else "train-classifier"
     for part in _chosen(parts, job, **where):
-        rows = list(csv.DictReader(io.StringIO(_read(storage, f"{part.prefix}/{name}").decode())))
+        rows = list(csv.DictReader(io.StringIO(read_output(storage, part.prefix, part.manifest, name).decode())))
         try:
             tables.append({column: [float(row[column]) for row in rows] for column in (rows[0] if rows else ())})
         except (ValueError, TypeError) as error:
@@ -202,7 +202,7 @@ def quality(storage: Storage, part: Part) -> Json:
     """Return what quality.json says of some synthetic images, without the list of single images."""
     key = f"{part.prefix}/quality.json"
     try:
-        found = json.loads(_read(storage, key))
+        found = json.loads(read_output(storage, part.prefix, part.manifest, "quality.json"))
         return part.where | {name: value for name, value in found.items() if name not in ("schema", "nearest")}
     except (ValueError, AttributeError) as error:
         raise MachineError(f"{key} is damaged ({error}): delete {part.prefix} and run generate again") from error
