@@ -157,7 +157,7 @@ def _parser(name: str, kind: type[common.Settings], presets: dict[str, dict[str,
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interrupted("interrupted: the same command goes on from where it stopped")
+    raise Interrupted
 
 
 def _end(name: str | None, message: str, code: int) -> int:

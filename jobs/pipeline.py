@@ -99,7 +99,7 @@ def run(settings: PipelineSettings) -> Step:
             raise UserError(f"{flag}: there is no file {path}")
     name = settings.name or _name_of_folder(settings.data)
     dataset = preprocess.run(PreprocessSettings.of(settings))
-    promote.check(dataset.storage, settings, sorted(dataset.facts["labels"]), name)
+    promote.check(dataset.storage, name, sorted(dataset.facts["labels"]), settings.test)
 
     steps = [dataset]
     folds = range(settings.folds)
@@ -136,13 +136,13 @@ def _name_of_folder(data: str) -> str:
     return re.sub(r"[^\w.-]+", "-", last).strip(".-") or "data"
 
 
-def name_of_run(dataset: Step, settings: RecipeSettings) -> str:
+def name_of_run(dataset: Step, settings: PipelineSettings) -> str:
     """Return the run's name: the digest of the dataset's id, the recipe's settings, the seed and the results version.
 
     Which networks, regimes and seeds are carried out is not in it: a run grows when more of them are asked for.
     """
     recipe = RecipeSettings.of(settings).result()
-    return digest([_id(dataset), recipe, getattr(settings, "seed", 0), RESULTS_VERSION])[:12]
+    return digest([_id(dataset), recipe, settings.seed, RESULTS_VERSION])[:12]
 
 
 def train(

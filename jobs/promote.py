@@ -72,7 +72,7 @@ def run(settings: PromoteSettings) -> None:
     if record and record.answered(question):
         log.info("champion %s: this run was judged before, nothing changes", settings.name)
         return
-    check(storage, settings, challenger.labels)
+    check(storage, settings.name, challenger.labels, settings.test)
     challenger = challenger._replace(models=final_models(storage, challenger, settings.final_model))
     decision: dict[str, Any] = {
         "question": question,
@@ -111,9 +111,8 @@ def best_candidate(storage: Storage, dataset: str, run: str) -> Candidate:
     return Candidate(network, regime, recipe, labels, dataset, run, folds, seeds, [])
 
 
-def check(storage: Storage, settings: PromotionSettings, labels: Sequence[str], name: str = "") -> None:
+def check(storage: Storage, name: str, labels: Sequence[str], test: str) -> None:
     """Raise UserError if promoting a classifier of `labels` is bound to fail: better known before training."""
-    name = name or getattr(settings, "name", "")
     stored = stored_record(storage, name)
     known = parse_record(stored, name).champion.labels if stored else list(labels)
     if known != list(labels):
@@ -121,10 +120,10 @@ def check(storage: Storage, settings: PromotionSettings, labels: Sequence[str], 
             f"champion {name} tells {', '.join(known)} apart, this dataset {', '.join(labels)}: "
             "give this dataset another --name"
         )
-    if settings.test:
+    if test:
         from jobs.mri.testset import read_test_set
 
-        read_test_set(settings.test, labels)
+        read_test_set(test, labels)
 
 
 def rival(settings: PromoteSettings) -> Candidate | None:

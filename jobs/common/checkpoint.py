@@ -46,7 +46,7 @@ class Checkpoints:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         if self.interrupted and kind is None:
-            raise Interrupted("interrupted: the same command goes on from where it stopped")
+            raise Interrupted
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.interrupted = True

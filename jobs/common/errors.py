@@ -20,3 +20,6 @@ class Interrupted(BaseException):
     """
 
     exit_code = 75
+
+    def __init__(self, message: str = "interrupted: the same command goes on from where it stopped") -> None:
+        super().__init__(message)
