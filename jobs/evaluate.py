@@ -7,12 +7,13 @@ Writes  runs/<run>/report/: report.json (documented in docs/report.md), report.h
 
 import json
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from jobs.common import keys
 from jobs.common.errors import UserError
 from jobs.common.settings import NAME, Settings, Several, StorageSettings, setting
-from jobs.common.step import Step, manifest_digest
+from jobs.common.step import Step, manifest_digest, read_output
 from jobs.common.storage import Storage, open_storage
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ log = logging.getLogger("mrigan.evaluate")
 
 REPORT_SCHEMA = 1
 CONTROLS = ("permuted", "leaky")
+FILES = ("report.json", "report.html")
 READ = 512  # images in memory at a time when all are looked through
 Json = dict[str, Any]
 
@@ -51,6 +53,7 @@ class EvaluateSettings(EvaluationSettings, StorageSettings):
     dataset: str = setting(..., "dataset's id: preprocess prints it", result=False, pattern=NAME)
     run: str = setting(..., "name of the run to report on", result=False, pattern=NAME)
     name: str = setting("", "dataset's name, for the report's title")
+    report_folder: str = setting("", "folder on this machine that gets the report too", result=False)
     seed: int = setting(0, "seed of the first classifier, and of the bootstrap draws", ge=0)
 
 
@@ -59,6 +62,21 @@ def run(settings: EvaluateSettings) -> Step:
 
     Raises UserError if a classifier is missing or stands on another dataset, MachineError if an output is damaged.
     """
+    step, dataset, parts = find(settings)
+    if step.finished():
+        log.info("%s is there: nothing to do", step.prefix)
+    else:
+        _write(settings, step, dataset, parts)
+    if settings.report_folder:
+        copy(step, Path(settings.report_folder))
+    return step
+
+
+def find(settings: EvaluateSettings) -> "tuple[Step, Dataset, list[Part]]":
+    """Return the report's step, finished or not, with the dataset and the parts that it speaks of.
+
+    Raises UserError if a classifier is missing or stands on another dataset.
+    """
     from jobs.mri.dataset import open_dataset
     from jobs.report import gather
 
@@ -66,7 +84,7 @@ def run(settings: EvaluateSettings) -> Step:
     dataset = open_dataset(storage, settings.dataset)
     recipes: list[tuple[str, str]] = [(network, regime) for network in settings.networks for regime in settings.regimes]
     if settings.controls:
-        recipes += [(settings.networks[0], f"real-{control}") for control in CONTROLS]
+        recipes += [(settings.networks[0], keys.controlled("real", control)) for control in CONTROLS]
     seeds = range(settings.seed, settings.seed + settings.seeds)
     parts = gather.classifiers(storage, settings.run, dataset, recipes, seeds)
     if set(settings.regimes) != {"real"}:
@@ -78,12 +96,26 @@ def run(settings: EvaluateSettings) -> Step:
         settings=settings.result(),
         inputs={"dataset": dataset.digest} | {part.prefix: manifest_digest(part.manifest) for part in parts},
     )
-    if step.finished():
-        log.info("%s is there: nothing to do", step.prefix)
-        return step
+    return step, dataset, parts
 
+
+def copy(step: Step, folder: Path) -> list[Path]:
+    """Write a finished report's files into a folder of this machine; return their paths.
+
+    Raises MachineError if a file in storage is damaged.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / name for name in FILES]
+    for path in paths:
+        path.write_bytes(read_output(step.storage, step.prefix, step.manifest, path.name))
+    return paths
+
+
+def _write(settings: EvaluateSettings, step: Step, dataset: "Dataset", parts: "list[Part]") -> None:
+    """Write the report's files and finish the step."""
     from jobs.report import page
 
+    storage = step.storage
     log.info("evaluating %d classifiers", sum(part.job == "train-classifier" for part in parts))
     report, exhibits = _evaluate(settings, storage, dataset, parts)
     html = page.render(report, exhibits)
@@ -95,7 +127,6 @@ def run(settings: EvaluateSettings) -> Step:
     for sentence in headline:
         log.info("%s", sentence)
     log.info("report: %s/%s/report.html", storage.url.rstrip("/"), step.prefix)
-    return step
 
 
 def _evaluate(
@@ -135,7 +166,7 @@ def _evaluate(
     network = settings.networks[0]
     checks = []
     if settings.controls:
-        permuted, leaky = (bootstrap(found[network, f"real-{control}"]) for control in CONTROLS)
+        permuted, leaky = (bootstrap(found[network, keys.controlled("real", control)]) for control in CONTROLS)
         checks.append(findings.permuted_check(network, permuted, len(dataset.labels)))
         if (network, "real") in bootstraps:
             checks.append(findings.leaky_check(network, leaky, bootstraps[network, "real"]))

@@ -13,11 +13,11 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from jobs.common import keys
+from jobs.common import keys, metrics, progress
 from jobs.common.errors import MachineError, UserError
+from jobs.common.files import file_digest, local_file
 from jobs.common.seeds import derive
 from jobs.common.settings import NAME, ExecutionSettings, Settings, StorageSettings, setting
 from jobs.common.step import Step, manifest_digest, read_manifest
@@ -50,7 +50,8 @@ class SyntheticSettings(Settings):
     synthetic_count: int = setting(1000, "synthetic images of each class", unit="images", ge=1)
     feature_weights: str = setting(
         "",
-        "Keras .h5 file of InceptionV3 without its top, to judge images by; five random networks if not given",
+        "Keras .h5 file (path or s3://) of InceptionV3 without its top, to judge images by; five random networks if "
+        "not given",
         result=False,
     )
 
@@ -105,7 +106,8 @@ def run(settings: GenerateSettings) -> Step:
 
     from jobs.gan import features, grid, quality
 
-    judges = features.load(settings.feature_weights, step.inputs["feature_weights"], dataset.image_size)
+    weights = settings.feature_weights and str(local_file("--feature-weights", settings.feature_weights))
+    judges = features.load(weights, step.inputs["feature_weights"], dataset.image_size)
     generator, config = read_generator(storage, prefix, manifest)
     if config.image_size != dataset.image_size:
         raise UserError(
@@ -128,6 +130,8 @@ def run(settings: GenerateSettings) -> Step:
             # One image is like another, so the first ones stand for all.
             if len(judged) < quality.SAMPLES:
                 judged.append(image)
+            progress.tell(number - first + 1, end - first)
+            metrics.generated().inc()
             yield image_name(number), grid.png(image)
 
     step.write_many(files())
@@ -193,7 +197,8 @@ def draw(
 
     for block in range(numbers.start // BLOCK * BLOCK, numbers.stop, BLOCK):
         within = range(block, block + BLOCK)
-        images = networks.sample(generator, latents(seed, within, config.latent), config.labels.index(label))
+        with metrics.gpu_use():
+            images = networks.sample(generator, latents(seed, within, config.latent), config.labels.index(label))
         for number, image in zip(within, networks.to_uint8(images[..., 0]), strict=True):
             if number in numbers:
                 yield number, image
@@ -272,13 +277,7 @@ def _above(upper: "np.ndarray", lower: "np.ndarray") -> "np.ndarray":
 
 def _weights_digest(path: str) -> str:
     """Return the SHA-256 of the user's feature weights, or the name of our own."""
-    if not path:
-        return "random"
-    try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"--feature-weights {path}: {error.strerror}: name a file that is there") from error
+    return file_digest("--feature-weights", path) if path else "random"
 
 
 def _delete_others(step: Step, numbers: range) -> None:

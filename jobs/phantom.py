@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from jobs.common.errors import UserError
 from jobs.common.settings import Settings, setting
+from jobs.common.storage import open_storage, write_many
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +27,9 @@ WAYS = ("rotated", "flipped", "rescaled", "recompressed", "brighter", "cropped")
 class PhantomSettings(Settings):
     """What phantom can be told."""
 
-    out: str = setting("phantom", "folder to write to: empty, or with an earlier run's pictures", result=False)
+    out: str = setting(
+        "phantom", "folder or s3://bucket/prefix to write to: empty, or with an earlier run's pictures", result=False
+    )
     count: int = setting(40, "drawn heads of each class", unit="images", ge=2, le=100_000)
     classes: int = setting(2, "classes: healthy, and one to five kinds of lesion", ge=2, le=6)
     seed: int = setting(0, "where all randomness comes from", ge=0)
@@ -37,18 +40,15 @@ def run(settings: PhantomSettings) -> None:
 
     Raises UserError if the folder holds files that this run would not write.
     """
-    out = Path(settings.out)
+    out = open_storage(settings.out)
     files = _plan(settings)
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out: {out} is a file: name a folder")
-    strangers = sorted({path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} - set(files))
+    if Path(settings.out).is_file():
+        raise UserError(f"--out: {settings.out} is a file: name a folder")
+    strangers = sorted(set(out.list("")) - set(files))
     if strangers:
-        raise UserError(f"--out: {out} holds other files, such as {strangers[0]}: name an empty or new folder")
-    for name, content in files.items():
-        path = out / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content())
-    log.info("%d files in %s", len(files), out)
+        raise UserError(f"--out: {settings.out} holds other files, such as {strangers[0]}: name an empty or new folder")
+    write_many(out, ((name, content()) for name, content in files.items()))
+    log.info("%d files in %s", len(files), settings.out)
 
 
 def _plan(settings: PhantomSettings) -> dict[str, Callable[[], bytes]]:

@@ -11,13 +11,16 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from jobs import evaluate, generate, preprocess, promote, train_classifier, train_gan
-from jobs.common import keys
+from jobs.common import activity, keys, logs
 from jobs.common.errors import UserError
-from jobs.common.settings import NAME, ExecutionSettings, setting, validate
+from jobs.common.files import local_file
+from jobs.common.settings import NAME, ExecutionSettings, Settings, setting, validate
 from jobs.common.step import RESULTS_VERSION, Step, digest
+from jobs.common.storage import open_storage
 from jobs.evaluate import EvaluateSettings, EvaluationSettings
 from jobs.gan import IMAGE_SIZES
 from jobs.generate import GenerateSettings, SyntheticSettings
@@ -27,6 +30,8 @@ from jobs.train_classifier import ClassifierSettings, TrainClassifierSettings
 from jobs.train_gan import GanSettings, TrainGanSettings
 
 log = logging.getLogger("mrigan.pipeline")
+
+Classifier = dict[str, Any]
 
 
 class RecipeSettings(GanSettings, SyntheticSettings, ClassifierSettings, ExecutionSettings):
@@ -66,7 +71,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "image_size": 64,
         "folds": 2,
         "networks": ("mobilenetv2",),
-        "gan_width": 32,
+        "gan_width": 16,
         "gan_epochs": 500,
         "synthetic_count": 500,
         "classifier_epochs": 15,
@@ -89,45 +94,49 @@ def run(settings: PipelineSettings) -> Step:
 
     Raises what the jobs raise; whatever was finished before stays, and the next run goes on from there.
     """
-    if set(settings.regimes) != {"real"} and settings.image_size not in IMAGE_SIZES:
-        raise UserError(
-            f"--image-size: generators draw {', '.join(map(str, IMAGE_SIZES))} pixels; or use --regimes real"
-        )
-    weights = {"--classifier-weights": settings.classifier_weights, "--feature-weights": settings.feature_weights}
-    for flag, path in weights.items():
-        if path not in ("", "none", "imagenet") and not Path(path).is_file():
-            raise UserError(f"{flag}: there is no file {path}")
-    name = settings.name or _name_of_folder(settings.data)
-    dataset = preprocess.run(PreprocessSettings.of(settings))
-    promote.check(dataset.storage, name, sorted(dataset.facts["labels"]), settings.test)
-
+    dataset, name = prepare(settings)
+    activity.note(dataset.storage, name, "began")
     steps = [dataset]
     folds = range(settings.folds)
-    steps += train(settings, dataset, folds, settings.networks, settings.regimes)
+    steps += train(settings, dataset, folds, classifiers(settings, settings.networks, settings.regimes))
     if settings.controls:
-        for fold, control in product(folds, ("permuted", "leaky")):
-            steps += classify(settings, dataset, fold, settings.networks[0], "real", control)
-
-    where = {"dataset": _id(dataset), "run": name_of_run(dataset, settings), "name": name}
-    report = evaluate.run(EvaluateSettings.of(settings, **where))
+        steps += train(settings, dataset, folds, controls(settings))
+    report = evaluate.run(EvaluateSettings.of(settings, **place(settings, dataset), name=name))
     steps.append(report)
 
-    promotion = PromoteSettings.of(settings, **where)
-    if settings.final_model == "refit":
-        challenger = promote.best_candidate(dataset.storage, promotion.dataset, promotion.run)
-        steps += train(settings, dataset, ["all"], [challenger.network], [challenger.regime])
-    rival = promote.rival(promotion)
-    if rival is not None:
-        log.info("the best recipe ever, %s %s, is trained on this data to be judged on it", rival.network, rival.regime)
-        recipe = validate(PipelineSettings, settings.model_dump() | rival.settings)
-        same = preprocess.run(PreprocessSettings.of(recipe))
-        steps += train(recipe, same, folds, [rival.network], [rival.regime])
+    promotion = PromoteSettings.of(settings, **place(settings, dataset), name=name)
+    refitted = refit(settings, promotion)
+    if refitted:
+        steps += train(settings, dataset, ["all"], refitted)
+    rival = rival_recipe(settings, promotion)
+    if rival:
+        same, recipe, theirs = rival
+        steps += train(recipe, same, folds, theirs)
         promotion = promotion.model_copy(update={"rival_run": name_of_run(same, recipe)})
     promote.run(promotion)
 
     if all(step.reused for step in steps):
         log.info("everything was there already: nothing was computed again")
     return report
+
+
+def prepare(settings: PipelineSettings) -> tuple[Step, str]:
+    """Return the dataset's step, prepared if it was not, and its name.
+
+    Raises UserError for whatever would stop a later job: better known before training.
+    """
+    if set(settings.regimes) != {"real"} and settings.image_size not in IMAGE_SIZES:
+        raise UserError(
+            f"--image-size: generators draw {', '.join(map(str, IMAGE_SIZES))} pixels; or use --regimes real"
+        )
+    if settings.classifier_weights not in ("none", "imagenet"):
+        local_file("--classifier-weights", settings.classifier_weights)
+    if settings.feature_weights:
+        local_file("--feature-weights", settings.feature_weights)
+    name = settings.name or _name_of_folder(settings.data)
+    dataset = preprocess.run(PreprocessSettings.of(settings))
+    promote.check(dataset.storage, name, sorted(dataset.facts["labels"]), settings.test)
+    return dataset, name
 
 
 def _name_of_folder(data: str) -> str:
@@ -145,39 +154,83 @@ def name_of_run(dataset: Step, settings: PipelineSettings) -> str:
     return digest([_id(dataset), recipe, settings.seed, RESULTS_VERSION])[:12]
 
 
+def place(settings: PipelineSettings, dataset: Step) -> dict[str, str]:
+    """Return the settings that say where a run lies: `dataset` and `run`."""
+    return {"dataset": _id(dataset), "run": name_of_run(dataset, settings)}
+
+
+# -- what a fold's fan-out is ----------------------------------------------------------------------------------
+
+
+def classifiers(
+    settings: PipelineSettings, networks: Sequence[str], regimes: Sequence[str], control: str = "none"
+) -> list[Classifier]:
+    """Return the classifiers that each fold trains, as settings of train-classifier, one for each seed."""
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    return [
+        {"network": network, "regime": regime, "control": control, "seed": seed}
+        for network, regime, seed in product(networks, regimes, seeds)
+    ]
+
+
+def controls(settings: PipelineSettings) -> list[Classifier]:
+    """Return the classifiers that are wrong on purpose."""
+    kinds = ("permuted", "leaky")
+    return [one for kind in kinds for one in classifiers(settings, settings.networks[:1], ["real"], kind)]
+
+
+def generators(settings: PipelineSettings, dataset: Step, wanted: Sequence[Classifier]) -> list[str]:
+    """Return the labels of the GANs that each fold trains for these classifiers: none if all learn from real images."""
+    if all(one["regime"] == "real" for one in wanted):
+        return []
+    return [keys.CLASS_CONDITIONAL] if settings.gan_conditional else list(dataset.facts["labels"])
+
+
+def refit(settings: PipelineSettings, promotion: PromoteSettings) -> list[Classifier]:
+    """Return the classifiers to train on all images before this promotion: none unless the final model is a refit."""
+    if settings.final_model != "refit":
+        return []
+    challenger = promote.best_candidate(open_storage(settings.storage), promotion.dataset, promotion.run)
+    return classifiers(settings, [challenger.network], [challenger.regime])
+
+
+def rival_recipe(
+    settings: PipelineSettings, promotion: PromoteSettings
+) -> tuple[Step, PipelineSettings, list[Classifier]] | None:
+    """Return the best recipe ever, where this promotion needs it carried out on this data.
+
+    The dataset as that recipe wants it is prepared; with it come the recipe's settings and classifiers.
+    """
+    rival = promote.rival(promotion)
+    if rival is None:
+        return None
+    log.info("the best recipe ever, %s %s, is trained on this data to be judged on it", rival.network, rival.regime)
+    recipe = validate(PipelineSettings, PipelineSettings.of(settings).model_dump() | rival.settings)
+    same = preprocess.run(PreprocessSettings.of(recipe))
+    return same, recipe, classifiers(recipe, [rival.network], [rival.regime])
+
+
+# -- the jobs of a fold ----------------------------------------------------------------------------------------
+
+
 def train(
-    settings: PipelineSettings,
-    dataset: Step,
-    folds: Iterable[int | str],
-    networks: Sequence[str],
-    regimes: Sequence[str],
+    settings: PipelineSettings, dataset: Step, folds: Iterable[int | str], wanted: Sequence[Classifier]
 ) -> Iterator[Step]:
     """Yield the steps of every fold: generators and their images where a regime needs them, then the classifiers."""
+    labels = generators(settings, dataset, wanted)
     for fold in folds:
-        if set(regimes) != {"real"}:
-            yield from synthesize(settings, dataset, fold)
-        for network, regime in product(networks, regimes):
-            yield from classify(settings, dataset, fold, network, regime)
+        where = place(settings, dataset) | {"fold": fold}
+        for label in labels:
+            yield _run("train-gan", train_gan, TrainGanSettings.of(settings, **where, label=label))
+        for label in dataset.facts["labels"] if labels else ():
+            yield _run("generate", generate, GenerateSettings.of(settings, **where, label=label))
+        for one in wanted:
+            yield _run("train-classifier", train_classifier, TrainClassifierSettings.of(settings, **where, **one))
 
 
-def synthesize(settings: PipelineSettings, dataset: Step, fold: int | str) -> Iterator[Step]:
-    """Yield a fold's generators and, for each class, its synthetic images."""
-    where = {"dataset": _id(dataset), "run": name_of_run(dataset, settings), "fold": fold}
-    labels = list(dataset.facts["labels"])
-    for label in [keys.CLASS_CONDITIONAL] if settings.gan_conditional else labels:
-        yield train_gan.run(TrainGanSettings.of(settings, **where, label=label))
-    for label in labels:
-        yield generate.run(GenerateSettings.of(settings, **where, label=label))
-
-
-def classify(
-    settings: PipelineSettings, dataset: Step, fold: int | str, network: str, regime: str, control: str = "none"
-) -> Iterator[Step]:
-    """Yield a fold's classifiers of one network and regime, one for each seed."""
-    where = {"dataset": _id(dataset), "run": name_of_run(dataset, settings), "fold": fold}
-    which = {"network": network, "regime": regime, "control": control}
-    for seed in range(settings.seed, settings.seed + settings.seeds):
-        yield train_classifier.run(TrainClassifierSettings.of(settings, **where, **which, seed=seed))
+def _run(job: str, module: ModuleType, settings: Settings) -> Step:
+    with logs.about(job, settings):
+        return module.run(settings)
 
 
 def _id(dataset: Step) -> str:

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.common import keys
+from jobs.common import keys, metrics
 from jobs.common.errors import UserError
 from jobs.common.settings import StorageSettings, setting
 from jobs.common.step import RESULTS_VERSION, Step, digest
@@ -82,11 +82,14 @@ def _prepare(
 ) -> None:
     from jobs.mri import duplicates, folds, intake
     from jobs.mri.dataset import to_csv
+    from jobs.mri.slices import REASONS
 
+    told = metrics.preprocessing(tuple(REASONS))
     with tempfile.TemporaryDirectory(prefix="mrigan-") as scratch:
         # Read every file once.
         spool = intake.Spool(scratch, settings.image_size)
-        taken = intake.read_all(source, found, lines_of, spool)
+        with metrics.phase("read"):
+            taken = intake.read_all(source, found, lines_of, spool)
         entries = taken.entries
 
         # Find what shows the same picture, and set aside what stands under two labels.
@@ -94,6 +97,10 @@ def _prepare(
         same = folds.connect(len(entries), pairs, [()] * len(entries))
         disputed = _disputed(taken, same)
         refusals = sorted([*taken.refusals, *_set_aside(taken, disputed)])
+        for refusal in refusals:
+            told.quarantined.labels(refusal.reason).inc()
+        told.read.inc(len(entries) + len(refusals) - len(disputed))
+        told.pairs.set(len(pairs))
         step.write("quarantine.csv", _quarantine_csv(refusals))
         kept = [index for index in range(len(entries)) if index not in disputed]
         _check_classes(found, {entries[index].row.label for index in kept}, refusals)
@@ -102,6 +109,7 @@ def _prepare(
         person = folds.connect(len(entries), pairs, [entry.marks for entry in entries])
         names: dict[int, str] = {}
         groups = [names.setdefault(int(person[index]), entries[index].row.id) for index in kept]
+        told.groups.set(len(names))
         labels = [entries[index].row.label for index in kept]
         held_out = folds.assign_folds(labels, groups, settings.folds, settings.seed)
         rows = [

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from jobs.classifier.champion import Candidate, Record, parse_record, stored_record, to_json
-from jobs.common import keys
+from jobs.common import activity, keys
 from jobs.common.errors import MachineError, UserError
 from jobs.common.settings import NAME, ExecutionSettings, Settings, StorageSettings, setting
 from jobs.common.step import read_manifest, read_output
@@ -71,6 +71,7 @@ def run(settings: PromoteSettings) -> None:
     question = _question(settings, challenger)
     if record and record.answered(question):
         log.info("champion %s: this run was judged before, nothing changes", settings.name)
+        activity.note(storage, settings.name, "succeeded")
         return
     check(storage, settings.name, challenger.labels, settings.test)
     challenger = challenger._replace(models=final_models(storage, challenger, settings.final_model))
@@ -89,6 +90,17 @@ def run(settings: PromoteSettings) -> None:
     if not storage.write_if(keys.champion(settings.name), to_json(changed), stored):
         raise MachineError(f"another promotion changed champion {settings.name} meanwhile: run promote again")
     log.info("champion %s: %s", settings.name, decision["reason"])
+    activity.note(storage, settings.name, "succeeded")
+
+
+def judged(settings: PromoteSettings) -> bool:
+    """Return whether this very promotion was decided before. Raises UserError if the run has no report."""
+    storage = open_storage(settings.storage)
+    stored = stored_record(storage, settings.name)
+    if stored is None:
+        return False
+    challenger = best_candidate(storage, settings.dataset, settings.run)
+    return parse_record(stored, settings.name).answered(_question(settings, challenger))
 
 
 def best_candidate(storage: Storage, dataset: str, run: str) -> Candidate:

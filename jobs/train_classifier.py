@@ -5,17 +5,16 @@ Writes  runs/<run>/fold-K/classifiers/<network>-<regime>-seed-<seed>/: classifie
         predictions.csv (not for fold `all`, which holds nothing out), manifest.json.
 """
 
-import hashlib
 import io
 import logging
 import re
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from jobs.common import keys
 from jobs.common.errors import MachineError, UserError
+from jobs.common.files import file_digest, local_file
 from jobs.common.seeds import derive
 from jobs.common.settings import NAME, ExecutionSettings, Settings, StorageSettings, setting
 from jobs.common.step import Step, manifest_digest, read_manifest
@@ -34,16 +33,20 @@ class ClassifierSettings(Settings):
     """How a classifier is trained, whatever it is trained on."""
 
     classifier_weights: str = setting(
-        "none", "initial weights: none (random), imagenet (downloaded), or a Keras .h5 file of the network without top"
+        "none",
+        "initial weights: none (random), imagenet (downloaded), or a Keras .h5 file (path or s3://) of the network "
+        "without top",
     )
-    classifier_epochs: int = setting(20, "epochs of a classifier; the best one is kept", unit="epochs", ge=1)
+    classifier_epochs: int = setting(20, "epochs of a classifier", unit="epochs", ge=1)
     classifier_steps_per_epoch: int = setting(100, "batches in an epoch, in every regime", unit="steps", ge=1)
     classifier_batch: int = setting(32, "images in a batch", unit="images", ge=2)
     classifier_learning_rate: float = setting(0.003, "peak learning rate of AdamW", gt=0)
     classifier_stem_stride: Literal[1, 2] = setting(
         2, "stride of the first convolution; 1 keeps more detail of small images, at three times the cost"
     )
-    classifier_augmentation: bool = setting(True, "turn, scale, shift, mirror and re-expose the training images")
+    classifier_augmentation: bool = setting(
+        True, "turn, scale, shear, shift, mirror, re-expose, cover and mix the training images"
+    )
 
 
 class TrainClassifierSettings(ClassifierSettings, StorageSettings, ExecutionSettings):
@@ -75,7 +78,7 @@ def run(settings: TrainClassifierSettings) -> Step:
 
     storage = open_storage(settings.storage)
     dataset = open_dataset(storage, settings.dataset)
-    regime = settings.regime if settings.control == "none" else f"{settings.regime}-{settings.control}"
+    regime = keys.controlled(settings.regime, settings.control)
     step = Step(
         storage,
         keys.classifier(settings.run, settings.fold, settings.network, regime, settings.seed),
@@ -102,17 +105,16 @@ def _train(settings: TrainClassifierSettings, step: Step, dataset: "Dataset") ->
     from jobs.classifier.predictions import write_predictions
     from jobs.common.checkpoint import Checkpoints
     from jobs.common.hardware import configure
-    from jobs.mri.folds import inner_split
 
-    # -- images: what changes weights, what chooses the epoch ----------------------------------------------------
+    # -- images --------------------------------------------------------------------------------------------------
     real = dataset.training(settings.fold)
     counts = Counter(row.label for row in real)
     frequencies = np.array([counts[label] / len(real) for label in dataset.labels])
-    inner_training, inner_validation = inner_split(real, derive(settings.seed, "inner-split"))
-    validation = training.Images(dataset.pixels(inner_validation), _indices(dataset, inner_validation))
+    rows = dataset.held_out(settings.fold)
+    held_out = training.Images(dataset.pixels(rows), _indices(dataset, rows)) if rows else None
     pools = []
     if settings.regime != "synthetic":
-        pools.append(training.Images(dataset.pixels(inner_training), _indices(dataset, inner_training)))
+        pools.append(training.Images(dataset.pixels(real), _indices(dataset, real)))
     if settings.regime != "real":
         pools.append(training.Images(*_synthetic(settings, step.storage, dataset)))
 
@@ -121,7 +123,10 @@ def _train(settings: TrainClassifierSettings, step: Step, dataset: "Dataset") ->
     architecture = networks.Architecture(
         settings.network, dataset.labels, dataset.image_size, settings.classifier_stem_stride
     )
-    initial = networks.initial_weights(architecture, settings.classifier_weights, derive(settings.seed, "weights"))
+    weights = settings.classifier_weights
+    if weights not in ("none", "imagenet"):
+        weights = str(local_file("--classifier-weights", weights))
+    initial = networks.initial_weights(architecture, weights, derive(settings.seed, "weights"))
     recipe = training.Recipe(
         epochs=settings.classifier_epochs,
         steps_per_epoch=settings.classifier_steps_per_epoch,
@@ -138,7 +143,7 @@ def _train(settings: TrainClassifierSettings, step: Step, dataset: "Dataset") ->
             initial,
             pools,
             frequencies,
-            validation,
+            held_out,
             recipe,
             checkpoints,
             precision=hardware.precision,
@@ -149,37 +154,34 @@ def _train(settings: TrainClassifierSettings, step: Step, dataset: "Dataset") ->
     stored = networks.save_classifier(model, architecture)
     step.write("classifier.safetensors", stored)
     step.write("history.csv", training.history_csv(history))
-    held_out = dataset.held_out(settings.fold)
     if held_out:
         if hardware.precision != "float32":
             # The report must speak of the very thing that `predict` uses, on whatever machine.
             model, _ = networks.load_classifier(stored)
-        probabilities = networks.predict(model, dataset.pixels(held_out))
-        step.write("predictions.csv", write_predictions(_predictions(dataset, held_out, probabilities)))
+        probabilities = networks.predict(model, held_out.pixels)
+        step.write("predictions.csv", write_predictions(_predictions(dataset, rows, probabilities)))
     step.finish(
         hardware=hardware.record(),
         labels=list(dataset.labels),
         images={
-            "training_real": len(inner_training) if settings.regime != "synthetic" else 0,
+            "training_real": len(real) if settings.regime != "synthetic" else 0,
             "training_synthetic": len(pools[-1].labels) if settings.regime != "real" else 0,
-            "selection": len(inner_validation),
-            "held_out": len(held_out),
+            "held_out": len(rows),
         },
-        selection=_selection(settings, len(inner_validation)),
-        chosen_epoch=training.chosen_epoch(history),
+        selection=_selection(settings),
         parameters=networks.parameter_count(model),
     )
     checkpoints.clear()
 
 
-def _selection(settings: TrainClassifierSettings, count: int) -> str:
-    """In a sentence for the report: on which images the epoch was chosen."""
+def _selection(settings: TrainClassifierSettings) -> str:
+    """In a sentence for the report: on which images anything was chosen."""
     text = (
-        f"The epoch was chosen by the loss on {count} real images of the training groups (an inner split by group, "
-        "stratified by class), which changed no weight of the classifier; the held-out images had no part in it."
+        f"Every classifier took all {settings.classifier_epochs} epochs and its averaged weights were kept: no image "
+        "chose anything, and the held-out images only draw a curve."
     )
-    if settings.regime != "real":
-        text += " The generator of the synthetic images was trained on these real images too."
+    if settings.regime == "synthetic":
+        text += " Real images changed the generator of the synthetic images, no weight of the classifier."
     return text
 
 
@@ -260,15 +262,8 @@ def _synthetic_digests(settings: TrainClassifierSettings, storage: Storage, data
 
 
 def _weights_digest(weights: str) -> dict[str, str]:
-    """The digest of a local file of weights: its path does not say what is in it."""
-    if weights in ("none", "imagenet"):
-        return {}
-    try:
-        return {"weights": hashlib.sha256(Path(weights).read_bytes()).hexdigest()}
-    except OSError as error:
-        raise UserError(
-            f"--classifier-weights {weights}: {error.strerror}: give none, imagenet, or a .h5 file"
-        ) from error
+    """The digest of a file of weights: its path does not say what is in it."""
+    return {} if weights in ("none", "imagenet") else {"weights": file_digest("--classifier-weights", weights)}
 
 
 def _synthetic(

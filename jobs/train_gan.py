@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from jobs.common import keys
+from jobs.common import keys, logs, progress
+from jobs.common import metrics as prometheus
 from jobs.common.errors import MachineError, UserError
 from jobs.common.settings import NAME, ExecutionSettings, Settings, Several, StorageSettings, setting
 from jobs.common.step import Step
@@ -29,10 +30,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mrigan.train-gan")
 
-STABILIZERS = ("augmentation", "spectral-norm", "moving-average")
+STABILIZERS = ("augmentation", "gradient-penalty", "moving-average", "reconstruction", "relativistic")
 GRID = 8  # samples a side
 FETCH_STEPS = 64  # steps between fetches of the losses from the device
 LOG_SECONDS = 60
+# What jobs.gan.training.METRICS are called in jobs.common.metrics.
+FIGURES = (
+    ("loss", "generator"),
+    ("loss", "discriminator"),
+    ("discriminator_accuracy_ratio", "real"),
+    ("discriminator_accuracy_ratio", "fake"),
+)
 
 
 class GanSettings(Settings):
@@ -42,12 +50,20 @@ class GanSettings(Settings):
         800, "passes over a class's training images: for hundreds of images many, for thousands few", ge=1
     )
     gan_width: int = setting(64, "channels of the GAN's outermost feature maps; inner ones have up to 8 x", ge=1)
-    latent: int = setting(128, "length of the latent vector", ge=1)
+    latent: int = setting(64, "length of the latent vector", ge=1)
     gan_batch: int = setting(32, "images of a training step", unit="images", ge=2)
-    gan_learning_rate: float = setting(2e-4, "learning rate of both networks (Adam)", gt=0)
-    gan_stabilizers: Annotated[tuple[Literal["augmentation", "spectral-norm", "moving-average"], ...], Several] = (
-        setting(STABILIZERS, "what keeps training on few images stable; none: plain DCGAN")
+    gan_learning_rate: float = setting(
+        1e-3, "learning rate of the generator (Adam); the discriminator's is 0.4 x", gt=0
     )
+    gan_stabilizers: Annotated[
+        tuple[
+            Literal[
+                "augmentation", "gradient-penalty", "moving-average", "reconstruction", "relativistic", "spectral-norm"
+            ],
+            ...,
+        ],
+        Several,
+    ] = setting(STABILIZERS, "what keeps training on few images stable; none: plain DCGAN")
     gan_conditional: bool = setting(False, "one class-conditional GAN for all classes instead of one for each")
     sample_every: int = setting(100, "interval of the sample grids", unit="epochs", ge=1)
     checkpoint_steps: int = setting(1000, "most steps between two checkpoints", unit="steps", ge=1, result=False)
@@ -120,25 +136,29 @@ def train(
     from jobs.gan import grid, networks, training
 
     # ---- networks -------------------------------------------------------------------------------------------------
-    config = networks.GanConfig(pixels.shape[1], settings.gan_width, settings.latent, labels)
+    count = len(pixels)
+    per_epoch = training.steps_per_epoch(count, settings.gan_batch)
+    last = settings.gan_epochs * per_epoch
+    anchors = count if "reconstruction" in settings.gan_stabilizers else 0
+    config = networks.GanConfig(pixels.shape[1], settings.gan_width, settings.latent, labels, anchors)
     options = training.Options(
         seed=settings.seed,
+        steps=last,
         batch=settings.gan_batch,
         learning_rate=settings.gan_learning_rate,
         augmentation="augmentation" in settings.gan_stabilizers,
-        spectral_normalization="spectral-norm" in settings.gan_stabilizers,
+        gradient_penalty="gradient-penalty" in settings.gan_stabilizers,
         moving_average="moving-average" in settings.gan_stabilizers,
+        relativistic="relativistic" in settings.gan_stabilizers,
+        spectral_normalization="spectral-norm" in settings.gan_stabilizers,
         precision=hw.precision,
         xla=hw.xla,
     )
-    state = training.new_state(config, options)
+    images, indices = pixels[..., None], np.array(classes, np.int32)
+    state = training.new_state(config, options, indices)
     train_steps = training.train_function(state, config, options)
 
     # ---- schedule -------------------------------------------------------------------------------------------------
-    count = len(pixels)
-    images, indices = pixels[..., None], np.array(classes, np.int32)
-    per_epoch = training.steps_per_epoch(count, options.batch)
-    last = settings.gan_epochs * per_epoch
     samples = {epoch * per_epoch: epoch for epoch in _sampled(settings)}
     latents, sample_labels = training.fixed_latents(config, options.seed, GRID * GRID)
 
@@ -157,22 +177,30 @@ def train(
     # ---- training -------------------------------------------------------------------------------------------------
     what = f"fold {settings.fold}, {', '.join(labels)}"
     log.info("%s: a DCGAN learns %d images, %d epochs of %d steps", what, count, settings.gan_epochs, per_epoch)
+    told = prometheus.Training("gan", settings.gan_epochs, now // per_epoch, now)
     first, started, warm = now, time.monotonic(), 0.0
     pending: list[tf.Tensor] = []
     with checkpoints, _reporting(now, last) as report:
         while now < last:
             stop = min(now + training.steps_per_call(config.image_size), last, *(at for at in samples if at > now))
             chosen = training.batches(options.seed, count, options.batch, now, stop)
-            pending.append(train_steps(images[chosen], indices[chosen], tf.constant(now, tf.int64)))
+            with prometheus.gpu_use():
+                pending.append(
+                    train_steps(images[chosen], indices[chosen], np.int32(chosen), tf.constant(now, tf.int64))
+                )
             now = stop
 
             sampled, due = now in samples, checkpoints.due(now)
             if now - len(metrics) < FETCH_STEPS and not sampled and not due:
                 continue
-            fetched = tf.concat(pending, 0).numpy()
+            with prometheus.gpu_use():
+                fetched = tf.concat(pending, 0).numpy()
             pending.clear()
-            _check(fetched, len(metrics), settings)
+            _check(fetched, len(metrics), settings, told)
+            whole = len(metrics) // per_epoch
             metrics = np.concatenate([metrics, fetched])
+            _tell_epochs(told, training.epoch_rows(metrics[whole * per_epoch :], per_epoch), whole, settings)
+            told.steps(now, now // per_epoch, len(fetched) * options.batch)
             report(now, fetched)
             if not warm:
                 warm, first = time.monotonic(), now
@@ -226,16 +254,30 @@ def _keep_samples(step: Step, epochs: list[int]) -> None:
             raise MachineError(f"{key} is missing: delete {step.prefix} to train from the start") from error
 
 
-def _check(fetched: "np.ndarray", before: int, settings: GanSettings) -> None:
+def _tell_epochs(
+    told: prometheus.Training, rows: list[tuple[int, int, list[float]]], before: int, settings: GanSettings
+) -> None:
+    """Tell Prometheus and the log of the epochs that follow epoch `before`."""
+    from jobs.gan import training
+
+    for number, _, means in rows:
+        told.epoch(dict(zip(FIGURES, means, strict=True)))
+        figures = {name: round(mean, 6) for name, mean in zip(training.METRICS, means, strict=True)}
+        epoch = before + number
+        logs.event(logs.EPOCHS, f"epoch {epoch} of {settings.gan_epochs}", epoch=epoch, **figures)
+
+
+def _check(fetched: "np.ndarray", before: int, settings: GanSettings, told: prometheus.Training) -> None:
     """Raise UserError if a loss of the steps after `before` is not finite."""
     from jobs.gan import training
 
     bad = training.first_not_finite(fetched)
     if bad is not None:
+        told.epoch(dict(zip(FIGURES, map(float, fetched[bad]), strict=True)))
         raise UserError(
             f"the loss is not finite, first in step {before + bad + 1} (of {before + 1} to {before + len(fetched)}): "
             f"lower --gan-learning-rate (now {settings.gan_learning_rate:g}), or set --precision float32, "
-            "or switch all of --gan-stabilizers on"
+            "or leave --gan-stabilizers as they are"
         )
 
 
@@ -251,6 +293,7 @@ def _reporting(now: int, last: int) -> Iterator[Callable[[int, "np.ndarray"], No
 
     def report(done: int, fetched: "np.ndarray") -> None:
         nonlocal said
+        progress.tell(done, last)
         generator, discriminator = fetched[:, :2].mean(axis=0)
         losses = f"loss of generator {generator:.3f}, of discriminator {discriminator:.3f}"
         bar.update(task, completed=done, description=losses)

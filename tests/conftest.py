@@ -46,7 +46,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     ]
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
     parts = ("master", "volume", "filer", "s3")
-    free = _free_ports(2 * len(parts))
+    free = free_ports(2 * len(parts))
     ports, grpc = dict(zip(parts, free, strict=False)), dict(zip(parts, free[len(parts) :], strict=True))
     command = [Path(sys.executable).with_name("weed"), "server", f"-dir={folder}", "-ip=127.0.0.1", "-filer", "-s3"]
     command += [f"-{part}.port={port}" for part, port in ports.items()]
@@ -91,7 +91,7 @@ def _clear_sockets(ports: dict[str, int]) -> None:
         Path(f"/tmp/seaweedfs-{part}-grpc-{port}.sock").unlink(missing_ok=True)
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
     """Return ports that nobody listens on, below those that the kernel gives to outgoing connections.
 
     Processes look in different places, so that two that start a server at once do not find the same.

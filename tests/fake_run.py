@@ -197,23 +197,14 @@ def _classifier(
     )
     step.write("predictions.csv", write_predictions(predictions))
     loss = 0.7 * np.exp(-np.arange(1, 21) / 8)
-    validation = loss + 0.2 + rng.normal(0, 0.04, 20)
-    best = int(validation.argmin())
+    held_out_loss = loss + 0.2 + rng.normal(0, 0.04, 20)
     history = [
-        (
-            epoch,
-            epoch * 100,
-            f"{loss[epoch - 1]:.6f}",
-            "0.9",
-            f"{validation[epoch - 1]:.6f}",
-            "0.8",
-            int(epoch - 1 == best),
-        )
+        (epoch, epoch * 100, f"{loss[epoch - 1]:.6f}", "0.9", f"{held_out_loss[epoch - 1]:.6f}", "0.8")
         for epoch in range(1, 21)
     ]
-    columns = ("epoch", "step", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "chosen")
+    columns = ("epoch", "step", "train_loss", "train_accuracy", "held_out_loss", "held_out_accuracy")
     step.write("history.csv", table(columns, history))
-    chosen_on = f"The epoch was chosen by the loss on {20 + fold} real images of the training groups."
+    chosen_on = f"No image chose anything in {20 + fold} epochs."
     step.finish(hardware=HARDWARE, labels=list(labels), selection=chosen_on)
 
 

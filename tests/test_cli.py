@@ -96,3 +96,15 @@ def test_the_installed_command_runs() -> None:
     shown = subprocess.run([command, "--help"], capture_output=True, text=True, check=True, env=os.environ)
     for job, described in cli.JOBS.items():
         assert job in shown.stdout and described.summary in shown.stdout
+
+
+def test_the_last_line_goes_where_kubernetes_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "termination-log"
+    monkeypatch.setattr(cli, "TERMINATION_LOG", log)
+    assert run("preprocess", "--data", str(tmp_path / "gone")) == 2
+    assert not log.exists(), "outside a pod nothing is written"
+    log.touch()
+    assert run("preprocess", "--data", str(tmp_path / "gone")) == 2
+    assert log.read_text() == capsys.readouterr().err.splitlines()[-1] + "\n"

@@ -163,7 +163,7 @@ def test_the_documentation_names_every_field(report: Any) -> None:
 
 
 def test_sentences_about_the_selection_are_merged(report: Any) -> None:
-    assert report["selection"] == ["The epoch was chosen by the loss on 20 to 21 real images of the training groups."]
+    assert report["selection"] == ["No image chose anything in 20 to 21 epochs."]
 
 
 # ---- report.html ----------------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def test_the_page_tells_what_a_reader_must_know(page: str) -> None:
     text = Reader(page).words()
     for part in (
         "Independence of patients cannot be shown",
-        "20 to 21 real images of the training groups",
+        "No image chose anything in 20 to 21 epochs",
         "features of random, untrained networks",
         "“Positive” is yes",
         "no/notes<1>.png",
@@ -314,3 +314,12 @@ def test_what_is_missing_or_does_not_belong_is_named(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match=r"quality\.json is damaged"):
         evaluate.run(settings(storage))
     assert not storage.exists(f"{keys.report(fake_run.RUN)}/{MANIFEST}")
+
+
+def test_a_folder_gets_the_report_too_whether_it_was_there_or_not(made: tuple[Storage, Step], tmp_path: Path) -> None:
+    storage, step = made
+    asked = settings(storage, networks=TWO_NETWORKS, seeds=2, controls=True, report_folder=str(tmp_path / "here"))
+    assert evaluate.run(asked).reused
+    assert {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()} == {
+        name: step.read(name) for name in ("report.json", "report.html")
+    }

@@ -229,7 +229,7 @@ def test_what_is_not_there_is_refused(filled: Path) -> None:
     refused(UserError, "--label: one of no, yes, not 'maybe'", asked(filled, label="maybe"))
     refused(UserError, "there is no fold 7", asked(filled, fold=7))
     refused(UserError, "no finished generator in runs/r/fold-0/no/gan: run train-gan first", asked(filled, label="no"))
-    refused(UserError, r"--feature-weights gone\.h5: No such file", asked(filled, feature_weights="gone.h5"))
+    refused(UserError, r"--feature-weights: there is no file gone\.h5", asked(filled, feature_weights="gone.h5"))
 
 
 def test_a_generator_for_another_size_or_dataset_is_refused(tmp_path: Path) -> None:

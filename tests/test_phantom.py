@@ -6,6 +6,7 @@ from PIL import Image
 
 from jobs import phantom
 from jobs.common.errors import UserError
+from jobs.common.storage import open_storage
 from jobs.mri.crop import crop_to_head
 from jobs.mri.drawing import KINDS, draw_head
 from jobs.phantom import PhantomSettings
@@ -77,3 +78,9 @@ def test_jpeg_and_png_are_both_there(files, tmp_path):
     assert {name.rsplit(".")[-1] for name in files} == {"png", "jpg"}
     (tmp_path / "a.jpg").write_bytes(files["lesion/lesion-0001.jpg"])
     assert Image.open(tmp_path / "a.jpg").format == "JPEG"
+
+
+def test_storage_in_s3_gets_the_same_files(files, s3_url):
+    storage = open_storage(s3_url)
+    phantom.run(PhantomSettings(out=s3_url, count=3))
+    assert {key: storage.read(key) for key in storage.list("")} == files

@@ -1,17 +1,21 @@
 """All jobs together on phantom heads, as small as they go: killed, gone on with, repeated, and used to predict."""
 
 import hashlib
+import importlib
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from jobs.classifier.champion import parse_record
+from jobs.cli import JOBS, read_settings
 from jobs.common import keys
 from jobs.common.storage import open_storage
 from jobs.pipeline import PRESETS, PipelineSettings
@@ -85,13 +89,18 @@ def test_it_ends_with_a_report_and_a_champion(finished: tuple[Path, str]) -> Non
     assert not list(storage.rglob("checkpoints/*"))
 
 
+def written(storage: Path) -> dict[Path, int]:
+    """Return when everything was written, but for the times of the runs themselves."""
+    return {path: path.stat().st_mtime_ns for path in storage.rglob("*") if "activity" not in path.parts}
+
+
 def test_a_second_run_computes_nothing_and_says_so(heads: Path, finished: tuple[Path, str]) -> None:
     storage, _ = finished
-    before = {path: path.stat().st_mtime_ns for path in storage.rglob("*")}
+    before = written(storage)
     again = mrigan("pipeline", "--data", str(heads), "--storage", str(storage))
     assert again.returncode == 0
     assert "nothing was computed again" in again.logged
-    assert {path: path.stat().st_mtime_ns for path in storage.rglob("*")} == before
+    assert written(storage) == before
 
 
 def test_a_run_that_was_killed_ends_with_the_same_bytes(
@@ -169,3 +178,48 @@ def test_a_damaged_checkpoint_is_named(heads: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_are_valid(preset: str) -> None:
     assert PipelineSettings(data="x", **PRESETS[preset])
+
+
+def test_a_plan_leads_pods_to_the_same_steps(heads: Path, finished: tuple[Path, str], tmp_path: Path) -> None:
+    """The workflow's own way: a plan, and jobs that get their settings from it."""
+    storage, _ = finished
+    folder = tmp_path / "plan"
+    planned = mrigan("plan", "--data", str(heads), "--storage", str(storage), "--plan-folder", str(folder))
+    assert planned.returncode == 0, planned.logged
+    assert "the data are unchanged" in planned.logged
+    assert (folder / "state").read_text() == "finished"
+    plan = json.loads((folder / "plan.json").read_text())
+    assert [plan["run"]] == [path.name for path in (storage / "runs").iterdir()]
+    assert (plan["labels"], plan["generators"]) == (["healthy", "lesion"], ["healthy", "lesion"])
+
+    (tmp_path / "settings.json").write_text(plan["settings"])
+    where = ["--settings", str(tmp_path / "settings.json"), "--dataset", plan["dataset"], "--run", plan["run"]]
+    pods = [(job, {"label": label}) for job in ("train-gan", "generate") for label in plan["generators"]]
+    pods += [("train-classifier", one) for one in plan["real"] + plan["synthetic"]]
+    reused = set()
+    for fold, (job, given) in product(plan["folds"], pods):
+        words = [*where, "--fold", fold, *(word for name, value in given.items() for word in (f"--{name}", str(value)))]
+        module = importlib.import_module(JOBS[job].module)
+        step = module.run(read_settings(job, getattr(module, JOBS[job].settings), words))
+        assert step.reused, step.prefix
+        reused.add(step.prefix)
+    made = {path.parent.relative_to(storage).as_posix() for path in storage.glob("runs/*/fold-*/**/manifest.json")}
+    assert reused == made
+
+
+def test_the_plan_of_a_promotion_knows_what_is_still_to_train(
+    heads: Path, finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    words = ("plan", "--data", str(heads), "--storage", str(finished[0]), "--stage", "promotion")
+    for model, folds in (("ensemble", []), ("refit", ["all"])):
+        planned = mrigan(*words, "--plan-folder", str(tmp_path), "--final-model", model)
+        assert planned.returncode == 0, planned.logged
+        assert json.loads((tmp_path / "refit.json").read_text())["folds"] == folds
+        rival = json.loads((tmp_path / "rival.json").read_text())
+        assert (rival["folds"], rival["run"]) == ([], "")
+
+
+def test_a_plan_of_other_settings_is_unfinished(heads: Path, finished: tuple[Path, str], tmp_path: Path) -> None:
+    words = ("plan", "--data", str(heads), "--storage", str(finished[0]), "--plan-folder", str(tmp_path))
+    assert mrigan(*words, "--seeds", "2").returncode == 0
+    assert (tmp_path / "state").read_text() == "unfinished"

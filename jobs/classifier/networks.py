@@ -159,7 +159,8 @@ def predictor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
 
     @tf.function(input_signature=[tf.TensorSpec([PREDICT_BATCH, size, size], tf.uint8)], autograph=False)
     def infer(images: tf.Tensor) -> tf.Tensor:
-        return model(network_input(tf.cast(images, tf.float32) / 255.0), training=False)
+        inputs = network_input(tf.cast(images, tf.float32) / 255.0)
+        return (model(inputs, training=False) + model(tf.reverse(inputs, [2]), training=False)) / 2.0
 
     def run(images: np.ndarray) -> np.ndarray:
         if images.dtype != np.uint8 or images.shape[1:] != (size, size):
@@ -179,6 +180,8 @@ def predictor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
 
 def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """Class probabilities, the same to the bit for an image alone and among others.
+
+    They are those of the mean logits of an image and its mirror image: a head has no side that matters here.
 
     Args:
         images: uint8 [n, image_size, image_size].

@@ -1,4 +1,4 @@
-"""Training of a classifier: batches by (seed, step), several steps per call into TensorFlow, the best epoch kept."""
+"""Training of a classifier: batches by (seed, step), several steps per call into TensorFlow, averaged weights kept."""
 
 import csv
 import functools
@@ -16,9 +16,9 @@ import numpy as np
 import tensorflow as tf
 
 from jobs.classifier import networks
-from jobs.classifier.augmentation import augment
+from jobs.classifier.augmentation import augment, mix
 from jobs.classifier.networks import Architecture
-from jobs.common import tensors
+from jobs.common import logs, metrics, progress, tensors
 from jobs.common.checkpoint import Checkpoints
 from jobs.common.errors import UserError
 from jobs.common.seeds import derive
@@ -29,6 +29,7 @@ WARMUP = 0.05  # of all steps
 LABEL_SMOOTHING = 0.1
 WEIGHT_DECAY = 0.05  # of kernels, times the learning rate
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7
+AVERAGE_DECAY = 0.99
 # A call into TensorFlow cannot be interrupted: it must be short beside the time a pod has between SIGTERM and SIGKILL.
 CALL_SECONDS, CALL_STEPS = 2.0, 20
 
@@ -54,14 +55,18 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Epoch:
-    """A row of history.csv; losses are cross-entropies in nats, `step` counts the steps taken so far."""
+    """A row of history.csv; losses are cross-entropies in nats, `step` counts the steps taken so far.
+
+    The training figures are those of the weights as they change, the held-out ones of their average; these are None
+    where nothing is held out.
+    """
 
     epoch: int
     step: int
     train_loss: float
     train_accuracy: float
-    validation_loss: float
-    validation_accuracy: float
+    held_out_loss: float | None
+    held_out_accuracy: float | None
 
 
 def train(
@@ -69,36 +74,40 @@ def train(
     initial: Mapping[str, np.ndarray],
     pools: Sequence[Images],
     frequencies: np.ndarray,
-    validation: Images,
+    held_out: Images | None,
     recipe: Recipe,
     checkpoints: Checkpoints,
     precision: str = "float32",
     xla: bool = False,
 ) -> tuple[keras.Model, list[Epoch]]:
-    """Train a classifier by AdamW and keep the weights of the epoch of the lowest validation loss.
+    """Train a classifier by AdamW and return the moving average of its weights.
+
+    All epochs are taken whatever the figures say, so that no image has to be kept back to choose one; the average is
+    as good as the best of the last epochs (Izmailov et al., "Averaging weights leads to wider optima and better
+    generalization", UAI 2018, https://arxiv.org/abs/1803.05407; here with exponential weights).
 
     Args:
         initial: weights to start from, of `networks.initial_weights`.
         pools: training images by origin; each gives the same part of every batch.
         frequencies: float [classes], sums to 1: the classes' shares of each part.
-        validation: images that choose the epoch and never change a weight.
+        held_out: images to draw a curve of; nothing depends on them.
         checkpoints: entered by the caller; a run goes on from what they hold, to the same bits.
 
     Returns:
-        The model with the weights that were chosen, and all epochs. The model is lent until the next call.
+        The model with the averaged weights, and all epochs. The model is lent until the next call.
 
     Raises:
         UserError: a class without an image in a pool, or a loss that is not finite.
         Interrupted: after a signal and a checkpoint.
     """
-    model, moments, take_steps = _prepare(architecture, precision, recipe.batch, recipe.augmentation, xla)
-    tensors.load_model_arrays(model, initial)
+    model, average, moments, take_steps = _prepare(architecture, precision, recipe.batch, recipe.augmentation, xla)
+    for network in (model, average):
+        tensors.load_model_arrays(network, initial)
     for variable in moments.values():
         variable.assign(tf.zeros_like(variable))
-    infer = networks.predictor(model)
+    infer = networks.predictor(average)
     seed = derive(recipe.seed, "augmentation")
     history: list[Epoch] = []
-    best = dict(initial)
     running = np.zeros((0, 2), np.float32)  # loss and accuracy of this epoch's steps so far
     position = 0
 
@@ -106,13 +115,14 @@ def train(
     if restored is not None:
         arrays, meta = restored
         tensors.load_model_arrays(model, arrays, "model/")
+        tensors.load_model_arrays(average, arrays, "average/")
         for name, variable in moments.items():
             variable.assign(arrays[f"moment/{name}"])
-        best = {name.removeprefix("best/"): value for name, value in arrays.items() if name.startswith("best/")}
         running, position = arrays["running"], int(meta["step"])
         history = [Epoch(**row) for row in json.loads(meta["history"])]
         log.info("going on after step %d", position)
 
+    told = metrics.Training("classifier", recipe.epochs, len(history), position)
     steps_per_call = 1
     while position < recipe.epochs * recipe.steps_per_epoch:
         # -- a few steps -----------------------------------------------------------------------------------------
@@ -120,16 +130,18 @@ def train(
         batches = [assemble(pools, frequencies, recipe, position + i) for i in range(count)]
         rates = [learning_rate(recipe, position + i) for i in range(count)]
         started = time.monotonic()
-        values = take_steps(
-            np.stack([pixels for pixels, _ in batches]),
-            np.stack([labels for _, labels in batches]),
-            np.array(rates, np.float32),
-            np.int32(seed),
-            np.arange(position, position + count, dtype=np.int32),
-        ).numpy()
+        with metrics.gpu_use():
+            values = take_steps(
+                np.stack([pixels for pixels, _ in batches]),
+                np.stack([labels for _, labels in batches]),
+                np.array(rates, np.float32),
+                np.int32(seed),
+                np.arange(position, position + count, dtype=np.int32),
+            ).numpy()
         seconds = (time.monotonic() - started) / count
         steps_per_call = max(1, min(CALL_STEPS, int(CALL_SECONDS / seconds)))
         if not np.isfinite(values).all():
+            told.epoch({("loss", "training"): math.nan})
             raise UserError(
                 f"the training loss is not finite in steps {position + 1} to {position + count}: "
                 f"lower --classifier-learning-rate (now {recipe.learning_rate})"
@@ -138,26 +150,33 @@ def train(
 
         # -- the end of an epoch ---------------------------------------------------------------------------------
         if len(running) == recipe.steps_per_epoch:
-            loss, accuracy = score(infer(validation.pixels), validation.labels)
+            seen = score(infer(held_out.pixels), held_out.labels) if held_out else (None, None)
             mean = running.mean(axis=0, dtype=np.float64)
-            if not history or loss < min(row.validation_loss for row in history):
-                best = tensors.model_arrays(model)
-            history.append(Epoch(len(history) + 1, position, float(mean[0]), float(mean[1]), loss, accuracy))
-            log.info(
-                "epoch %d of %d: training loss %.4f, accuracy %.3f; validation loss %.4f, accuracy %.3f",
-                *(len(history), recipe.epochs, mean[0], mean[1], loss, accuracy),
-            )
+            history.append(Epoch(len(history) + 1, position, float(mean[0]), float(mean[1]), *seen))
+            _tell_epoch(told, history[-1], recipe.epochs)
             running = running[:0]
+        told.steps(position, len(history), count * recipe.batch)
+        progress.tell(len(history) * recipe.steps_per_epoch + len(running), recipe.epochs * recipe.steps_per_epoch)
 
         if checkpoints.due(position):
             state = tensors.model_arrays(model, "model/")
-            state |= {f"best/{name}": value for name, value in best.items()}
+            state |= tensors.model_arrays(average, "average/")
             state |= {f"moment/{name}": variable.numpy() for name, variable in moments.items()}
             meta = {"step": str(position), "history": json.dumps([asdict(row) for row in history])}
             checkpoints.save(position, state | {"running": running}, meta)
 
-    tensors.load_model_arrays(model, best)
-    return model, history
+    return average, history
+
+
+def _tell_epoch(told: metrics.Training, row: Epoch, epochs: int) -> None:
+    """Tell Prometheus and the log of an epoch."""
+    figures = {("loss", "training"): row.train_loss, ("accuracy_ratio", "training"): row.train_accuracy}
+    text = f"epoch {row.epoch} of {epochs}: training loss {row.train_loss:.4f}, accuracy {row.train_accuracy:.3f}"
+    if row.held_out_loss is not None and row.held_out_accuracy is not None:
+        figures |= {("loss", "held-out"): row.held_out_loss, ("accuracy_ratio", "held-out"): row.held_out_accuracy}
+        text += f"; held-out loss {row.held_out_loss:.4f}, accuracy {row.held_out_accuracy:.3f}"
+    told.epoch(figures)
+    logs.event(log, text, **{name: round(value, 6) for name, value in asdict(row).items() if value is not None})
 
 
 def assemble(
@@ -204,9 +223,9 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 @functools.lru_cache(maxsize=1)
 def _prepare(
     architecture: Architecture, precision: str, batch: int, augmentation: bool, xla: bool
-) -> tuple[keras.Model, dict[str, tf.Variable], Callable[..., tf.Tensor]]:
-    """A model, its optimizer's moments by name, and a function that takes several training steps in one call."""
-    model = networks.build(architecture, precision=precision)
+) -> tuple[keras.Model, keras.Model, dict[str, tf.Variable], Callable[..., tf.Tensor]]:
+    """A model, its moving average, its optimizer's moments by name, and a function that takes several steps."""
+    model, average = (networks.build(architecture, precision=precision) for _ in range(2))
     weights = [variable.value for variable in model.trainable_variables]
     moments = {
         f"{index:04d}/{kind}": tf.Variable(tf.zeros_like(weight), trainable=False)
@@ -234,13 +253,22 @@ def _prepare(
                 grad=gradient,
             )
 
+    def follow(step: tf.Tensor) -> None:
+        """Move the average toward the model, its moving statistics too; the first steps count less, being noise."""
+        count = tf.cast(step, tf.float32)
+        decay = tf.minimum(AVERAGE_DECAY, (1.0 + count) / (10.0 + count))
+        for slow, fast in zip(average.variables, model.variables, strict=True):
+            slow.value.assign_sub((1.0 - decay) * (slow.value - fast.value))
+
     @tf.function(jit_compile=xla, autograph=False)
-    def take_step(gray: tf.Tensor, labels: tf.Tensor, rate: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        targets = tf.one_hot(labels, classes) * (1.0 - LABEL_SMOOTHING) + LABEL_SMOOTHING / classes
+    def take_step(
+        gray: tf.Tensor, targets: tf.Tensor, labels: tf.Tensor, rate: tf.Tensor, step: tf.Tensor
+    ) -> tf.Tensor:
         with tf.GradientTape() as tape:
             logits = model(networks.network_input(gray), training=True)
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
         adamw(tape.gradient(loss, weights), rate, step)
+        follow(step)
         hits = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels)
         return tf.stack([loss, tf.reduce_mean(tf.cast(hits, tf.float32))])
 
@@ -261,15 +289,18 @@ def _prepare(
 
         def body(i: tf.Tensor, values: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
             gray = tf.cast(pixels[i], tf.float32) / 255.0
+            targets = tf.one_hot(labels[i], classes) * (1.0 - LABEL_SMOOTHING) + LABEL_SMOOTHING / classes
             if augmentation:
-                gray = augment(gray, tf.stack([seed, steps[i]]))
-            return i + 1, values.write(i, take_step(gray, labels[i], rates[i], steps[i]))
+                # Not in `take_step`: XLA has no affine transform.
+                seeds = tf.unstack(tf.random.split(tf.stack([seed, steps[i]]), 2))
+                gray, targets = mix(augment(gray, seeds[0]), targets, seeds[1])
+            return i + 1, values.write(i, take_step(gray, targets, labels[i], rates[i], steps[i]))
 
         values = tf.TensorArray(tf.float32, size=count, element_shape=[2])
         _, values = tf.while_loop(lambda i, _: i < count, body, (0, values), parallel_iterations=1)
         return values.stack()
 
-    return model, moments, take_steps
+    return model, average, moments, take_steps
 
 
 def score(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
@@ -279,18 +310,12 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     return float(loss), float((probabilities.argmax(axis=1) == labels).mean())
 
 
-def chosen_epoch(history: Sequence[Epoch]) -> int:
-    """The number of the first epoch with the lowest validation loss."""
-    return min(history, key=lambda row: row.validation_loss).epoch
-
-
 def history_csv(history: Sequence[Epoch]) -> bytes:
-    """history.csv: a row for each epoch; `chosen` is 1 for the one whose weights are kept."""
+    """history.csv: a row for each epoch; held-out figures are empty where nothing is held out."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*Epoch.__dataclass_fields__, "chosen"])
-    best = chosen_epoch(history)
+    writer.writerow(Epoch.__dataclass_fields__)
     for row in history:
-        figures = (row.train_loss, row.train_accuracy, row.validation_loss, row.validation_accuracy)
-        writer.writerow([row.epoch, row.step, *(f"{value:.6f}" for value in figures), int(row.epoch == best)])
+        figures = (row.train_loss, row.train_accuracy, row.held_out_loss, row.held_out_accuracy)
+        writer.writerow([row.epoch, row.step, *("" if value is None else f"{value:.6f}" for value in figures)])
     return text.getvalue().encode()

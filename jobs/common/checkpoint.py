@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from jobs.common import tensors
+from jobs.common import metrics, tensors
 from jobs.common.errors import Interrupted, MachineError
 from jobs.common.step import Step, digest
 from jobs.common.storage import MissingKey
@@ -61,14 +61,16 @@ class Checkpoints:
 
     def save(self, step_number: int, arrays: Mapping[str, np.ndarray], meta: Mapping[str, str]) -> None:
         """Write a checkpoint; raises Interrupted after it if a signal asked the job to stop."""
-        old = self._pointer()
-        data = tensors.to_bytes(arrays, meta)
-        name = f"checkpoint-{step_number:08d}.safetensors"
-        self.step.storage.write(self._key(name), data)
-        pointer = {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "asked": digest(self.step.asked)}
-        self.step.storage.write(self._key(POINTER), json.dumps(pointer, indent=1).encode())
-        if old and old["file"] != name:
-            self.step.storage.delete(self._key(old["file"]))
+        with metrics.phase("write"):
+            old = self._pointer()
+            data = tensors.to_bytes(arrays, meta)
+            name = f"checkpoint-{step_number:08d}.safetensors"
+            self.step.storage.write(self._key(name), data)
+            pointer = {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "asked": digest(self.step.asked)}
+            self.step.storage.write(self._key(POINTER), json.dumps(pointer, indent=1).encode())
+            if old and old["file"] != name:
+                self.step.storage.delete(self._key(old["file"]))
+        metrics.checkpoint_written()
         self._saved_step, self._saved_time = step_number, time.monotonic()
         if self.interrupted:
             raise Interrupted(f"stopped after step {step_number}, which is saved: the same command goes on from there")

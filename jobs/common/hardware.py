@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.common import metrics
 from jobs.common.settings import ExecutionSettings
 
 log = logging.getLogger("mrigan.hardware")
@@ -60,6 +61,7 @@ def configure(execution: ExecutionSettings) -> Hardware:
     because = "as set" if execution.xla != "auto" else "it pays on a GPU" if xla else "it does not pay on a processor"
     reason = f"{threads} threads: {counted}; {precision}: {why}; XLA {'on' if xla else 'off'}: {because}"
     decided = Hardware(device, threads, precision, xla, reason)
+    metrics.hardware("gpu" if gpus else "cpu", precision)
     if decided not in _logged:
         _logged.add(decided)
         log.info("%s, %s", device, reason)

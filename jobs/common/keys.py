@@ -24,6 +24,11 @@ def classifier(run: str, fold: int | str, network: str, regime: str, seed: int) 
     return f"runs/{run}/fold-{fold}/classifiers/{network}-{regime}-seed-{seed}"
 
 
+def controlled(regime: str, control: str) -> str:
+    """Return the regime of a classifier as keys spell it: with the control, unless that is 'none'."""
+    return regime if control == "none" else f"{regime}-{control}"
+
+
 def report(run: str) -> str:
     """Return the prefix of a run's report."""
     return f"runs/{run}/report"
@@ -32,3 +37,13 @@ def report(run: str) -> str:
 def champion(name: str) -> str:
     """Return the key of the champion's record for the dataset called `name`."""
     return f"champions/{name}.json"
+
+
+def activity(name: str) -> str:
+    """Return the key of the times at which runs on the dataset called `name` began and succeeded."""
+    return f"activity/{name}.json"
+
+
+def check(name: str) -> str:
+    """Return the key of an object that `mrigan check` writes and deletes."""
+    return f"checks/{name}"

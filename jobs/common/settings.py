@@ -123,6 +123,16 @@ def spell(value: Any) -> str:
     return str(value)
 
 
+def positional(kind: type[Settings]) -> str:
+    """Return how the bare words of `kind` stand in a usage line: empty if it takes none."""
+    names = [name for name, field in kind.model_fields.items() if _extra(field)["positional"]]
+    return "".join(f" {_metavar(name)}..." for name in names)
+
+
+def _metavar(name: str) -> str:
+    return name.upper().removesuffix("S")
+
+
 def add_flags(parser: argparse.ArgumentParser, kind: type[Settings]) -> None:
     """Add to `parser` a flag for each field of `kind`; what is not given stays out of the namespace."""
     for name, field in kind.model_fields.items():
@@ -130,9 +140,7 @@ def add_flags(parser: argparse.ArgumentParser, kind: type[Settings]) -> None:
         common: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": _help(name, field)}
         flag = "--" + name.replace("_", "-")
         if _extra(field)["positional"]:
-            parser.add_argument(
-                name, metavar=name.upper().removesuffix("S"), nargs="*", default=argparse.SUPPRESS, help=common["help"]
-            )
+            parser.add_argument(name, metavar=_metavar(name), nargs="*", default=argparse.SUPPRESS, help=common["help"])
         elif field.annotation is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
         else:
@@ -144,12 +152,13 @@ def from_environment(kind: type[Settings], known: Sequence[str], environment: Ma
     """Return the values of `kind` that the environment spells.
 
     `known` are the names of all jobs' settings: a pod's environment may hold those of another job, but a name that
-    no job has is a mistake. Raises UserError for it.
+    no job has is a mistake. Raises UserError for it. An empty variable counts as not set: a workflow passes every
+    parameter on, given or not.
     """
     found = {
         name.removeprefix(ENVIRONMENT_PREFIX).lower(): value
         for name, value in environment.items()
-        if name.startswith(ENVIRONMENT_PREFIX)
+        if name.startswith(ENVIRONMENT_PREFIX) and value
     }
     for name in sorted(found):
         if name not in known and name not in SOURCES:
@@ -199,8 +208,8 @@ def validate(kind: type[T], values: Mapping[str, Any]) -> T:
         first = error.errors()[0]
         flag = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else "settings"
         if first["type"] == "missing":
-            positional = _extra(kind.model_fields[str(first["loc"][0])])["positional"]
-            raise UserError(f"{'an IMAGE' if positional else flag} is needed: see --help") from error
+            bare = _extra(kind.model_fields[str(first["loc"][0])])["positional"]
+            raise UserError(f"{_metavar(flag[2:]) if bare else flag} is needed: see --help") from error
         if first["type"] == "string_pattern_mismatch":
             raise UserError(
                 f"{flag}: letters, digits, '.', '_' and '-' alone, not {spell(first['input'])!r}"

@@ -12,11 +12,12 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from jobs.common import metrics
 from jobs.common.errors import MachineError
 from jobs.common.storage import MissingKey, Storage, write_many
 
 # Raised by hand when the code changes what the same settings give; old steps are then done again.
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 
 MANIFEST = "manifest.json"
 PACKAGES = ("mrigan", "keras", "tensorflow", "tensorflow-cpu", "numpy", "scipy", "scikit-learn", "pillow")
@@ -67,7 +68,8 @@ class Step:
     def write(self, name: str, data: bytes) -> None:
         """Write one output; `name` may have folders."""
         self._outputs[name] = hashlib.sha256(data).hexdigest()
-        self.storage.write(f"{self.prefix}/{name}", data)
+        with metrics.phase("write"):
+            self.storage.write(f"{self.prefix}/{name}", data)
 
     def write_many(self, items: Iterable[tuple[str, bytes]]) -> None:
         """Write outputs in parallel, few of them in memory at a time."""
@@ -137,7 +139,8 @@ def read_output(storage: Storage, prefix: str, manifest: Mapping[str, Any], name
     Raises MachineError if the file is missing or has changed since.
     """
     try:
-        data = storage.read(f"{prefix}/{name}")
+        with metrics.phase("read"):
+            data = storage.read(f"{prefix}/{name}")
     except MissingKey:
         data = None
     if data is None or hashlib.sha256(data).hexdigest() != manifest["outputs"].get(name):

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
+from jobs.common import metrics
 from jobs.common.errors import MachineError, UserError
 
 # Requests under way at once when many small objects are read or written: S3's latency hides behind them.
@@ -55,19 +57,18 @@ def read_many(storage: Storage, keys: Iterable[str]) -> Iterator[bytes]:
     keys = list(keys)
     with ThreadPoolExecutor(PARALLEL) as pool:
         for start in range(0, len(keys), 4 * PARALLEL):
-            yield from pool.map(storage.read, keys[start : start + 4 * PARALLEL])
+            with metrics.phase("read"):
+                found = list(pool.map(storage.read, keys[start : start + 4 * PARALLEL]))
+            yield from found
 
 
 def write_many(storage: Storage, items: Iterable[tuple[str, bytes]]) -> None:
     """Write (key, data) pairs, a bounded number of them in memory at a time."""
+    remaining = iter(items)
     with ThreadPoolExecutor(PARALLEL) as pool:
-        batch: list[tuple[str, bytes]] = []
-        for item in items:
-            batch.append(item)
-            if len(batch) == 4 * PARALLEL:
+        while batch := list(itertools.islice(remaining, 4 * PARALLEL)):
+            with metrics.phase("write"):
                 list(pool.map(lambda pair: storage.write(*pair), batch))
-                batch.clear()
-        list(pool.map(lambda pair: storage.write(*pair), batch))
 
 
 def open_storage(url: str) -> Storage:
@@ -178,6 +179,8 @@ class S3:
         import boto3
         import botocore.config
 
+        from jobs.common.meter import meter
+
         bucket, _, prefix = url.removeprefix("s3://").partition("/")
         if not bucket:
             raise UserError(f"{url}: name a bucket, as in s3://bucket/prefix")
@@ -195,6 +198,7 @@ class S3:
         )
         # A session of its own: the default one keeps the credentials it first saw.
         self.client = self._call(lambda: boto3.session.Session().client("s3", config=config))
+        meter(self.client.meta.events)
 
     def read(self, key: str) -> bytes:
         """Return the object's bytes; raises MissingKey."""

@@ -23,6 +23,11 @@ DROPOUT = 0.2
 # Keras' default of 0.99 would let the statistics lag hundreds of steps behind the weights.
 BATCH_NORM_MOMENTUM = 0.9
 EMBEDDING = 32
+# Blends of anchors: of how many, how much a score weighs, and the share of the random vector that is added. Fewer,
+# sharper or narrower, images come nearer to single training images; the other way they come to resemble their mean.
+BLENDED = 8
+SHARPNESS = 2.5
+SPREAD = 0.3
 
 
 @dataclass(frozen=True)
@@ -30,13 +35,15 @@ class GanConfig:
     """What shapes the networks; stored beside the generator's weights.
 
     `image_size` is one of IMAGE_SIZES (pixels), `width` the channels next to the image, `latent` the length of the
-    latent vector, `labels` the classes drawn: one, or several for a class-conditional GAN.
+    latent vector, `labels` the classes drawn: one, or several for a class-conditional GAN. `anchors` is the number of
+    training images that have a latent of their own, or 0.
     """
 
     image_size: int
     width: int
     latent: int
     labels: tuple[str, ...]
+    anchors: int = 0
 
     def __post_init__(self) -> None:
         if self.image_size not in IMAGE_SIZES:
@@ -56,7 +63,8 @@ def build_generator(config: GanConfig, *, seed: int = 0, precision: str = "float
     """Return a generator of [latents, labels]: float32 [n, latent] standard normal and int32 [n] class index.
 
     It gives images, float32 [n, size, size, 1] in [-1, 1]. `labels` changes nothing unless the GAN is conditional.
-    `precision` is that of the arithmetic; the weights are float32.
+    With anchors the latents are first blended (see Anchors). `precision` is that of the arithmetic; the weights are
+    float32.
     """
     policy = _policy(precision)
 
@@ -70,11 +78,13 @@ def build_generator(config: GanConfig, *, seed: int = 0, precision: str = "float
     latents = keras.Input((config.latent,), name="latents")
     labels = keras.Input((), dtype="int32", name="labels")
     x = latents
+    if config.anchors:
+        x = Anchors(config.anchors, derive(seed, "generator", "anchors"), name="anchors")([latents, labels])
     if config.conditional:
         embedding = keras.layers.Embedding(
             len(config.labels), EMBEDDING, embeddings_initializer=normal("labels"), dtype=policy, name="embedding"
         )
-        x = keras.layers.Concatenate(dtype=policy, name="condition")([latents, embedding(labels)])
+        x = keras.layers.Concatenate(dtype=policy, name="condition")([x, embedding(labels)])
     resolution = SMALLEST
     channels = config.channels(resolution)
     x = keras.layers.Dense(
@@ -105,21 +115,86 @@ def build_generator(config: GanConfig, *, seed: int = 0, precision: str = "float
     return keras.Model([latents, labels], images, name="generator")
 
 
+def decoder(generator: keras.Model) -> keras.Model:
+    """Return the part of a generator with anchors that draws blends: of [blends, labels], sharing all weights."""
+    return keras.Model([generator.get_layer("anchors").output, generator.inputs[1]], generator.outputs[0])
+
+
+class Anchors(keras.layers.Layer):
+    """Blends of anchors, latents that each draw one training image: float32 [n, latent] of [latents, labels].
+
+    A latent's scores, one for each anchor of its class, are random projections. The softmax of the BLENDED highest
+    scores weighs their anchors, and a part of the latent is added. Anchors and blends lie on the sphere of radius
+    sqrt(latent), where almost all of a normal distribution is. So what is drawn lies between training images, and none
+    of them is lost.
+
+    Bojanowski et al., "Optimizing the latent space of generative networks", ICML 2018,
+    https://arxiv.org/abs/1707.05776 (latents learned by reconstruction).
+    """
+
+    def __init__(self, count: int, seed: int, **options) -> None:
+        super().__init__(**{"dtype": "float32"} | options)
+        self.count = count
+        self.seed = seed
+
+    def build(self, input_shape) -> None:
+        """Create the anchors (random until they are learned), their classes and the projection."""
+        latent = input_shape[0][-1]
+        for name, shape in (("anchors", (self.count, latent)), ("projection", (latent, self.count))):
+            initializer = keras.initializers.RandomNormal(stddev=1.0, seed=derive(self.seed, name))
+            # Not for the optimizer of the generator: training moves them by a rule of their own.
+            weight = self.add_weight(shape=shape, initializer=initializer, trainable=False, name=name)
+            setattr(self, name, weight)
+        self.classes = self.add_weight(shape=(self.count,), initializer="zeros", trainable=False, name="classes")
+
+    def call(self, inputs):
+        """Blend the anchors of each latent's class."""
+        latents, labels = inputs
+        scores = SHARPNESS * tf.matmul(sphere(latents), self.projection) / self.projection.shape[0] ** 0.5
+        own = tf.cast(labels, tf.float32)[:, None] == self.classes[None]
+        scores = tf.where(own, scores, -np.inf)
+        least = tf.math.top_k(scores, min(BLENDED, self.count)).values[:, -1:]
+        weights = tf.nn.softmax(tf.where(scores >= least, scores, -np.inf))
+        return sphere(tf.matmul(weights, sphere(self.anchors)) + SPREAD * sphere(latents))
+
+    def compute_output_shape(self, input_shape):
+        """Return the shape of the latents."""
+        return input_shape[0]
+
+    def get_config(self):
+        """Return what it takes to make the layer again."""
+        return super().get_config() | {"count": self.count, "seed": self.seed}
+
+
+def sphere(latents: tf.Tensor) -> tf.Tensor:
+    """Return latents [n, d], each brought to the length sqrt(d)."""
+    latents = tf.convert_to_tensor(latents)
+    return tf.math.l2_normalize(latents, axis=1) * latents.shape[1] ** 0.5
+
+
 def build_discriminator(
-    config: GanConfig, *, spectral_normalization: bool, seed: int = 0, precision: str = "float32"
+    config: GanConfig,
+    *,
+    spectral_normalization: bool,
+    batch_normalization: bool = False,
+    seed: int = 0,
+    precision: str = "float32",
 ) -> keras.Model:
     """Return a discriminator of [images, labels, seed]: float32 [n, size, size, 1], int32 [n] and int32 [2].
 
     It gives logits, float32 [n]: above 0 for an image taken as real. `seed` alone decides what dropout drops.
-    With `spectral_normalization` its kernels have norm one and there is no batch norm;
-    `power_iteration` keeps the norms current. Without, batch norm follows every convolution but the first and the last
-    (plain DCGAN). A conditional one adds the inner product of features and class embedding (Miyato & Koyama, "cGANs
+    With `spectral_normalization` its kernels have norm one, and `power_iteration` keeps the norms current. With
+    `batch_normalization` batch norm follows every convolution but the first and the last (plain DCGAN). A conditional
+    one adds the inner product of features and class embedding (Miyato & Koyama, "cGANs
     with projection discriminator", ICLR 2018, https://arxiv.org/abs/1802.05637).
     """
     policy = _policy(precision)
     convolution = SpectralConv2D if spectral_normalization else keras.layers.Conv2D
 
     def normal(name: str) -> keras.initializers.Initializer:
+        # Where nothing normalizes the feature maps, kernels as small as the paper's would let them fade away.
+        if not batch_normalization and not spectral_normalization and name != "labels":
+            return keras.initializers.HeNormal(seed=derive(seed, "discriminator", name))
         return keras.initializers.RandomNormal(stddev=0.02, seed=derive(seed, "discriminator", name))
 
     images = keras.Input((config.image_size, config.image_size, 1), name="images")
@@ -130,7 +205,7 @@ def build_discriminator(
     while resolution > SMALLEST:
         resolution //= 2
         first = resolution == config.image_size // 2
-        batch_norm = not first and not spectral_normalization
+        batch_norm = not first and batch_normalization
         x = convolution(
             config.channels(resolution),
             KERNEL,
@@ -247,6 +322,7 @@ def save_generator(generator: keras.Model, config: GanConfig) -> bytes:
         "width": str(config.width),
         "latent": str(config.latent),
         "labels": json.dumps(config.labels),
+        "anchors": str(config.anchors),
     }
     return tensors.to_bytes(tensors.model_arrays(generator), meta)
 
@@ -259,9 +335,8 @@ def load_generator(data: bytes, *, precision: str = "float32") -> tuple[keras.Mo
     arrays, meta = tensors.from_bytes(data, "the generator")
     if meta.get("kind") != "generator":
         raise UserError("the file holds no generator: name the generator.safetensors that train-gan wrote")
-    config = GanConfig(
-        int(meta["image_size"]), int(meta["width"]), int(meta["latent"]), tuple(json.loads(meta["labels"]))
-    )
+    size, width, latent, anchors = (int(meta[name]) for name in ("image_size", "width", "latent", "anchors"))
+    config = GanConfig(size, width, latent, tuple(json.loads(meta["labels"])), anchors)
     generator = build_generator(config, precision=precision)
     tensors.load_model_arrays(generator, arrays)
     return generator, config

@@ -23,18 +23,28 @@ METRICS = ("generator_loss", "discriminator_loss", "discriminator_accuracy_real"
 BETA_1 = 0.5
 AVERAGE_DECAY = 0.999
 STATISTICS_BATCHES, STATISTICS_BATCH = 8, 64
+# The discriminator learns at this part of the generator's rate, which reconstruction lets be high.
+DISCRIMINATOR_RATE = 0.4
+PENALTY, PENALTY_EVERY = 1.0, 8  # weight of the gradient penalties, and the steps from one to the next
+ADVERSARIAL = 0.1  # weight of the adversarial loss beside that of reconstruction
+ANCHOR_RATE = 0.02  # of an anchor's length, at most, in a step
+ANCHOR_NOISE = 0.1  # standard deviation, so that an image is drawn from all around its anchor
+SCALES = 4  # at which a drawn image is compared with its original, each half as fine as the one before
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a GAN is trained: batch in images, Adam's learning rate, and which stabilizers are on."""
+    """How a GAN is trained: steps in all, batch in images, Adam's learning rate, and which stabilizers are on."""
 
     seed: int
+    steps: int
     batch: int
     learning_rate: float
     augmentation: bool = True
-    spectral_normalization: bool = True
+    gradient_penalty: bool = True
     moving_average: bool = True
+    relativistic: bool = True
+    spectral_normalization: bool = False
     precision: str = "float32"
     xla: bool = False
 
@@ -71,21 +81,29 @@ class State:
         return parts if self.average is self.generator else [*parts, ("average:", self.average)]
 
 
-def new_state(config: GanConfig, options: Options) -> State:
-    """Return untrained networks and their optimizers, as the seed has them."""
+def new_state(config: GanConfig, options: Options, classes: np.ndarray | None = None) -> State:
+    """Return untrained networks and their optimizers, as the seed has them.
+
+    A GAN with anchors needs `classes`, int [anchors]: the class index of each training image.
+    """
     generator = networks.build_generator(config, seed=options.seed, precision=options.precision)
     average = generator
     if options.moving_average:
         average = networks.build_generator(config, seed=options.seed, precision=options.precision)
+    if config.anchors:
+        for model in (generator, average):
+            model.get_layer("anchors").classes.assign(classes)
     discriminator = networks.build_discriminator(
         config,
         spectral_normalization=options.spectral_normalization,
+        # A penalty on the gradient of one image's logit says nothing where the logit depends on the whole batch.
+        batch_normalization=not options.spectral_normalization and not options.gradient_penalty,
         seed=options.seed,
         precision=options.precision,
     )
     optimizers = []
-    for name, model in (("generator", generator), ("discriminator", discriminator)):
-        optimizer = keras.optimizers.Adam(options.learning_rate, beta_1=BETA_1, name=f"{name}-adam")
+    for name, model, rate in (("generator", generator, 1.0), ("discriminator", discriminator, DISCRIMINATOR_RATE)):
+        optimizer = keras.optimizers.Adam(rate * options.learning_rate, beta_1=BETA_1, name=f"{name}-adam")
         optimizer.build(model.trainable_variables)
         optimizers.append(optimizer)
     return State(generator, discriminator, average, *optimizers)
@@ -94,14 +112,17 @@ def new_state(config: GanConfig, options: Options) -> State:
 def train_function(state: State, config: GanConfig, options: Options) -> Callable[..., tf.Tensor]:
     """Return a function that trains `state` for k steps in one call into TensorFlow.
 
-    It takes images uint8 [k, batch, size, size, 1], class indices int32 [k, batch] and the first step's number, int64;
-    it gives METRICS, float32 [k, 4].
+    It takes images uint8 [k, batch, size, size, 1], class indices int32 [k, batch], the images' numbers among the
+    training images int32 [k, batch] (read with anchors only), and the first step's number, int64; it gives METRICS,
+    float32 [k, 4].
     """
     base = (options.seed, derive(options.seed, "training-step"))
+    if config.anchors:
+        anchors, decode = state.generator.get_layer("anchors"), networks.decoder(state.generator)
 
     @tf.function(jit_compile=options.xla)
-    def one(images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        seeds = tf.unstack(tf.random.split(tf.random.fold_in(tf.constant(base, tf.int32), step), 7))
+    def one(images: tf.Tensor, labels: tf.Tensor, numbers: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        seeds = tf.unstack(tf.random.split(tf.random.fold_in(tf.constant(base, tf.int32), step), 10))
         real = tf.cast(images, tf.float32) / 127.5 - 1
         latents = tf.random.stateless_normal((options.batch, config.latent), seeds[0])
         if options.spectral_normalization:
@@ -111,46 +132,107 @@ def train_function(state: State, config: GanConfig, options: Options) -> Callabl
             seen = augment(images, augmentation_seed) if options.augmentation else images
             return state.discriminator([seen, labels, dropout_seed], training=True)
 
+        def adversarial(better: tf.Tensor, worse: tf.Tensor) -> tf.Tensor:
+            if options.relativistic:
+                return tf.reduce_mean(tf.nn.softplus(worse - better))
+            return tf.reduce_mean(tf.nn.softplus(-better)) + tf.reduce_mean(tf.nn.softplus(worse))
+
+        def penalize() -> tf.Tensor:
+            """Press the gradients of the logits at real and generated images toward zero.
+
+            Mescheder, Geiger & Nowozin, "Which training methods for GANs do actually converge?", ICML 2018,
+            https://arxiv.org/abs/1801.04406 (R1, R2); every few steps: Karras et al., "Analyzing and improving the
+            image quality of StyleGAN", CVPR 2020, https://arxiv.org/abs/1912.04958; with the relativistic loss: Huang
+            et al., "The GAN is dead; long live the GAN!", NeurIPS 2024, https://arxiv.org/abs/2501.05441.
+            """
+            with tf.GradientTape() as tape:
+                penalty = tf.zeros(())
+                for shown, augmentation_seed, dropout_seed in ((real, seeds[1], seeds[2]), (fake, seeds[3], seeds[4])):
+                    seen = augment(shown, augmentation_seed) if options.augmentation else shown
+                    with tf.GradientTape() as inner:
+                        inner.watch(seen)
+                        logits = state.discriminator([seen, labels, dropout_seed], training=True)
+                    squares = tf.square(inner.gradient(logits, seen))
+                    penalty += tf.reduce_mean(tf.reduce_sum(squares, axis=(1, 2, 3)))
+                penalty *= PENALTY / 2 * PENALTY_EVERY
+            _descend(state.discriminator, state.discriminator_optimizer, tape, penalty)
+            return penalty
+
         with tf.GradientTape() as generator_tape:
-            fake = state.generator([latents, labels], training=True)
+            reconstruction = tf.zeros(())
+            if config.anchors:
+                # A one-hot product, whose transpose adds up what falls on one anchor in the same order everywhere.
+                chosen = tf.one_hot(numbers, config.anchors)
+                own = networks.sphere(chosen @ anchors.anchors)
+                generator_tape.watch(own)
+                noise = ANCHOR_NOISE * tf.random.stateless_normal(tf.shape(own), seeds[7])
+                blends = tf.stop_gradient(anchors([latents, labels]))
+                both = tf.concat([networks.sphere(own + noise), blends], 0)
+                drawn, fake = tf.split(decode([both, tf.concat([labels, labels], 0)], training=True), 2)
+                reconstruction = _difference(drawn, real)
+            else:
+                fake = state.generator([latents, labels], training=True)
 
             with generator_tape.stop_recording():
                 with tf.GradientTape() as discriminator_tape:
                     real_logits = judge(real, seeds[1], seeds[2])
                     fake_logits = judge(fake, seeds[3], seeds[4])
-                    discriminator_loss = _cross_entropy(real_logits, True) + _cross_entropy(fake_logits, False)
+                    discriminator_loss = adversarial(real_logits, fake_logits)
                 _descend(state.discriminator, state.discriminator_optimizer, discriminator_tape, discriminator_loss)
+                if options.gradient_penalty:
+                    tf.cond(step % PENALTY_EVERY == 0, penalize, lambda: tf.zeros(()))
 
+            logits = judge(fake, seeds[5], seeds[6])
             # Non-saturating: the generator raises the logits of its images instead of lowering their complement.
-            generator_loss = _cross_entropy(judge(fake, seeds[5], seeds[6]), True)
-        _descend(state.generator, state.generator_optimizer, generator_tape, generator_loss)
+            generator_loss = (
+                adversarial(logits, real_logits) if options.relativistic else tf.reduce_mean(tf.nn.softplus(-logits))
+            )
+            loss = ADVERSARIAL * generator_loss + reconstruction if config.anchors else generator_loss
+        if config.anchors:
+            weights = [variable.value for variable in state.generator.trainable_variables]
+            *gradients, of_anchors = generator_tape.gradient(loss, [*weights, own])
+            state.generator_optimizer.apply(gradients, state.generator.trainable_variables)
+            rate = ANCHOR_RATE * (1 - tf.cast(step, tf.float32) / options.steps)
+            move = rate * networks.sphere(of_anchors)
+            anchors.anchors.assign_sub(tf.matmul(chosen, move, transpose_a=True))
+        else:
+            _descend(state.generator, state.generator_optimizer, generator_tape, loss)
 
         if options.moving_average:
             _follow(state.average, state.generator, step)
-        accuracies = [_share(real_logits > 0), _share(fake_logits < 0)]
+            if config.anchors:
+                state.average.get_layer("anchors").anchors.assign(anchors.anchors)
+        # The relativistic loss leaves open where zero lies: there an image is read against the mean of the others.
+        border = (tf.reduce_mean(fake_logits), tf.reduce_mean(real_logits)) if options.relativistic else (0.0, 0.0)
+        accuracies = [_share(real_logits > border[0]), _share(fake_logits < border[1])]
         return tf.stack([generator_loss, discriminator_loss, *accuracies])
 
     size = config.image_size
     signature = (
         tf.TensorSpec((None, options.batch, size, size, 1), tf.uint8),
         tf.TensorSpec((None, options.batch), tf.int32),
+        tf.TensorSpec((None, options.batch), tf.int32),
         tf.TensorSpec((), tf.int64),
     )
 
     @tf.function(input_signature=signature)
-    def several(images: tf.Tensor, labels: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+    def several(images: tf.Tensor, labels: tf.Tensor, numbers: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
         count = tf.shape(images)[0]
         metrics = tf.TensorArray(tf.float32, count, element_shape=(len(METRICS),))
         for i in tf.range(count):
-            metrics = metrics.write(i, one(images[i], labels[i], first + tf.cast(i, tf.int64)))
+            metrics = metrics.write(i, one(images[i], labels[i], numbers[i], first + tf.cast(i, tf.int64)))
         return metrics.stack()
 
     return several
 
 
-def _cross_entropy(logits: tf.Tensor, real: bool) -> tf.Tensor:
-    """Return the mean binary cross-entropy of `logits` when all images are real, or all are not."""
-    return tf.reduce_mean(tf.nn.softplus(-logits if real else logits))
+def _difference(drawn: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
+    """Return the mean absolute difference of images [n, size, size, 1], summed over SCALES."""
+    total = tf.zeros(())
+    for _ in range(SCALES):
+        total += tf.reduce_mean(tf.abs(drawn - real))
+        drawn, real = (tf.nn.avg_pool2d(images, 2, 2, "SAME") for images in (drawn, real))
+    return total
 
 
 def _share(hits: tf.Tensor) -> tf.Tensor:
@@ -159,7 +241,9 @@ def _share(hits: tf.Tensor) -> tf.Tensor:
 
 def _descend(model: keras.Model, optimizer: keras.optimizers.Optimizer, tape: tf.GradientTape, loss: tf.Tensor) -> None:
     variables = [variable.value for variable in model.trainable_variables]
-    optimizer.apply(tape.gradient(loss, variables), model.trainable_variables)
+    # The penalty does not depend on the last bias.
+    gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    optimizer.apply(gradients, model.trainable_variables)
 
 
 def _follow(average: keras.Model, generator: keras.Model, step: tf.Tensor) -> None:

@@ -1,6 +1,6 @@
 """Groups of images that must stay together, and folds that keep them so."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
@@ -12,7 +12,6 @@ from sklearn.model_selection import StratifiedGroupKFold
 from jobs.common.errors import UserError
 from jobs.common.seeds import derive
 
-VALIDATION_SHARE = 5  # one in so many training groups is kept to choose the epoch
 # The splitter is greedy in a random order; where one order leaves a fold without a class, another may not.
 ORDERS = 10
 
@@ -110,24 +109,3 @@ def check_groups(labels: Sequence[str], groups: Sequence[Hashable], folds: int) 
                 f"class {label} has {len(members[label])} groups of independent images, too few for {folds} folds: "
                 "add images of other people or use fewer --folds"
             )
-
-
-def inner_split(rows: Sequence[R], seed: int) -> tuple[list[R], list[R]]:
-    """Return (training, validation) rows: about a fifth of the rows of each class is for validation, no group in both.
-
-    `rows` are training rows of a fold, in any order; they are returned in order of their place there. Raises UserError
-    if a class has fewer than two groups.
-    """
-    labels, groups = [row.label for row in rows], [row.group for row in rows]
-    fewest = min(Counter(label for label, _ in set(zip(labels, groups, strict=True))).values(), default=0)
-    if fewest < 2:
-        raise UserError(
-            "a class has only one group of independent images to train on, and two are needed (one to choose the "
-            "epoch): add images of other people or use more --folds"
-        )
-    fold = assign_folds(labels, groups, min(VALIDATION_SHARE, fewest), derive(seed, "validation"))
-    chosen = fold == 0
-    return (
-        [row for row, validation in zip(rows, chosen, strict=True) if not validation],
-        [row for row, validation in zip(rows, chosen, strict=True) if validation],
-    )

@@ -135,7 +135,7 @@ def gan(label: str, losses: list[dict[str, list[float]]], progress: list[tuple[i
 
 def history(recipe: Recipe, tables: list[dict[str, list[float]]]) -> Panel:
     """tables: the columns of each fold's history.csv."""
-    columns = ("epoch", "train_loss", "validation_loss", "chosen")
+    columns = ("epoch", "train_loss", "held_out_loss")
     folds = [tuple(np.array(x[column]) for column in columns) for x in tables if x]
     title = f"{NETWORKS[recipe[0]]}, {REGIMES[recipe[1]]}"
     return Panel(title, figures.histories(folds, recipe[1], f"Losses by epoch: {title}"))  # type: ignore[arg-type]

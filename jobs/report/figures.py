@@ -125,19 +125,17 @@ def gan_losses(folds: list[tuple[np.ndarray, np.ndarray, np.ndarray]], name: str
     return _svg(draw, name, 3.2, 1.9)
 
 
-def histories(folds: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]], regime: str, name: str) -> str:
-    """Training (thin) and validation loss by epoch for each fold; a dot stands on the chosen epoch.
+def histories(folds: list[tuple[np.ndarray, np.ndarray, np.ndarray]], regime: str, name: str) -> str:
+    """Training (thin) and held-out loss by epoch for each fold.
 
-    folds: epoch, training loss, validation loss, chosen (0 or 1), float [epochs] each.
+    folds: epoch, training loss, held-out loss, float [epochs] each.
     """
 
     def draw(axes: Axes) -> None:
         colour = _COLOUR[_REGIMES.get(regime, "--control")]
-        for epoch, training, validation, chosen in folds:
+        for epoch, training, held_out in folds:
             axes.plot(*_thin(epoch, training), color=_COLOUR["--muted"], linewidth=0.8, alpha=0.7)
-            axes.plot(*_thin(epoch, validation), color=colour, linewidth=1.2, alpha=0.85)
-            best = chosen > 0
-            axes.plot(epoch[best], validation[best], "o", color=colour, markersize=4.5)
+            axes.plot(*_thin(epoch, held_out), color=colour, linewidth=1.2, alpha=0.85)
         axes.set_xlabel("epoch")
         axes.set_ylim(bottom=0)
         axes.grid(axis="y")

@@ -176,7 +176,7 @@ def seconds(part: Part) -> float:
 
 
 def selection(parts: list[Part]) -> list[str]:
-    """Return on which data the classifiers' epochs were chosen, in sentences.
+    """Return on which data anything about the classifiers was chosen, in sentences.
 
     Sentences that differ only in their numbers become one, with the smallest and the largest number.
     """

@@ -78,8 +78,15 @@ def test_an_image_is_judged_alike_alone_and_among_others(model: keras.Model) -> 
     assert together.dtype == np.float64
     np.testing.assert_allclose(together.sum(axis=1), 1.0)
     inputs = networks.network_input(tf.cast(IMAGES, tf.float32) / 255.0)
-    np.testing.assert_allclose(together, tf.nn.softmax(model(inputs, training=False)), atol=1e-5)
+    both = model(inputs, training=False) + model(tf.reverse(inputs, [2]), training=False)
+    np.testing.assert_allclose(together, tf.nn.softmax(both / 2), atol=1e-6)
     assert networks.predict(model, IMAGES[:0]).shape == (0, 2)
+
+
+def test_an_image_and_its_mirror_image_are_judged_alike(model: keras.Model) -> None:
+    mirrored = np.ascontiguousarray(IMAGES[:, :, ::-1])
+    assert (mirrored != IMAGES).any()
+    np.testing.assert_allclose(networks.predict(model, mirrored), networks.predict(model, IMAGES), rtol=1e-6)
 
 
 def test_images_of_another_size_are_refused(model: keras.Model) -> None:
@@ -132,6 +139,8 @@ def test_weights_that_cannot_be_had_are_named(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path))
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
+    # urllib reads the proxies once in a process: neither earlier requests nor later ones may share this reading.
+    monkeypatch.setattr("urllib.request._opener", None)
     with pytest.raises(MachineError, match="ImageNet weights of mobilenetv2 cannot be downloaded") as failure:
         networks.build(SMALL, weights="imagenet")
     assert "\n" not in str(failure.value)

@@ -102,14 +102,37 @@ def test_augmentation_follows_from_its_seed_and_stays_in_range() -> None:
 @pytest.mark.parametrize("mirror", [1.0, -1.0])
 def test_images_are_moved_as_scipy_moves_them(mirror: float) -> None:
     image = ndimage.gaussian_filter(np.random.default_rng(0).random((SIZE, SIZE)), 1.5).astype(np.float32)
-    angle, scale, shift_x, shift_y = 0.2, 1.1, 0.05, -0.03
-    moved = augmentation._affine(image[None], *(tf.constant([v]) for v in (angle, scale, shift_x, shift_y, mirror)))
-    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / scale
-    matrix = np.diag([1.0, mirror]) @ turn  # of (row, column)
+    angle, scale_x, scale_y, shear, shift_x, shift_y = 0.2, 1.1, 0.9, 0.1, 0.05, -0.03
+    asked = (angle, scale_x, scale_y, shear, shift_x, shift_y, mirror)
+    moved = augmentation._affine(image[None], *(tf.constant([value]) for value in asked))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])  # of (x, y)
+    back = turn @ np.array([[1.0, shear], [0.0, 1.0]]) @ np.diag([mirror / scale_x, 1.0 / scale_y])
+    matrix = back[::-1, ::-1]  # of (row, column)
     middle = np.full(2, (SIZE - 1) / 2)
     offset = middle - matrix @ middle + np.array([shift_y, shift_x]) * SIZE
     expected = ndimage.affine_transform(image, matrix, offset, order=1)
-    np.testing.assert_allclose(moved[0, 3:-3, 3:-3], expected[3:-3, 3:-3], atol=1e-4)
+    np.testing.assert_allclose(moved[0, 6:-6, 6:-6], expected[6:-6, 6:-6], atol=1e-4)
+
+
+def test_a_covered_square_is_gray_and_all_else_stays() -> None:
+    image = np.random.default_rng(0).random((1, SIZE, SIZE)).astype(np.float32)
+    across, down, extent = (tf.constant([value]) for value in (0.0, 0.5, 1.0))
+    covered = augmentation._cover(tf.constant(image), across, down, extent).numpy()
+    rows, columns = np.nonzero(covered[0] != image[0])
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (19, 29, 11, 21)
+    assert len(rows) == 11 * 11
+    np.testing.assert_allclose(covered[0, 19:30, 11:22], image.mean(), rtol=1e-5)
+
+
+def test_images_and_targets_are_mixed_alike() -> None:
+    classes = np.arange(8) % 2
+    images = np.ones((8, 4, 4), np.float32) * classes[:, None, None].astype(np.float32)
+    targets = np.eye(2, dtype=np.float32)[classes]
+    mixed, wanted = augmentation.mix(tf.constant(images), tf.constant(targets), tf.constant([1, 2]))
+    np.testing.assert_allclose(mixed.numpy()[:, 0, 0], wanted.numpy()[:, 1], rtol=1e-6)
+    np.testing.assert_allclose(wanted.numpy().sum(axis=1), 1.0, rtol=1e-6)
+    assert (wanted.numpy().argmax(axis=1) == classes).all()
+    assert 0 < np.abs(wanted.numpy() - targets).max() <= augmentation.MIX
 
 
 # ---- schedule and scores ----------------------------------------------------------------------------------------
@@ -137,13 +160,13 @@ def test_scores_are_those_of_scikit_learn() -> None:
     assert accuracy == pytest.approx((probabilities.argmax(1) == labels).mean())
 
 
-def test_the_earliest_of_the_best_epochs_is_chosen() -> None:
-    history = [Epoch(i + 1, 10 * (i + 1), 0.5, 0.8, loss, 0.7) for i, loss in enumerate([0.7, 0.4, 0.6, 0.4])]
-    assert training.chosen_epoch(history) == 2
-    lines = training.history_csv(history).decode().splitlines()
-    assert lines[0] == "epoch,step,train_loss,train_accuracy,validation_loss,validation_accuracy,chosen"
-    assert [line.rpartition(",")[2] for line in lines[1:]] == ["0", "1", "0", "0"]
-    assert lines[2] == "2,20,0.500000,0.800000,0.400000,0.700000,1"
+def test_history_leaves_out_what_nothing_was_held_out_for() -> None:
+    lines = training.history_csv([Epoch(1, 10, 0.5, 0.8, 0.4, 0.7), Epoch(2, 20, 0.5, 0.8, None, None)]).decode()
+    assert lines.splitlines() == [
+        "epoch,step,train_loss,train_accuracy,held_out_loss,held_out_accuracy",
+        "1,10,0.500000,0.800000,0.400000,0.700000",
+        "2,20,0.500000,0.800000,,",
+    ]
 
 
 # ---- the whole --------------------------------------------------------------------------------------------------
@@ -171,7 +194,7 @@ def test_training_and_inference_mode_agree_after_few_steps(
     by_batch, by_average = accuracies(model, unseen)
     assert by_batch > 0.9
     assert by_average > 0.9
-    assert history[-1].validation_accuracy == by_average
+    assert history[-1].held_out_accuracy == by_average
 
     # With the momentum that Keras gives MobileNetV2, the same training leaves inference near chance.
     monkeypatch.setattr(networks, "BATCHNORM_MOMENTUM", 0.999)
@@ -185,7 +208,7 @@ def test_training_and_inference_mode_agree_after_few_steps(
 
 def test_resnet152v2_takes_a_step() -> None:
     architecture = Architecture("resnet152v2", ("no", "yes"), SIZE, 2)
-    model, _, take_steps = training._prepare(architecture, "float32", 2, True, False)
+    model, average, _, take_steps = training._prepare(architecture, "float32", 2, True, False)
     training._prepare.cache_clear()
     before = tensors.model_arrays(model)
     images = heads(2, 0)
@@ -196,3 +219,5 @@ def test_resnet152v2_takes_a_step() -> None:
     assert networks.parameter_count(model) == 58_187_904 + 2 * 2048 + 2  # Keras' without top, and the logits
     changed = [name for name, value in tensors.model_arrays(model).items() if (value != before[name]).any()]
     assert len(changed) > 0.9 * len(before)
+    for slow, fast, first in zip(average.variables, model.variables, before.values(), strict=True):
+        np.testing.assert_allclose(slow.numpy(), 0.1 * first + 0.9 * fast.numpy(), rtol=1e-4, atol=1e-6)

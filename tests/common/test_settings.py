@@ -76,3 +76,10 @@ def test_an_unreadable_settings_file_is_named(tmp_path: Path, text: str) -> None
         common.from_file(str(file), Example, NAMES)
     with pytest.raises(UserError, match="cannot read"):
         common.from_file(str(tmp_path / "absent.yaml"), Example, NAMES)
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    """A workflow passes every parameter on, whether it was given or not."""
+    assert common.from_environment(Example, NAMES, {"MRIGAN_IMAGE_SIZE": "", "MRIGAN_STORAGE": "there"}) == {
+        "storage": "there"
+    }

@@ -19,7 +19,7 @@ def only(monkeypatch: pytest.MonkeyPatch):
     """Return a function that leaves one kind of change beside mirroring."""
 
     def keep(name: str) -> None:
-        for other in {"BRIGHTNESS", "CONTRAST", "TRANSLATION", "CUTOUT"} - {name}:
+        for other in {"BRIGHTNESS", "TRANSLATION"} - {name}:
             monkeypatch.setattr(augmentation, other, 0.0)
 
     return keep
@@ -59,29 +59,9 @@ def test_each_image_is_mirrored_or_not_and_moved_by_up_to_an_eighth(images: np.n
 def test_brightness_shifts_each_image_as_a_whole(images: np.ndarray, only) -> None:
     only("BRIGHTNESS")
     shifts = augmented(images).mean(axis=(1, 2, 3)) - images.mean(axis=(1, 2, 3))
-    assert np.abs(shifts).max() <= 0.5
-    assert shifts.std() > 0.2
+    assert np.abs(shifts).max() <= 0.2
+    assert shifts.std() > 0.08
     np.testing.assert_allclose(augmented(images).std(axis=(1, 2, 3)), images.std(axis=(1, 2, 3)), rtol=1e-4)
-
-
-def test_contrast_keeps_the_mean(images: np.ndarray, only) -> None:
-    only("CONTRAST")
-    after = augmented(images)
-    np.testing.assert_allclose(after.mean(axis=(1, 2, 3)), images.mean(axis=(1, 2, 3)), atol=1e-5)
-    factors = after.std(axis=(1, 2, 3)) / images.std(axis=(1, 2, 3))
-    assert 0.5 <= factors.min() < 0.7
-    assert 1.3 < factors.max() <= 1.5
-
-
-def test_cutout_leaves_a_gray_square_that_may_pass_the_edge(images: np.ndarray, only) -> None:
-    only("CUTOUT")
-    holes = augmented(images)[..., 0] == 0
-    for hole in holes:
-        rows, columns = hole.any(axis=1), hole.any(axis=0)
-        np.testing.assert_array_equal(hole, rows[:, None] & columns[None])
-        assert SIZE // 4 <= rows.sum() <= SIZE // 2
-    assert holes.sum(axis=(1, 2)).max() == (SIZE // 2) ** 2
-    assert holes.any(axis=0).all()
 
 
 def test_gradients_flow_through_what_is_left(images: np.ndarray, only) -> None:

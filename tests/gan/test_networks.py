@@ -3,10 +3,13 @@
 import hashlib
 import subprocess
 import sys
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from scipy.special import softmax
 
 from jobs.common import tensors
 from jobs.common.errors import MachineError, UserError
@@ -118,13 +121,50 @@ def test_power_iteration_finds_the_norm_and_the_kernel_s_scale_does_not_matter(i
     np.testing.assert_allclose(judge(discriminator, images), before, rtol=1e-3, atol=1e-7)
 
 
-def test_spectral_normalization_takes_the_place_of_batch_norm() -> None:
-    def normalized(spectral: bool) -> list[str]:
-        discriminator = networks.build_discriminator(TINY, spectral_normalization=spectral)
-        return [layer.name for layer in discriminator.layers if isinstance(layer, keras.layers.BatchNormalization)]
+def test_batch_norm_stands_after_every_convolution_but_the_first_and_the_last() -> None:
+    def normalized(batch: bool) -> list[str]:
+        built = networks.build_discriminator(TINY, spectral_normalization=False, batch_normalization=batch)
+        return [layer.name for layer in built.layers if isinstance(layer, keras.layers.BatchNormalization)]
 
-    assert normalized(True) == []
-    assert normalized(False) == ["norm-8", "norm-4"]
+    assert normalized(True) == ["norm-8", "norm-4"]
+    assert normalized(False) == []
+
+
+def test_without_any_norm_images_still_reach_the_logit(images: np.ndarray) -> None:
+    discriminator = networks.build_discriminator(TINY, spectral_normalization=False)
+    assert 0.05 < judge(discriminator, images).std() < 20
+
+
+def test_anchors_are_blended_by_the_softmax_of_random_scores() -> None:
+    layer = networks.Anchors(14, seed=3)
+    z = latents(20)
+    labels = np.arange(20, dtype=np.int32) % 2
+    layer([z, labels])
+    layer.classes.assign(np.repeat([0, 1], [11, 3]))
+    blends = np.asarray(layer([z, labels]))
+
+    def unit(x: np.ndarray) -> np.ndarray:
+        return x / np.linalg.norm(x, axis=1, keepdims=True) * np.sqrt(x.shape[1])
+
+    scores = networks.SHARPNESS * unit(z) @ layer.projection.numpy() / np.sqrt(z.shape[1])
+    scores[labels[:, None] != np.repeat([0, 1], [11, 3])] = -np.inf
+    scores[scores < np.sort(scores, axis=1)[:, [-networks.BLENDED]]] = -np.inf
+    expected = softmax(scores, axis=1) @ unit(layer.anchors.numpy()) + networks.SPREAD * unit(z)
+    np.testing.assert_allclose(blends, unit(expected), atol=1e-5)
+    assert not layer.trainable_variables
+
+
+def test_a_generator_draws_from_blends_what_it_draws_from_latents() -> None:
+    config = replace(CONDITIONAL, anchors=6)
+    generator = networks.build_generator(config)
+    generator.get_layer("anchors").classes.assign([0, 0, 0, 1, 1, 1])
+    z, labels = latents(5, config), np.array([0, 1, 0, 1, 0], np.int32)
+    blends = generator.get_layer("anchors")([z, labels])
+    drawn = networks.decoder(generator)([blends, tf.constant(labels)])
+    np.testing.assert_allclose(np.asarray(drawn), networks.sample(generator, z, labels), atol=1e-6)
+    loaded, known = networks.load_generator(networks.save_generator(generator, config))
+    assert known == config
+    np.testing.assert_array_equal(networks.sample(loaded, z, labels), networks.sample(generator, z, labels))
 
 
 def test_dropout_follows_from_its_seed_alone(images: np.ndarray) -> None:

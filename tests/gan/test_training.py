@@ -5,6 +5,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from jobs.common import tensors
 from jobs.common.errors import UserError
@@ -12,9 +13,9 @@ from jobs.gan import networks, training
 from jobs.gan.networks import GanConfig
 from jobs.gan.training import Options, State
 
-CONFIG = GanConfig(32, 8, 16, ("disc",))
-OPTIONS = Options(seed=1, batch=8, learning_rate=2e-3)
-PLAIN = replace(OPTIONS, augmentation=False, spectral_normalization=False, moving_average=False)
+CONFIG = GanConfig(32, 8, 16, ("disc",), anchors=24)
+OPTIONS = Options(seed=1, steps=240, batch=8, learning_rate=2e-3)
+PLAIN = replace(OPTIONS, augmentation=False, gradient_penalty=False, moving_average=False, relativistic=False)
 
 
 def discs(count: int) -> np.ndarray:
@@ -33,12 +34,13 @@ class Gan:
 
     def __init__(self, config: GanConfig = CONFIG, options: Options = OPTIONS) -> None:
         self.config, self.options = config, options
-        self.state: State = training.new_state(config, options)
+        self.classes = np.arange(len(IMAGES), dtype=np.int32) % len(config.labels)
+        self.state: State = training.new_state(config, options, self.classes)
         self.steps = training.train_function(self.state, config, options)
 
     def train(self, first: int, stop: int) -> np.ndarray:
         chosen = training.batches(self.options.seed, len(IMAGES), self.options.batch, first, stop)
-        return self.steps(IMAGES[chosen], (chosen % len(self.config.labels)).astype(np.int32), first).numpy()
+        return self.steps(IMAGES[chosen], self.classes[chosen], chosen.astype(np.int32), first).numpy()
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +78,9 @@ def test_calls_may_be_cut_anywhere_and_states_restored() -> None:
 
 
 def test_a_state_of_other_networks_is_refused() -> None:
-    wider = training.new_state(replace(CONFIG, width=4), OPTIONS)
+    wider = training.new_state(replace(CONFIG, width=4), OPTIONS, np.zeros(24))
     with pytest.raises(UserError, match="another network"):
-        training.new_state(CONFIG, OPTIONS).load(wider.arrays())
+        training.new_state(CONFIG, OPTIONS, np.zeros(24)).load(wider.arrays())
 
 
 @pytest.mark.parametrize(
@@ -87,17 +89,20 @@ def test_a_state_of_other_networks_is_refused() -> None:
         PLAIN,
         replace(PLAIN, moving_average=True, precision="bfloat16"),
         replace(PLAIN, augmentation=True, xla=True),
+        replace(PLAIN, gradient_penalty=True, relativistic=True),
+        replace(PLAIN, spectral_normalization=True),
     ],
-    ids=["plain", "average-bfloat16", "augmentation-xla"],
+    ids=["plain", "average-bfloat16", "augmentation-xla", "penalty-relativistic", "spectral"],
 )
 def test_each_switch_trains(options: Options) -> None:
-    gan = Gan(options=options)
+    gan = Gan(replace(CONFIG, anchors=0), options)
     before = gan.state.arrays()
     metrics = gan.train(0, 2)
     assert metrics.shape == (2, 4)
     assert np.isfinite(metrics).all()
     # An untrained discriminator knows nothing: its two cross-entropies are those of a coin.
-    np.testing.assert_allclose(metrics[0, 1], 2 * np.log(2), atol=0.1)
+    if not options.gradient_penalty:
+        np.testing.assert_allclose(metrics[0, 1], 2 * np.log(2), atol=0.2)
     after = gan.state.arrays()
     weights = [name for name in after if name.endswith(("kernel", "gamma", "beta")) and "optimizer" not in name]
     assert all((before[name] != after[name]).any() for name in weights if not name.startswith("average"))
@@ -121,6 +126,22 @@ def test_it_learns_what_the_images_share(trained: tuple[Gan, np.ndarray]) -> Non
     assert likeness > 0.9
 
 
+def test_each_anchor_draws_its_own_image(trained: tuple[Gan, np.ndarray]) -> None:
+    gan, _ = trained
+    anchors = networks.sphere(gan.state.average.get_layer("anchors").anchors)
+    drawn = networks.decoder(gan.state.average)([anchors, tf.zeros(24, tf.int32)]).numpy()
+    distance = np.abs(drawn[:, None] - (IMAGES / 127.5 - 1)[None]).mean(axis=(2, 3, 4))
+    assert (np.diag(distance) < 0.5 * distance.mean()).all()
+    assert (distance.argmin(axis=1) == np.arange(24)).mean() > 0.5
+
+
+def test_what_lies_between_anchors_is_as_various_as_the_images(trained: tuple[Gan, np.ndarray]) -> None:
+    drawn = networks.sample(trained[0].state.average, *training.fixed_latents(CONFIG, 0, 200))
+    brightness, original = drawn.mean(axis=(1, 2, 3)), (IMAGES / 127.5 - 1).mean(axis=(1, 2, 3))
+    assert abs(brightness.mean() - original.mean()) < original.std()
+    assert brightness.std() > 0.5 * original.std()
+
+
 def test_the_settled_generator_draws_alike_in_training_and_in_inference(trained: tuple[Gan, np.ndarray]) -> None:
     gan, _ = trained
     latents, labels = training.fixed_latents(CONFIG, 3, 256)
@@ -134,8 +155,8 @@ def test_the_settled_generator_draws_alike_in_training_and_in_inference(trained:
 def test_the_average_follows_slowly() -> None:
     gan = Gan()
     gan.train(0, 3)
-    name = "0000:project/kernel"
-    start = training.new_state(CONFIG, OPTIONS).arrays()[f"generator:{name}"]
+    name = next(x.partition(":")[2] for x in gan.state.arrays() if x.startswith("generator:") and "project/" in x)
+    start = training.new_state(CONFIG, OPTIONS, np.zeros(24)).arrays()[f"generator:{name}"]
     way = np.abs(gan.state.arrays()[f"generator:{name}"] - start).mean()
     assert 0 < np.abs(gan.state.arrays()[f"average:{name}"] - start).mean() < way
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jobs.common.errors import UserError
-from jobs.mri.folds import assign_folds, connect, inner_split
+from jobs.mri.folds import assign_folds, connect
 
 
 class Image(NamedTuple):
@@ -107,27 +107,3 @@ def test_groups_that_cannot_be_spread_are_the_callers_mistake():
     assert fold[2] == fold[3] != fold[0]
     with pytest.raises(UserError, match="fewer --folds"):
         assign_folds(["a", "b", "b", "c", "c", "a"], [0, 0, 1, 1, 2, 2], 2, 0)
-
-
-def test_inner_split_is_stratified_by_group():
-    images = a_collection(4)
-    training, validation = inner_split(images, 9)
-    assert sorted(training + validation) == sorted(images)
-    assert not {image.group for image in training} & {image.group for image in validation}
-    for label in "abc":
-        total = sum(image.label == label for image in images)
-        assert abs(sum(image.label == label for image in validation) - total / 5) <= 5
-        assert any(image.label == label for image in training)
-        assert any(image.label == label for image in validation)
-    assert inner_split(images, 9) == (training, validation)
-
-
-def test_inner_split_of_two_groups_a_class():
-    images = [Image("a", "1"), Image("a", "2"), Image("b", "3"), Image("b", "4")]
-    training, validation = inner_split(images, 0)
-    assert {image.label for image in training} == {image.label for image in validation} == {"a", "b"}
-
-
-def test_inner_split_needs_two_groups_a_class():
-    with pytest.raises(UserError, match="only one group"):
-        inner_split([Image("a", "1"), Image("a", "2"), Image("b", "3"), Image("b", "3")], 0)

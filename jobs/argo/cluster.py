@@ -1,0 +1,273 @@
+"""Workflows in a cluster, through the Kubernetes API or, with ARGO_SERVER set, through the Argo server.
+
+Objects are the dicts that the servers answer. Both ways take what their own command lines take: a kubeconfig or a pod's
+service account; ARGO_SERVER, ARGO_TOKEN, ARGO_SECURE, ARGO_BASE_HREF, ARGO_INSECURE_SKIP_VERIFY and ARGO_NAMESPACE.
+"""
+
+import base64
+import gzip
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import yaml
+
+from jobs.common.errors import MachineError, UserError
+
+GROUP, VERSION = "argoproj.io", "v1alpha1"
+SECONDS = 30  # until a request that gets no answer has failed
+POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+Json = dict[str, Any]
+
+
+class Cluster(Protocol):
+    """What both ways can do.
+
+    Methods raise UserError if the caller may not do this or the thing is not there, MachineError if the server fails.
+    """
+
+    namespace: str
+
+    def template(self, name: str) -> Json:
+        """Return the WorkflowTemplate."""
+
+    def create(self, workflow: Json) -> Json:
+        """Create the Workflow and return it with its name."""
+
+    def workflow(self, name: str) -> Json:
+        """Return the Workflow."""
+
+    def workflows(self) -> list[Json]:
+        """Return the namespace's Workflows."""
+
+    def pod(self, name: str) -> Json | None:
+        """Return the Pod, None if it is gone or this way cannot reach it."""
+
+
+def connect(namespace: str) -> Cluster:
+    """Return the cluster that the environment names; an empty `namespace` leaves the choice to it.
+
+    Raises UserError if no cluster is named.
+    """
+    namespace = namespace or os.environ.get("ARGO_NAMESPACE", "")
+    there: Cluster = ArgoServer(namespace) if os.environ.get("ARGO_SERVER") else KubernetesApi(namespace)
+    # It would tell of every attempt before the error that says it all. The clients set this level when they are made.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    return there
+
+
+class KubernetesApi:
+    """The way with a kubeconfig, or in a pod with its service account."""
+
+    def __init__(self, namespace: str) -> None:
+        from kubernetes import client, config
+
+        try:
+            if _in_pod():
+                config.load_incluster_config()
+            else:
+                config.load_kube_config()
+            self.namespace = namespace or _own_namespace()
+        except (config.ConfigException, OSError, TypeError, ValueError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"no cluster: set KUBECONFIG, or ARGO_SERVER for an Argo server ({reason})") from error
+        self._objects = client.CustomObjectsApi()
+        self._core = client.CoreV1Api()
+
+    def template(self, name: str) -> Json:
+        """Return the WorkflowTemplate."""
+        return self._get("workflowtemplates", name)
+
+    def create(self, workflow: Json) -> Json:
+        """Create the Workflow and return it with its name."""
+        create = self._objects.create_namespaced_custom_object
+        where = (GROUP, VERSION, self.namespace, "workflows")
+        return _call(
+            lambda: create(*where, workflow, _request_timeout=SECONDS), f"create workflows in {self.namespace}"
+        )
+
+    def workflow(self, name: str) -> Json:
+        """Return the Workflow."""
+        return _unpacked(self._get("workflows", name))
+
+    def workflows(self) -> list[Json]:
+        """Return the namespace's Workflows."""
+        where = (GROUP, VERSION, self.namespace, "workflows")
+        found = _call(
+            lambda: self._objects.list_namespaced_custom_object(*where, _request_timeout=SECONDS),
+            f"list workflows in {self.namespace}",
+        )
+        return found["items"]
+
+    def pod(self, name: str) -> Json | None:
+        """Return the Pod, None if it is gone or the caller may not see it."""
+        try:
+            found = _call(
+                lambda: self._core.read_namespaced_pod(name, self.namespace, _request_timeout=SECONDS),
+                f"get pod {name} in {self.namespace}",
+            )
+        except UserError:
+            return None
+        return self._core.api_client.sanitize_for_serialization(found)
+
+    def _get(self, plural: str, name: str) -> Json:
+        get = self._objects.get_namespaced_custom_object
+        where = (GROUP, VERSION, self.namespace, plural, name)
+        return _call(lambda: get(*where, _request_timeout=SECONDS), f"get {plural} {name} in {self.namespace}")
+
+
+class ArgoServer:
+    """The way through the Argo server, which may be reached where the Kubernetes API is not."""
+
+    def __init__(self, namespace: str) -> None:
+        import argo_workflows
+        import urllib3
+
+        if "://" in os.environ["ARGO_SERVER"]:
+            raise UserError("ARGO_SERVER is host:port, without http:// or https://")
+        self.namespace = namespace or _namespace_of_kubeconfig()
+        secure = os.environ.get("ARGO_SECURE", "true").lower() != "false"
+        base = os.environ.get("ARGO_BASE_HREF", "").strip("/")
+        host = f"{'https' if secure else 'http'}://{os.environ['ARGO_SERVER']}{'/' + base if base else ''}"
+        configuration = argo_workflows.Configuration(host=host)
+        configuration.ssl_ca_cert = os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE")
+        configuration.verify_ssl = os.environ.get("ARGO_INSECURE_SKIP_VERIFY", "false").lower() != "true"
+        if not configuration.verify_ssl:
+            # Whoever sets the variable knows; the warning would come with every request.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        token = os.environ.get("ARGO_TOKEN", "")
+        configuration.api_key = {"BearerToken": token}
+        # A server that answers anyone wants no token, and the client cannot send an empty one.
+        self._authentication = ["BearerToken"] if token else []
+        self._client = argo_workflows.ApiClient(configuration)
+
+    def template(self, name: str) -> Json:
+        """Return the WorkflowTemplate."""
+        return self._request(
+            "GET", f"workflow-templates/{self.namespace}/{quote(name, '')}", f"get workflowtemplates {name}"
+        )
+
+    def create(self, workflow: Json) -> Json:
+        """Create the Workflow and return it with its name."""
+        return self._request("POST", f"workflows/{self.namespace}", "create workflows", {"workflow": workflow})
+
+    def workflow(self, name: str) -> Json:
+        """Return the Workflow."""
+        return self._request("GET", f"workflows/{self.namespace}/{quote(name, '')}", f"get workflows {name}")
+
+    def workflows(self) -> list[Json]:
+        """Return the namespace's Workflows."""
+        return self._request("GET", f"workflows/{self.namespace}", "list workflows").get("items") or []
+
+    def pod(self, name: str) -> Json | None:
+        """Return None: the Argo server shows no pods."""
+        return None
+
+    def _request(self, method: str, path: str, what: str, body: Json | None = None) -> Json:
+        # The client's models follow an older Argo, and would refuse fields that they do not know.
+        answer = _call(
+            lambda: self._client.call_api(
+                f"/api/v1/{path}",
+                method,
+                header_params={"Accept": "application/json", "Content-Type": "application/json"},
+                body=body,
+                auth_settings=self._authentication,
+                _preload_content=False,
+                _return_http_data_only=True,
+                _request_timeout=SECONDS,
+            ),
+            f"{what} in {self.namespace}",
+        )
+        try:
+            return json.loads(answer.data)
+        except ValueError:
+            # On a path that it does not know, the server answers with the page of its web interface.
+            raise UserError(
+                f"cannot {what} in {self.namespace}: what answers is no Argo API: check ARGO_SERVER and ARGO_BASE_HREF"
+            ) from None
+
+
+def _in_pod() -> bool:
+    return "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ
+
+
+def _own_namespace() -> str:
+    """Return the namespace of the pod that this is, or of the kubeconfig's context."""
+    from kubernetes import config
+
+    if _in_pod():
+        return POD_NAMESPACE.read_text().strip()
+    return config.list_kube_config_contexts()[1]["context"].get("namespace", "default")
+
+
+def _namespace_of_kubeconfig() -> str:
+    """Return the same, or `default` where there is neither: the Argo server needs no kubeconfig."""
+    from kubernetes import config
+
+    try:
+        return _own_namespace()
+    except (config.ConfigException, OSError, TypeError, ValueError, yaml.YAMLError):
+        return "default"
+
+
+def _unpacked(workflow: Json) -> Json:
+    """Return a Workflow with its nodes, which the controller packs where the object would be too large for etcd."""
+    packed = workflow.get("status", {}).get("compressedNodes")
+    if packed:
+        workflow["status"]["nodes"] = json.loads(gzip.decompress(base64.b64decode(packed)))
+    return workflow
+
+
+def _call(request: Callable[[], Any], what: str) -> Any:
+    """Return what `request` returns, or raise what its failure means; `what` it wanted, as in `get pod x in y`."""
+    import argo_workflows
+    import urllib3
+    from kubernetes import client
+
+    try:
+        return request()
+    except (client.ApiException, argo_workflows.ApiException) as error:
+        reason = _reason(error)
+        if error.status == 401:
+            raise UserError(
+                f'the cluster does not know you: check the kubeconfig\'s user or ARGO_TOKEN="Bearer …" ({reason})'
+            ) from error
+        if error.status == 403:
+            raise UserError(f"you may not {what}: ask for a role that allows it ({reason})") from error
+        if error.status == 404 and what.startswith("get workflowtemplates "):
+            name, _, namespace = what.removeprefix("get workflowtemplates ").partition(" in ")
+            raise UserError(
+                f"there is no WorkflowTemplate {name} in namespace {namespace}: install it with Helm, or name another "
+                f"with --template or --namespace ({reason})"
+            ) from error
+        if error.status == 404:
+            raise UserError(f"cannot {what}: there is none ({reason})") from error
+        if error.status in (400, 422):
+            raise UserError(f"cannot {what}: {reason}") from error
+        raise MachineError(f"cannot {what}: the server answers {error.status}: {reason}") from error
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        cause = getattr(error, "reason", None) or error
+        reason = " ".join(str(cause).split())
+        if isinstance(cause, urllib3.exceptions.SSLError):
+            raise UserError(
+                f"cannot {what}: {reason}: name the file of the authority that the server's certificate is from, in "
+                "SSL_CERT_FILE for an Argo server, in the kubeconfig for Kubernetes"
+            ) from error
+        raise MachineError(
+            f"cannot {what}: no answer from the cluster: {reason}: check its address and the network"
+        ) from error
+
+
+def _reason(error: Any) -> str:
+    """Return the server's own words, on one line."""
+    try:
+        fields: Mapping[str, Any] = json.loads(error.body)
+        text = fields.get("message") or error.reason
+    except (TypeError, ValueError, AttributeError):
+        text = error.reason
+    return " ".join(str(text).split())

@@ -1,0 +1,53 @@
+"""Counts the requests of a boto3 client for S3, by the events that botocore tells of."""
+
+import io
+import time
+from typing import Any
+
+from jobs.common import metrics
+
+OPERATIONS = {
+    "GetObject": "read",
+    "PutObject": "write",
+    "HeadObject": "head",
+    "ListObjectsV2": "list",
+    "DeleteObject": "delete",
+}
+# A key that is not there, and a conditional write that another one beat, are answers.
+ANSWERS = (404, 409, 412)
+
+
+def meter(events: Any) -> None:
+    """Count what a client's `events` (`client.meta.events`) tell of in jobs.common.metrics.s3."""
+    counters = metrics.s3()
+
+    def before(params: dict[str, Any], context: dict[str, Any], **rest: Any) -> None:
+        context["mrigan_began"] = time.monotonic()
+        body = params["body"]
+        counters.bytes.labels("sent").inc(len(body.getbuffer()) if isinstance(body, io.BytesIO) else len(body))
+
+    def tried(request: Any, **rest: Any) -> None:
+        counters.retries.inc(request.context.get("retries", {}).get("attempt", 1) > 1)
+
+    def ended(context: dict[str, Any], event_name: str) -> None:
+        operation = event_name.rpartition(".")[2]
+        if operation in OPERATIONS:
+            counters.requests.labels(OPERATIONS[operation]).inc()
+        counters.seconds.inc(time.monotonic() - context["mrigan_began"])
+
+    def after(
+        http_response: Any, parsed: dict[str, Any], context: dict[str, Any], event_name: str, **rest: Any
+    ) -> None:
+        ended(context, event_name)
+        counters.errors.inc(http_response.status_code >= 400 and http_response.status_code not in ANSWERS)
+        if event_name.endswith("GetObject"):
+            counters.bytes.labels("received").inc(parsed.get("ContentLength", 0))
+
+    def failed(context: dict[str, Any], event_name: str, **rest: Any) -> None:
+        ended(context, event_name)
+        counters.errors.inc()
+
+    events.register("before-call.s3", before)
+    events.register("request-created.s3", tried)
+    events.register("after-call.s3", after)
+    events.register("after-call-error.s3", failed)

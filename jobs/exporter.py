@@ -1,0 +1,289 @@
+"""What storage holds -> metrics for Prometheus, whether or not something runs: champions, their reports, last runs.
+
+    mrigan exporter --storage s3://bucket/prefix
+
+The metrics are listed in docs/metrics.md. Storage is the only memory: a restart gives the same figures. A scrape reads
+storage anew if the last reading is older than --refresh-seconds. A reading takes two listings and, for each dataset's
+name, two small objects and the manifests of the champion's report and of the one that was last judged: 2 + 4 requests
+a name at most. A report itself is read when it is new or its manifest has changed.
+"""
+
+import contextlib
+import datetime
+import json
+import logging
+import re
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jobs.classifier.champion import Record, parse_record, stored_record
+from jobs.common import activity, keys, metrics
+from jobs.common.errors import Interrupted, MachineError, UserError
+from jobs.common.settings import NAME, StorageSettings, setting
+from jobs.common.step import manifest_digest, read_manifest, read_output
+from jobs.common.storage import Storage, open_storage
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.core import Metric
+
+log = logging.getLogger("mrigan.exporter")
+
+Json = dict[str, Any]
+
+# Name: (help, labels). What ends in _total is a counter, all else a gauge.
+METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "mrigan_champion_info": ("Network and regime of the champion; 1.", ("name", "network", "regime")),
+    "mrigan_champion_accuracy_ratio": ("Accuracy of the champion by the report of its run.", ("name",)),
+    "mrigan_champion_accuracy_low_ratio": ("Lower bound of its 95 % interval.", ("name",)),
+    "mrigan_champion_accuracy_high_ratio": ("Upper bound of its 95 % interval.", ("name",)),
+    "mrigan_champion_timestamp_seconds": ("When the champion was promoted.", ("name",)),
+    "mrigan_promotions_total": ("Decisions in the champion's record.", ("name", "outcome")),
+    "mrigan_report_accuracy_ratio": ("Accuracy by the report last judged.", ("name", "network", "regime")),
+    "mrigan_report_accuracy_low_ratio": ("Lower bound of its 95 % interval.", ("name", "network", "regime")),
+    "mrigan_report_accuracy_high_ratio": ("Upper bound of its 95 % interval.", ("name", "network", "regime")),
+    "mrigan_report_kid": ("KID between generated and real images, mean over folds.", ("name", "label")),
+    "mrigan_report_real_kid": ("KID between real images and others, mean over folds.", ("name", "label")),
+    "mrigan_report_memorization_suspicious": ("Folds whose generator copies training images.", ("name", "label")),
+    "mrigan_dataset_images": ("Images in the latest report's dataset.", ("name",)),
+    "mrigan_dataset_groups": ("Groups in the latest report's dataset.", ("name",)),
+    "mrigan_dataset_near_duplicate_pairs": ("Pairs of images that show the same picture.", ("name",)),
+    "mrigan_dataset_quarantined_images": ("Images that were set aside.", ("name", "reason")),
+    "mrigan_last_run_timestamp_seconds": ("When a run last began.", ("name",)),
+    "mrigan_last_success_timestamp_seconds": ("When a run last came to its end.", ("name",)),
+    "mrigan_exporter_refresh_timestamp_seconds": ("When storage was last read.", ()),
+    "mrigan_exporter_refresh_errors_total": ("Readings of storage that failed; the figures before stay.", ()),
+}
+# Infix of an accuracy's metric: field of report.json's results.
+ESTIMATE = {"": "value", "_low": "low", "_high": "high"}
+# What comes of reading an object whose content is not as it was written.
+NONSENSE = (ValueError, TypeError, LookupError, AttributeError, OverflowError)
+
+
+class ExporterSettings(StorageSettings):
+    """What exporter can be told."""
+
+    exporter_port: int = setting(9090, "port that serves the metrics", result=False, ge=1, le=65535)
+    refresh_seconds: int = setting(60, "age from which a scrape reads storage anew", unit="s", result=False, ge=1)
+
+
+def run(settings: ExporterSettings) -> None:
+    """Serve until SIGTERM or Ctrl-C, which end a server as it should end.
+
+    Raises UserError if the storage refuses the caller or the port is not to be had, MachineError if the storage cannot
+    be listed at the start.
+    """
+    from prometheus_client import start_http_server
+
+    with contextlib.suppress(Interrupted):
+        registry = make_registry(open_storage(settings.storage), settings.refresh_seconds)
+        try:
+            start_http_server(settings.exporter_port, registry=registry)
+        except OSError as error:
+            raise UserError(f"--exporter-port {settings.exporter_port}: {error.strerror or error}") from error
+        log.info("serving the metrics of %s on port %d", settings.storage, settings.exporter_port)
+        while True:
+            # Not one long sleep: a signal just before it would wait for its end.
+            time.sleep(0.5)
+
+
+def make_registry(storage: Storage, refresh_seconds: float) -> "CollectorRegistry":
+    """Return what is served: the figures of `storage`, read now for the first time, and those of this process.
+
+    Raises UserError if the storage refuses the caller, MachineError if it cannot be listed.
+    """
+    from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
+
+    disable_created_metrics()
+    exporter = Exporter(storage, refresh_seconds)
+    exporter.refresh()
+    registry = CollectorRegistry()
+    registry.register(exporter)
+    ProcessCollector(registry=registry)
+    if storage.url.startswith("s3://"):
+        for counter in vars(metrics.s3()).values():
+            registry.register(counter)
+    return registry
+
+
+class Sample(NamedTuple):
+    """One figure: its metric, the values of the metric's labels, and its value."""
+
+    metric: str
+    labels: tuple[str, ...]
+    value: float
+
+
+class Exporter:
+    """A collector for prometheus_client: the figures of `storage`, `refresh_seconds` old at most unless it fails."""
+
+    def __init__(self, storage: Storage, refresh_seconds: float) -> None:
+        self.storage = storage
+        self.refresh_seconds = refresh_seconds
+        self.errors = 0
+        self._figures: dict[str, list[Sample]] = {}  # by the key of the object that they begin with
+        self._reports: dict[str, tuple[str, Json]] = {}  # by run: digest of the manifest, report.json
+        self._tried = 0.0  # monotonic seconds
+        self._refreshed = 0.0  # Unix time, 0: never
+        self._reading = threading.Lock()
+
+    def collect(self) -> "Iterator[Metric]":
+        """Yield the metrics, after a new reading if it is time for one."""
+        # Of several scrapes at once one reads, and the others need not wait for a storage that hangs.
+        if self._reading.acquire(blocking=False):
+            try:
+                if time.monotonic() - self._tried >= self.refresh_seconds:
+                    self.refresh()
+            except (MachineError, UserError) as error:
+                self._failed(self.storage.url, error)
+            finally:
+                self._reading.release()
+        own = [
+            Sample("mrigan_exporter_refresh_timestamp_seconds", (), self._refreshed),
+            Sample("mrigan_exporter_refresh_errors_total", (), self.errors),
+        ]
+        return _metrics([sample for samples in self._figures.values() for sample in samples] + own)
+
+    def refresh(self) -> None:
+        """Read storage. An object that cannot be read is counted, and what was known by it before stays.
+
+        Raises MachineError or UserError if storage cannot be listed, and UserError if the first reading is refused.
+        """
+        self._tried = time.monotonic()
+        figures: dict[str, list[Sample]] = {}
+        reports: dict[str, tuple[str, Json]] = {}
+        for key in self.storage.list("champions") + self.storage.list("activity"):
+            folder, _, file = key.partition("/")
+            name = file.removesuffix(".json")
+            if name == file or not re.fullmatch(NAME, name):
+                continue
+            try:
+                found = self._champion(name, reports) if folder == "champions" else self._activity(name)
+                figures[key] = _checked(found)
+            except (MachineError, UserError, *NONSENSE) as error:
+                if isinstance(error, UserError) and not self._refreshed:
+                    raise
+                self._failed(key, error)
+                figures[key] = self._figures.get(key, [])
+        self._figures, self._reports, self._refreshed = figures, reports, time.time()
+
+    def _failed(self, what: str, error: Exception) -> None:
+        self.errors += 1
+        reason = f"it or a report that it names is damaged: {error!r}" if isinstance(error, NONSENSE) else error
+        log.warning("cannot read %s, the figures before stay: %s", what, reason)
+
+    def _champion(self, name: str, reports: dict[str, tuple[str, Json]]) -> list[Sample]:
+        """Return what a champion's record and the reports that it names show."""
+        stored = stored_record(self.storage, name)
+        if stored is None:
+            return []
+        record = parse_record(stored, name)
+        samples = _promotions(name, record)
+        report = self._report(record.champion.run, reports)
+        for row in _accuracies(report):
+            if (row["network"], row["regime"]) == (record.champion.network, record.champion.regime):
+                samples += _estimate("mrigan_champion_accuracy", (name,), row)
+        for decision in record.decisions[-1:]:
+            samples += _judged(name, self._report(decision["question"]["challenger"][0], reports))
+        return samples
+
+    def _activity(self, name: str) -> list[Sample]:
+        found = activity.read(self.storage, name)
+        metrics = {"began": "mrigan_last_run_timestamp_seconds", "succeeded": "mrigan_last_success_timestamp_seconds"}
+        return [Sample(metric, (name,), _unix(found[field])) for field, metric in metrics.items() if found.get(field)]
+
+    def _report(self, run: str, reports: dict[str, tuple[str, Json]]) -> Json:
+        """Return a run's report.json, empty if the run was deleted; keep it in `reports`."""
+        if run not in reports:
+            prefix = keys.report(run)
+            manifest = read_manifest(self.storage, prefix)
+            if manifest is None:
+                return {}
+            digest = manifest_digest(manifest)
+            known, report = self._reports.get(run, ("", {}))
+            if known != digest:
+                report = json.loads(read_output(self.storage, prefix, manifest, "report.json"))
+            reports[run] = digest, report
+        return reports[run][1]
+
+
+def _checked(samples: list[Sample]) -> list[Sample]:
+    """Return samples that can be served: a damaged one must fail here, not in a scrape. Raises one of NONSENSE."""
+    for sample in samples:
+        "".join(sample.labels).encode()
+    return [sample._replace(value=float(sample.value)) for sample in samples]
+
+
+def _unix(text: str) -> float:
+    """Return the Unix time of an ISO 8601 time."""
+    return datetime.datetime.fromisoformat(text).timestamp()
+
+
+def _promotions(name: str, record: Record) -> list[Sample]:
+    """Return who the champion is and what was decided."""
+    won = [decision["time"] for decision in record.decisions if decision["won"]]
+    outcomes = {"promoted": len(won), "refused": len(record.decisions) - len(won)}
+    return [
+        Sample("mrigan_champion_info", (name, record.champion.network, record.champion.regime), 1),
+        *(Sample("mrigan_champion_timestamp_seconds", (name,), _unix(when)) for when in won[-1:]),
+        *(Sample("mrigan_promotions_total", (name, outcome), number) for outcome, number in outcomes.items()),
+    ]
+
+
+def _accuracies(report: Json) -> list[Json]:
+    return [row for row in report.get("results", ()) if row["metric"] == "accuracy"]
+
+
+def _estimate(prefix: str, labels: tuple[str, ...], row: Json) -> list[Sample]:
+    """Return a result and the bounds of its interval, without those that are undefined."""
+    return [
+        Sample(f"{prefix}{bound}_ratio", labels, row[field])
+        for bound, field in ESTIMATE.items()
+        if row[field] is not None
+    ]
+
+
+def _judged(name: str, report: Json) -> list[Sample]:
+    """Return what a report says of its classifiers, its synthetic images and its dataset."""
+    samples = []
+    for row in _accuracies(report):
+        samples += _estimate("mrigan_report_accuracy", (name, row["network"], row["regime"]), row)
+    quality = report.get("quality", [])
+    for label in dict.fromkeys(part["label"] for part in quality):
+        folds = [part for part in quality if part["label"] == label]
+        for metric, which in {"mrigan_report_kid": "generated", "mrigan_report_real_kid": "real"}.items():
+            kids = list(_kids(folds, which))
+            samples += [Sample(metric, (name, label), sum(kids) / len(kids))] if kids else []
+        suspicious = sum(bool(part["memorization"]["suspicious"]) for part in folds)
+        samples.append(Sample("mrigan_report_memorization_suspicious", (name, label), suspicious))
+    dataset = report.get("dataset", {})
+    for field in ("images", "groups", "near_duplicate_pairs"):
+        samples += [Sample(f"mrigan_dataset_{field}", (name,), dataset[field])] if field in dataset else []
+    for reason, number in dataset.get("quarantine", {}).items():
+        samples.append(Sample("mrigan_dataset_quarantined_images", (name, reason), number))
+    return samples
+
+
+def _kids(folds: Iterable[Json], which: str) -> Iterator[float]:
+    """Yield the KID of each fold that has one, of the `generated` images or the `real` ones."""
+    for figure in (figure for part in folds for figure in part["figures"]):
+        # Without images held out there is nothing to compare real ones with, and the whole entry is null.
+        if figure["metric"] == "kid" and figure[which] and figure[which]["value"] is not None:
+            yield figure[which]["value"]
+
+
+def _metrics(samples: Iterable[Sample]) -> "Iterator[Metric]":
+    """Yield the samples as prometheus_client's metrics, in the order of METRICS; one without samples is left out."""
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    found: dict[str, list[Sample]] = {}
+    for sample in samples:
+        found.setdefault(sample.metric, []).append(sample)
+    for name, (text, labels) in METRICS.items():
+        if name in found:
+            family = (CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily)(name, text, labels=labels)
+            for sample in found[name]:
+                family.add_metric(sample.labels, sample.value)
+            yield family

@@ -1,0 +1,60 @@
+"""A run's report, fetched from storage and opened.
+
+    mrigan report RUN --storage s3://bucket/prefix
+
+RUN is a run's name, or that of a workflow that is still in the cluster.
+"""
+
+import re
+import sys
+import webbrowser
+from pathlib import Path
+
+from jobs import evaluate
+from jobs.argo import cluster, workflow
+from jobs.common import keys
+from jobs.common.errors import UserError
+from jobs.common.settings import NAME, StorageSettings, setting
+from jobs.common.step import Step, read_manifest
+from jobs.common.storage import open_storage
+from jobs.submit import NamespaceSettings
+
+
+class FetchReportSettings(StorageSettings, NamespaceSettings):
+    """What report can be told."""
+
+    runs: tuple[str, ...] = setting(..., "run or workflow", result=False, positional=True)
+    report_folder: str = setting("report-RUN", "folder to write to", result=False, min_length=1)
+    open: bool = setting(True, "show it in the browser, on a terminal", result=False)
+
+
+def run(settings: FetchReportSettings) -> None:
+    """Fetch the report and print its path. Raises UserError if there is none."""
+    if len(settings.runs) != 1:
+        raise UserError("name one RUN: see --help")
+    name = settings.runs[0]
+    if not re.fullmatch(r"[0-9a-f]{12}", name):
+        name = _run_of(name, settings.namespace)
+    storage = open_storage(settings.storage)
+    manifest = read_manifest(storage, keys.report(name))
+    if manifest is None:
+        raise UserError(
+            f"{settings.storage} has no report of run {name}: name its --storage, or wait until it is there"
+        )
+    step = Step(storage, keys.report(name), job="evaluate", settings=manifest["settings"], inputs=manifest["inputs"])
+    step.manifest = manifest
+    folder = Path(settings.report_folder.replace("RUN", name))
+    page = next(path for path in evaluate.copy(step, folder) if path.suffix == ".html")
+    print(page)
+    if settings.open and sys.stdout.isatty():
+        webbrowser.open(page.resolve().as_uri())
+
+
+def _run_of(name: str, namespace: str) -> str:
+    """Return the run that a workflow made."""
+    if not re.fullmatch(NAME, name):
+        raise UserError(f"{name}: no run and no workflow is called so")
+    found = workflow.output(cluster.connect(namespace).workflow(name), "run")
+    if found is None:
+        raise UserError(f"workflow {name} has not said yet which run it makes: see mrigan status {name}")
+    return found

@@ -1,0 +1,61 @@
+"""How workflows go: all of a namespace, or one with what each of its pods does or waits for.
+
+mrigan status
+mrigan status WORKFLOW
+"""
+
+from typing import Any
+
+from jobs.argo import cluster, workflow
+from jobs.common.errors import UserError
+from jobs.common.settings import setting
+from jobs.submit import NamespaceSettings
+
+Json = dict[str, Any]
+
+
+class StatusSettings(NamespaceSettings):
+    """What status can be told."""
+
+    workflows: tuple[str, ...] = setting((), "workflow to look into; none: list them", result=False, positional=True)
+
+
+def run(settings: StatusSettings) -> None:
+    """Print what the cluster says. Raises UserError if there is no such workflow."""
+    there = cluster.connect(settings.namespace)
+    if not settings.workflows:
+        found = sorted(there.workflows(), key=lambda one: one["metadata"]["creationTimestamp"], reverse=True)
+        if not found:
+            raise UserError(f"namespace {there.namespace} has no workflows: mrigan submit starts one")
+        rows = [
+            [workflow.name(one), workflow.phase(one), workflow.progress(one), workflow.age(one), workflow.message(one)]
+            for one in found
+        ]
+        print(table([["WORKFLOW", "PHASE", "PROGRESS", "AGE", "MESSAGE"], *rows]))
+        return
+    for name in settings.workflows:
+        one = there.workflow(name)
+        print(f"{name}: {workflow.phase(one)} {workflow.progress(one)} {workflow.message(one)}".rstrip())
+        lines = [[workflow.label(one, node), node.get("phase", ""), _why(there, one, node)] for node in _shown(one)]
+        if lines:
+            print(table([["POD", "PHASE", "MESSAGE"], *lines]))
+
+
+def _shown(found: Json) -> list[Json]:
+    """Return the pods that an eye should fall on: those that do not run to their end unseen."""
+    failed = workflow.failures(found)
+    return [node for node in workflow.pods(found) if node.get("phase") in ("Pending", "Running") or node in failed]
+
+
+def _why(there: cluster.Cluster, found: Json, node: Json) -> str:
+    said = workflow.said(node)
+    if node.get("phase") == "Pending" and said in ("", "PodInitializing", "ContainerCreating"):
+        pod = there.pod(workflow.pod_name(found, node))
+        said = (pod and workflow.waiting(pod)) or said
+    return said
+
+
+def table(rows: list[list[str]]) -> str:
+    """Return rows of text in columns, each as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

@@ -1,0 +1,126 @@
+"""The protocol of bench/quality on phantom heads, as small as it goes: side by side, gone on with, put back, shown."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.quality import __main__ as quality
+from bench.quality import cells, inner, table
+from jobs import phantom, pipeline, preprocess
+from jobs.common.storage import open_storage
+from jobs.mri.dataset import open_dataset
+from jobs.phantom import PhantomSettings
+from jobs.pipeline import PipelineSettings
+from jobs.preprocess import PreprocessSettings
+
+TINY: dict[str, Any] = {
+    "image_size": 32,
+    "folds": 2,
+    "networks": ("mobilenetv2",),
+    "gan_epochs": 4,
+    "gan_width": 4,
+    "latent": 8,
+    "gan_batch": 8,
+    "synthetic_count": 8,
+    "classifier_epochs": 1,
+    "classifier_steps_per_epoch": 2,
+    "classifier_batch": 8,
+    "resamples": 100,
+    "threads": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of phantom heads."""
+    folder = tmp_path_factory.mktemp("data") / "heads"
+    phantom.run(PhantomSettings(out=str(folder), count=12))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def first(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[PipelineSettings, Path, dict[str, Any]]:
+    """Return the settings, the results' folder and the result of a run."""
+    folder = tmp_path_factory.mktemp("quality")
+    settings = PipelineSettings(data=str(data), storage=str(folder / "storage"), **TINY)
+    return settings, folder / "results", quality.run(settings, folder / "results", workers=2)
+
+
+def test_the_pipeline_finds_nothing_left_to_do(first: tuple[PipelineSettings, Path, dict[str, Any]]) -> None:
+    settings, _, result = first
+    step = pipeline.run(settings)
+    assert step.reused
+    assert step.prefix == f"runs/{result['run']}/report"
+    report = json.loads(step.read("report.json"))
+    for part in ("results", "comparisons", "controls"):
+        assert result[part] == report[part]
+
+
+def test_nothing_kept_shows_a_real_image_or_is_large(first: tuple[PipelineSettings, Path, dict[str, Any]]) -> None:
+    files = [path for path in first[1].rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".csv", ".json"}
+    assert {path.parent.name for path in files if path.name == "predictions.csv"} == {
+        f"mobilenetv2-{regime}-seed-0" for regime in ("synthetic", "real", "real+synthetic")
+    }
+    assert sum(path.stat().st_size for path in files) < 300_000
+
+
+def test_kept_results_are_enough_on_another_machine(
+    first: tuple[PipelineSettings, Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    settings, results, _ = first
+    elsewhere = settings.model_copy(update={"storage": str(tmp_path)})
+    dataset, _ = pipeline.prepare(elsewhere)
+    wanted = pipeline.classifiers(settings, settings.networks, settings.regimes)
+    cells.run(elsewhere, dataset, range(2), wanted, results, workers=1)
+    assert not list(tmp_path.glob("runs/**/*.safetensors"))
+    assert all(step.reused for step in pipeline.train(elsewhere, dataset, range(2), wanted))
+
+
+def test_a_classifier_that_is_missing_brings_its_generator_back(
+    first: tuple[PipelineSettings, Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    settings, results, _ = first
+    shutil.copytree(results, tmp_path / "results")
+    dataset, _ = pipeline.prepare(settings)
+    wanted = pipeline.classifiers(settings, settings.networks, settings.regimes)
+    [lost] = tmp_path.glob("results/runs/*/fold-1/classifiers/mobilenetv2-synthetic-seed-0")
+    shutil.rmtree(lost)
+    names = [prefix.rpartition("/")[2] for prefix in cells.reusable(settings, dataset, 1, wanted, tmp_path / "results")]
+    assert names == ["mobilenetv2-real-seed-0"]
+
+
+def test_looks_count_the_recipes_judged_on_the_folds(
+    first: tuple[PipelineSettings, Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    settings, results, result = first
+    assert result["looks"] == 1
+    shutil.copytree(results, tmp_path / "results")
+    shutil.copytree(results / "runs" / result["run"], tmp_path / "results" / "runs" / "another")
+    dataset, _ = pipeline.prepare(settings)
+    assert quality.looks(dataset, tmp_path / "results") == 2
+
+
+def test_inner_splits_hold_no_image_of_the_outer_fold(data: Path, tmp_path: Path) -> None:
+    step = preprocess.run(PreprocessSettings(data=str(data), storage=str(tmp_path), image_size=32, folds=2))
+    storage = open_storage(str(tmp_path))
+    outer = open_dataset(storage, step.prefix.rpartition("/")[2])
+    made = inner.inner_dataset(outer)
+    assert inner.inner_dataset(outer).reused
+    split = open_dataset(storage, made.prefix.rpartition("/")[2])
+    assert {row.id for row in split.rows} == {row.id for row in outer.training(inner.OUTER)}
+    assert not {row.group for row in split.rows} & {row.group for row in outer.held_out(inner.OUTER)}
+    for fold in range(inner.FOLDS):
+        assert not {x.group for x in split.training(fold)} & {x.group for x in split.held_out(fold)}
+    assert (split.pixels(split.rows) == outer.pixels(split.rows)).all()
+
+
+def test_the_table_has_every_row(first: tuple[PipelineSettings, Path, dict[str, Any]]) -> None:
+    lines = table.markdown(first[2]).splitlines()
+    assert len({line.count("|") for line in lines}) == 1
+    shown = [line.split(" | ")[1] for line in lines[2:]]
+    assert shown == ["synthetic", "real", "real + synthetic", *list(table.NAMES.values())[:3]]
+    assert " % [" in lines[2]
