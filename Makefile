@@ -2,10 +2,17 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 DEMO := demo
-UV_COMPILE := $(BIN)/uv pip compile -q --no-header --no-emit-index-url --generate-hashes --extra cpu \
+UV_COMPILE := $(BIN)/uv pip compile -q --no-header --no-emit-index-url --generate-hashes \
 	--python-version 3.11 --python-platform x86_64-manylinux_2_28 pyproject.toml
+# The image, for nodes with `cpu` or `gpu`, and what builds it: any command that takes a tag, then docker's arguments.
+IMAGE ?= localhost/mrigan:dev
+ACCELERATOR ?= cpu
+BUILD ?= docker build -t
 
-.PHONY: demo test check lock clean
+# The images that `make quality` learns from: a folder of class folders.
+DATA ?= ../shared/data/brain_tumor_dataset
+
+.PHONY: demo test check image e2e quality lock clean
 
 demo: .venv/run  ## phantom MRI through the whole pipeline, small
 	$(BIN)/mrigan phantom --out $(DEMO)/data
@@ -19,10 +26,21 @@ check: .venv/dev  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint images/Dockerfile
+
+image:  ## the container image
+	$(BUILD) $(IMAGE) --build-arg ACCELERATOR=$(ACCELERATOR) -f images/Dockerfile .
+
+e2e: .venv/dev  ## the tests that need a cluster: KUBECONFIG, kubectl, helm and argo, an S3 server, and the image in it
+	IMAGE=$(IMAGE) $(BIN)/pytest -v $(addprefix tests/cluster/,test_metrics.py test_run.py test_failures.py test_chart.py)
+
+quality: .venv/run  ## accuracy on five folds, stage by stage, and the README's table; goes on where it stopped
+	$(BIN)/python -m bench.quality --data $(DATA)
 
 lock: .venv/dev  ## lock the requirements anew
-	$(UV_COMPILE) --upgrade -o images/requirements-cpu.txt
-	$(UV_COMPILE) --upgrade --group dev -o images/requirements-dev.txt
+	$(UV_COMPILE) --extra cpu --upgrade -o images/requirements-cpu.txt
+	$(UV_COMPILE) --extra cpu --group dev -c images/requirements-cpu.txt --upgrade -o images/requirements-dev.txt
+	$(UV_COMPILE) --extra gpu -c images/requirements-cpu.txt --upgrade -o images/requirements-gpu.txt
 
 clean:
 	rm -rf .venv $(DEMO)

@@ -1,0 +1,121 @@
+{{/* The environment by which a container reaches S3 at this site: the jobs' and Argo's own alike. A list. */}}
+{{- define "mrigan.env" -}}
+{{- $env := list }}
+{{- with .Values.s3.endpoint }}
+{{- /* Not AWS_ENDPOINT_URL, which would send the request for a cloud identity (STS) to the S3 server too. */}}
+{{- $env = append $env (dict "name" "AWS_ENDPOINT_URL_S3" "value" .) }}
+{{- end }}
+{{- with .Values.s3.region }}
+{{- $env = append $env (dict "name" "AWS_REGION" "value" .) }}
+{{- end }}
+{{- if .Values.caBundle.configMap }}
+{{- range list "AWS_CA_BUNDLE" "REQUESTS_CA_BUNDLE" "SSL_CERT_FILE" }}
+{{- $env = append $env (dict "name" . "value" "/etc/mrigan/ca/ca.crt") }}
+{{- end }}
+{{- end }}
+{{- with .Values.proxy }}
+{{- with .http }}{{ $env = append $env (dict "name" "HTTP_PROXY" "value" .) }}{{ end }}
+{{- with .https }}{{ $env = append $env (dict "name" "HTTPS_PROXY" "value" .) }}{{ end }}
+{{- if or .http .https }}
+{{- /* Kubernetes puts the API server's address here: Argo reports results to it, and not through the proxy. */}}
+{{- $none := list "$(KUBERNETES_SERVICE_HOST)" "localhost" "127.0.0.1" ".svc" }}
+{{- with .none }}{{ $none = append $none . }}{{ end }}
+{{- $env = append $env (dict "name" "NO_PROXY" "value" (join "," $none)) }}
+{{- end }}
+{{- end }}
+{{- toYaml $env }}
+{{- end }}
+
+{{/* Gives a container (.container, changed in place) the site's environment, credentials and authorities. */}}
+{{- define "mrigan.reach" -}}
+{{- $container := .container }}
+{{- with include "mrigan.env" .root | fromYamlArray }}
+{{- $_ := set $container "env" (concat ($container.env | default list) .) }}
+{{- end }}
+{{- with .root.Values.s3.existingSecret }}
+{{- range $container.envFrom }}{{ $_ := set .secretRef "name" $.root.Values.s3.existingSecret }}{{ end }}
+{{- else }}
+{{- $_ := unset $container "envFrom" }}
+{{- end }}
+{{- if .root.Values.caBundle.configMap }}
+{{- $mount := dict "name" "ca-bundle" "mountPath" "/etc/mrigan/ca" "readOnly" true }}
+{{- $_ := set $container "volumeMounts" (append ($container.volumeMounts | default list) $mount) }}
+{{- end }}
+{{- end }}
+
+{{/* Spec of the WorkflowTemplate: workflows/workflowtemplate.yaml with the site's fields. */}}
+{{- define "mrigan.spec" -}}
+{{- $root := . }}
+{{- $values := .Values }}
+{{- $spec := (.Files.Get "workflows/workflowtemplate.yaml" | fromYaml).spec }}
+
+{{- /* Parameters. */}}
+{{- $own := list "data" "gpus" "storage" }}
+{{- $known := list }}
+{{- range $spec.arguments.parameters }}{{ if not (has .name $own) }}{{ $known = append $known .name }}{{ end }}{{ end }}
+{{- include "mrigan.check-parameters" (dict "values" $values.parameters "known" $known "path" "parameters") }}
+{{- $defaults := merge (pick $values "data" "gpus" "storage") $values.parameters }}
+{{- range $parameter := $spec.arguments.parameters }}
+{{- if hasKey $defaults .name }}
+{{- $_ := set $parameter "value" (include "mrigan.string" (get $defaults .name)) }}
+{{- end }}
+{{- end }}
+
+{{- /* The workflow. */}}
+{{- $_ := set $spec "serviceAccountName" (include "mrigan.serviceAccountName" .) }}
+{{- $_ := set $spec "parallelism" $values.parallelism }}
+{{- $_ := set $spec "ttlStrategy" $values.ttlStrategy }}
+{{- with $values.imagePullSecrets }}{{ $_ := set $spec "imagePullSecrets" . }}{{ end }}
+{{- with $values.priorityClassName }}{{ $_ := set $spec "podPriorityClassName" . }}{{ end }}
+{{- /* The name stays, whatever the site says: the NetworkPolicy chooses by it. */}}
+{{- $_ := set $spec.podMetadata "labels" (merge $spec.podMetadata.labels $values.podLabels) }}
+{{- with $values.podAnnotations }}{{ $_ := set $spec.podMetadata "annotations" . }}{{ end }}
+{{- range $spec.volumes }}{{ if eq .name "tmp" }}{{ $_ := set .emptyDir "sizeLimit" $values.tmpSize }}{{ end }}{{ end }}
+{{- with $values.caBundle }}
+{{- if .configMap }}
+{{- /* Optional, as the Secret is: a pod whose ConfigMap is missing would pend for ever. */}}
+{{- $source := dict "name" .configMap "optional" true "items" (list (dict "key" .key "path" "ca.crt")) }}
+{{- $_ := set $spec "volumes" (append $spec.volumes (dict "name" "ca-bundle" "configMap" $source)) }}
+{{- end }}
+{{- end }}
+
+{{- /* Argo's own containers. */}}
+{{- $patch := $spec.podSpecPatch | fromYaml }}
+{{- range $container := concat $patch.initContainers $patch.containers }}
+{{- include "mrigan.reach" (dict "container" $container "root" $root) }}
+{{- with $values.executor.resources }}{{ $_ := set $container "resources" . }}{{ end }}
+{{- end }}
+{{- $_ := set $spec "podSpecPatch" (toYaml $patch) }}
+
+{{- /* The jobs' containers. */}}
+{{- $container := $spec.templateDefaults.container }}
+{{- $_ := set $container "image" (include "mrigan.image" .) }}
+{{- $_ := set $container "imagePullPolicy" $values.image.pullPolicy }}
+{{- range $container.ports }}
+{{- if eq .name "metrics" }}{{ $_ := set . "containerPort" $values.metrics.port }}{{ end }}
+{{- end }}
+{{- range $container.env }}
+{{- if eq .name "MRIGAN_METRICS_PORT" }}
+{{- $_ := set . "value" (include "mrigan.string" $values.metrics.port) }}
+{{- end }}
+{{- end }}
+{{- include "mrigan.reach" (dict "container" $container "root" $root) }}
+{{- with $values.extraEnv }}{{ $_ := set $container "env" (concat ($container.env | default list) .) }}{{ end }}
+{{- range $template := $spec.templates }}
+{{- if hasKey . "container" }}
+{{- $kind := ternary $values.training $values.light (has .name (list "train-gan" "generate" "train-classifier")) }}
+{{- $_ := set .container "resources" $kind.resources }}
+{{- with $kind.nodeSelector }}{{ $_ := set $template "nodeSelector" . }}{{ end }}
+{{- with $kind.tolerations }}{{ $_ := set $template "tolerations" . }}{{ end }}
+{{- $_ := set . "timeout" $values.timeout }}
+{{- if hasKey . "podSpecPatch" }}
+{{- $patch := .podSpecPatch | fromYaml }}
+{{- range $patch.containers }}
+{{- $_ := set .resources "limits" (dict $values.gpuResource (get .resources.limits "nvidia.com/gpu")) }}
+{{- end }}
+{{- $_ := set . "podSpecPatch" (toYaml $patch) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- toYaml $spec }}
+{{- end }}

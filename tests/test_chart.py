@@ -1,0 +1,273 @@
+"""The chart installs the workflow files as they are: only the site's fields differ, and each only if it is set."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+CHART = ROOT / "helm" / "mrigan"
+SCENARIOS = sorted((CHART / "ci").glob("*-values.yaml"))
+KUBERNETES = "1.34"
+# Their schemas are a cluster's: tests/cluster tries them.
+CUSTOM = ("WorkflowTemplate", "CronWorkflow", "PodMonitor", "PrometheusRule")
+
+Json = Any
+
+pytestmark = pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not on PATH")
+
+
+def helm(*words: str | Path, values: Json = None) -> subprocess.CompletedProcess[str]:
+    """Run helm, with values on its standard input."""
+    command = ["helm", *map(str, words), "-f", "-"]
+    return subprocess.run(command, input=yaml.safe_dump(values or {}), capture_output=True, text=True, timeout=60)
+
+
+def render(values: Json = None, namespace: str = "there", chart: Path = CHART) -> dict[tuple[str, str], Json]:
+    """Return what the chart makes of the values, by kind and name."""
+    ended = helm("template", "site", chart, "--namespace", namespace, values=values)
+    assert ended.returncode == 0, ended.stderr
+    found = [one for one in yaml.safe_load_all(ended.stdout) if one]
+    return {(one["kind"], one["metadata"]["name"]): one for one in found}
+
+
+def refusal(values: Json) -> str:
+    """Return why the chart does not take the values."""
+    ended = helm("template", "site", CHART, values=values)
+    assert ended.returncode != 0
+    return ended.stderr
+
+
+def plain(name: str) -> Json:
+    """Return the spec of a workflow file."""
+    return yaml.safe_load((ROOT / "workflows" / name).read_text())["spec"]
+
+
+def leaves(thing: Json, path: str = "") -> dict[str, Json]:
+    """Return every value below `thing` by its path; items of a list go by their names, and YAML in a string is read."""
+    if path.endswith("podSpecPatch"):
+        thing = yaml.safe_load(thing)
+    if isinstance(thing, list) and all(isinstance(one, dict) and "name" in one for one in thing):
+        thing = {one["name"]: {key: value for key, value in one.items() if key != "name"} or True for one in thing}
+    elif isinstance(thing, list):
+        thing = {str(place): one for place, one in enumerate(thing)}
+    if not isinstance(thing, dict) or not thing:
+        return {path: thing}
+    return {
+        deep: value for key, below in thing.items() for deep, value in leaves(below, f"{path} {key}".strip()).items()
+    }
+
+
+def changed(one: Json, other: Json) -> set[str]:
+    """Return the paths whose values are not the same in both."""
+    first, second = leaves(one), leaves(other)
+    return {path for path in first | second if path not in first or path not in second or first[path] != second[path]}
+
+
+# ---- the workflows ---------------------------------------------------------------------------------------------------
+
+TRAINING = ("train-gan", "generate", "train-classifier")
+LIGHT = ("preprocess", "evaluate", "plan-promotion", "promote", "phantom")
+PLACED = {
+    "resources": {"requests": {"cpu": 3, "ephemeral-storage": "9Gi"}},
+    "nodeSelector": {"pool": "a"},
+    "tolerations": [{"key": "taint", "operator": "Exists"}],
+}
+EVERYTHING = {
+    "name": "other",
+    "image": {"repository": "images.example.org/mrigan", "digest": "sha256:" + "0" * 64, "pullPolicy": "Always"},
+    "imagePullSecrets": [{"name": "registry"}],
+    "parameters": {"preset": "quick", "resamples": 1000000, "gan-learning-rate": 0.0002, "controls": True},
+    "storage": "s3://bucket/some/prefix",
+    "data": "s3://bucket/images",
+    "gpus": 1,
+    "gpuResource": "example.org/gpu",
+    "s3": {"endpoint": "https://s3.example.org:9000", "region": "eu-central-1", "existingSecret": "keys"},
+    "caBundle": {"configMap": "authorities", "key": "bundle.pem"},
+    "proxy": {"http": "http://proxy:3128", "https": "http://proxy:3128", "none": ".example.org"},
+    "extraEnv": [{"name": "MORE", "value": "1"}],
+    "training": PLACED,
+    "light": PLACED,
+    "executor": {"resources": {"limits": {"memory": "64Mi"}}},
+    "tmpSize": "9Gi",
+    "parallelism": 2,
+    "timeout": "1h",
+    "ttlStrategy": {"secondsAfterSuccess": 1, "secondsAfterFailure": 2},
+    "priorityClassName": "batch",
+    "podLabels": {"queue": "mri", "app.kubernetes.io/name": "not-this"},
+    "podAnnotations": {"note": "this"},
+    "schedule": {
+        "enabled": True,
+        "schedules": ["0 1 * * 0"],
+        "timezone": "Europe/Berlin",
+        "suspend": True,
+        "startingDeadlineSeconds": 60,
+        "parameters": {"preset": "quick", "seeds": 5},
+    },
+}
+SITE_ENV = (
+    *("AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+)
+REACH = {
+    *(f"env {name} value" for name in SITE_ENV),
+    "envFrom 0 secretRef name",
+    "volumeMounts ca-bundle mountPath",
+    "volumeMounts ca-bundle readOnly",
+}
+WORKFLOW = {
+    *(
+        f"arguments parameters {name} value"
+        for name in ("preset", "resamples", "gan-learning-rate", "controls", "storage", "data", "gpus")
+    ),
+    *("serviceAccountName", "parallelism", "podPriorityClassName", "imagePullSecrets registry"),
+    *("ttlStrategy secondsAfterSuccess", "ttlStrategy secondsAfterFailure"),
+    *("podMetadata labels queue", "podMetadata annotations note"),
+    *("volumes tmp emptyDir sizeLimit", "volumes ca-bundle configMap name", "volumes ca-bundle configMap optional"),
+    *(f"volumes ca-bundle configMap items 0 {name}" for name in ("key", "path")),
+    *(f"templateDefaults container {path}" for path in REACH | {"image", "imagePullPolicy", "env MORE value"}),
+}
+CONTAINERS = {
+    f"podSpecPatch {container} {path}"
+    for container in ("containers wait", "initContainers init")
+    for path in REACH | {"resources limits memory"}
+}
+JOBS = {
+    f"templates {job} {path}"
+    for job in (*TRAINING, *LIGHT)
+    for path in (
+        *("container resources requests cpu", "container resources requests ephemeral-storage"),
+        *("timeout", "nodeSelector pool", "tolerations 0 key", "tolerations 0 operator"),
+    )
+}
+GPUS = {
+    f"templates {job} podSpecPatch containers main resources limits {name}"
+    for job in TRAINING
+    for name in ("nvidia.com/gpu", "example.org/gpu")
+}
+
+
+def test_with_its_defaults_the_workflow_is_the_files() -> None:
+    rendered = render()["WorkflowTemplate", "mrigan"]["spec"]
+    assert changed(plain("workflowtemplate.yaml"), rendered) == set()
+
+
+def test_a_site_changes_its_fields_and_no_others() -> None:
+    rendered = render(EVERYTHING)["WorkflowTemplate", "other"]["spec"]
+    assert changed(plain("workflowtemplate.yaml"), rendered) == WORKFLOW | CONTAINERS | JOBS | GPUS
+    found = leaves(rendered)
+    texts = [found[f"arguments parameters {name} value"] for name in EVERYTHING["parameters"]]
+    assert texts == ["quick", "1000000", "0.0002", "true"]
+    assert found["templateDefaults container image"] == "images.example.org/mrigan@sha256:" + "0" * 64
+    assert found["templates generate podSpecPatch containers main resources limits example.org/gpu"] == (
+        "{{workflow.parameters.gpus}}"
+    )
+
+
+def test_every_job_is_light_or_trains() -> None:
+    jobs = {one["name"] for one in plain("workflowtemplate.yaml")["templates"] if "container" in one}
+    assert jobs == {*TRAINING, *LIGHT}
+
+
+def test_the_schedule_is_the_files_until_a_site_has_its_own() -> None:
+    assert ("CronWorkflow", "mrigan-retrain") not in render()
+    rendered = render({"schedule": {"enabled": True}})["CronWorkflow", "mrigan-retrain"]["spec"]
+    assert changed(plain("cronworkflow.yaml"), rendered) == set()
+    rendered = render(EVERYTHING)["CronWorkflow", "other-retrain"]["spec"]
+    assert changed(plain("cronworkflow.yaml"), rendered) == {
+        *("schedules 0", "timezone", "suspend", "startingDeadlineSeconds"),
+        "workflowSpec workflowTemplateRef name",
+        *(f"workflowSpec arguments parameters {name} value" for name in ("preset", "seeds")),
+    }
+
+
+def test_without_a_secret_no_pod_refers_to_one() -> None:
+    rendered = render({"s3": {"existingSecret": ""}})
+    assert "secretRef" not in json.dumps(list(rendered.values()))
+
+
+# ---- the rest --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.name.removesuffix("-values.yaml"))
+def test_every_scenario_is_valid(path: Path) -> None:
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+    found = render(yaml.safe_load(path.read_text()))
+    assert found
+    for (kind, _), one in found.items():
+        assert one["metadata"]["namespace"] == "there"
+        if kind not in CUSTOM:
+            kubernetes_validate.validate(one, KUBERNETES, strict=True)
+
+
+def test_lint() -> None:
+    ended = helm("lint", "--strict", CHART)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("storage", "endpoint", "there"),
+    [
+        ("s3://mrigan", "", ("mrigan", "s3.amazonaws.com", False, "artifacts/")),
+        ("s3://bucket/c/d/", "http://s3.storage:8333", ("bucket", "s3.storage:8333", True, "c/d/artifacts/")),
+        ("s3://bucket/c", "https://s3.example.org/", ("bucket", "s3.example.org", False, "c/artifacts/")),
+    ],
+)
+def test_artifacts_go_below_the_storage(storage: str, endpoint: str, there: tuple[str, str, bool, str]) -> None:
+    rendered = render({"storage": storage, "s3": {"endpoint": endpoint}})["ConfigMap", "artifact-repositories"]
+    key = rendered["metadata"]["annotations"]["workflows.argoproj.io/default-artifact-repository"]
+    found = yaml.safe_load(rendered["data"][key])["s3"]
+    names = "{{workflow.namespace}}/{{workflow.name}}/{{pod.name}}"
+    assert (found["bucket"], found["endpoint"], found["insecure"]) == there[:3]
+    assert found["keyFormat"] == there[3] + names
+    assert found["useSDKCreds"] is True and "accessKeySecret" not in found
+
+
+def test_the_check_runs_as_the_jobs_do() -> None:
+    rendered = render(EVERYTHING)
+    spec = rendered["WorkflowTemplate", "other"]["spec"]
+    pod = rendered["Pod", "other-check"]["spec"]
+    job = spec["templateDefaults"]["container"]
+    container = pod["containers"][0]
+    assert {name: container[name] for name in job} == job
+    assert container["args"] == ["check", "--storage", EVERYTHING["storage"], "--data", EVERYTHING["data"]]
+    assert (pod["securityContext"], pod["volumes"]) == (spec["securityContext"], spec["volumes"])
+    assert pod["serviceAccountName"] == spec["serviceAccountName"] == "other"
+
+
+def test_rights_are_the_namespaces_and_few() -> None:
+    found = render(EVERYTHING)
+    assert not [kind for kind, _ in found if kind.startswith("Cluster")]
+    rules = found["Role", "other"]["rules"]
+    assert rules == [{"apiGroups": ["argoproj.io"], "resources": ["workflowtaskresults"], "verbs": ["create", "patch"]}]
+
+
+def test_nothing_outlives_the_release() -> None:
+    assert "resource-policy" not in json.dumps([one["metadata"] for one in render(EVERYTHING).values()])
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"parameters": {"presett": "quick"}}, "parameters.presett: no such setting; there are: label, preset, "),
+        ({"parameters": {"gpus": 1}}, "parameters.gpus: no such setting"),
+        ({"schedule": {"enabled": True, "parameters": {"sedes": 5}}}, "schedule.parameters.sedes: no such setting"),
+        ({"unknown": 1}, "'unknown' not allowed"),
+        ({"image": {"registry": "here"}}, "'registry' not allowed"),
+        ({"storage": "out"}, "does not match pattern"),
+        ({"training": {"resources": {"limit": {}}}}, "'limit' not allowed"),
+    ],
+    ids=lambda one: next(iter(one)) if isinstance(one, dict) else "",
+)
+def test_what_is_not_known_is_refused(values: Json, said: str) -> None:
+    assert said in refusal(values)
+
+
+def test_the_schema_knows_the_values_and_no_others() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert set(values) == set(schema["properties"]) - {"global"}

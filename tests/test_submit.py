@@ -1,0 +1,148 @@
+"""What submit refuses before anything is sent, and how it ends like the workflow."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from jobs import cli, submit
+from jobs.common.errors import MachineError, UserError
+from jobs.pipeline import PipelineSettings
+from jobs.submit import SubmitSettings, checked, end, watch
+
+TEMPLATE = yaml.safe_load((Path(__file__).parents[1] / "workflows" / "workflowtemplate.yaml").read_text())
+
+
+def parameters() -> dict[str, dict[str, Any]]:
+    """Return the parameters of the WorkflowTemplate by name."""
+    return {one["name"]: one for one in TEMPLATE["spec"]["arguments"]["parameters"]}
+
+
+def test_the_workflow_has_pipelines_settings_in_the_same_words() -> None:
+    settings = {name.replace("_", "-"): field.description for name, field in PipelineSettings.model_fields.items()}
+    own = {"gpus", "label", "preset"}
+    assert {name: one["description"] for name, one in parameters().items() if name not in own} == settings
+    first = next(one for one in TEMPLATE["spec"]["templates"] if one["name"] == "preprocess")
+    passed = {one["name"]: one["value"] for one in first["container"]["env"]}
+    spelled = {f"MRIGAN_{name.upper().replace('-', '_')}": name for name in [*settings, "preset"]}
+    assert passed == {variable: f"{{{{workflow.parameters.{name}}}}}" for variable, name in spelled.items()}
+
+
+def test_what_is_right_is_passed_on_as_it_was_written() -> None:
+    assert checked(["image-size=64", "regimes=synthetic,real", "groups=s3://b/a=b.csv"], TEMPLATE) == {
+        "image-size": "64",
+        "regimes": "synthetic,real",
+        "groups": "s3://b/a=b.csv",
+    }
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("image-size", "image-size: give parameters as name=value"),
+        ("image-sise=64", "no parameter image-sise: did you mean image-size?"),
+        ("gan-epochs=ten", "^gan-epochs: must be a whole number, not 'ten'"),
+        ("folds=1", "^folds: input should be greater than or equal to 2"),
+        ("networks=vgg", "^networks: input should be"),
+        ("preset=huge", "^preset: one of demo, quick, full, not 'huge'"),
+    ],
+)
+def test_what_is_wrong_is_named(word: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        checked([word], TEMPLATE)
+
+
+def test_a_templates_own_rules_count() -> None:
+    template = {
+        "spec": {"arguments": {"parameters": [{"name": "site"}, {"name": "size", "enum": ["s", "m"], "value": "s"}]}}
+    }
+    with pytest.raises(UserError, match="site has no value: give site="):
+        checked([], template)
+    with pytest.raises(UserError, match="size: one of s, m, not 'l'"):
+        checked(["site=a", "size=l"], template)
+    assert checked(["site=a"], template) == {"site": "a"}
+    data = {"spec": {"arguments": {"parameters": [{"name": "data", "value": ""}]}}}
+    with pytest.raises(UserError, match="data has no value: give data="):
+        checked([], data)
+
+
+def test_parameters_may_stand_on_both_sides_of_a_flag() -> None:
+    words = ["data=x", "--no-watch", "folds=2", "seed=1"]
+    settings = cli.read_settings("submit", SubmitSettings, words)
+    assert isinstance(settings, SubmitSettings) and not settings.watch
+    assert settings.parameters == ("data=x", "folds=2", "seed=1")
+    with pytest.raises(UserError, match="unknown setting --wait: did you mean --watch"):
+        cli.read_settings("submit", SubmitSettings, ["data=x", "--wait", "folds=2"])
+
+
+@pytest.mark.parametrize(("words", "message"), [([], "RUN is needed"), (["a", "b"], "name one RUN")])
+def test_a_report_is_of_one_run(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def workflow(phase: str, *nodes: dict[str, Any]) -> dict[str, Any]:
+    """Return a workflow as Argo 4.0 answers it, without what nobody reads."""
+    full = [
+        {"id": f"w-{number}", "name": f"w.{number}", "displayName": str(number), **node}
+        for number, node in enumerate(nodes)
+    ]
+    status = {"phase": phase, "nodes": {node["id"]: node for node in full}}
+    return {"metadata": {"name": "w"}, "status": status}
+
+
+FAILED = {"type": "Pod", "phase": "Failed", "templateName": "preprocess"}
+MISTAKE = FAILED | {
+    "message": "main: Error (exit code 2): mrigan plan: --data: there is no folder x\n",
+    "outputs": {"exitCode": "2"},
+}
+
+
+def test_a_mistake_ends_with_the_jobs_own_line() -> None:
+    with pytest.raises(UserError, match=r"^w failed: mrigan plan: --data: there is no folder x$"):
+        end(workflow("Failed", MISTAKE))
+
+
+def test_another_failure_is_the_machines() -> None:
+    with pytest.raises(MachineError, match=r"OOMKilled \(exit code 137\)"):
+        end(workflow("Failed", FAILED | {"message": "main: OOMKilled (exit code 137)", "outputs": {"exitCode": "137"}}))
+    with pytest.raises(MachineError, match=r"^w error: invalid spec"):
+        found = workflow("Error")
+        found["status"]["message"] = "invalid spec"
+        end(found)
+
+
+def test_a_failure_that_a_retry_made_up_for_is_none() -> None:
+    retry = {"type": "Retry", "phase": "Succeeded", "children": ["w-1"], "templateName": "train-gan"}
+    lost = FAILED | {"phase": "Error", "message": "pod deleted"}
+    with pytest.raises(UserError) as caught:
+        end(workflow("Failed", retry, lost, MISTAKE))
+    assert "pod deleted" not in str(caught.value)
+    end(workflow("Succeeded", retry, lost))
+
+
+class Flaky:
+    """A cluster whose server does not answer every time."""
+
+    namespace = "n"
+
+    def __init__(self, *answers: dict[str, Any] | None) -> None:
+        self.answers = list(answers)
+
+    def workflow(self, name: str) -> dict[str, Any]:
+        """Return the next answer; None is none."""
+        answer = self.answers.pop(0)
+        if answer is None:
+            raise MachineError("no answer from the cluster")
+        return answer
+
+
+def test_a_lost_watch_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(submit, "POLL_SECONDS", 0)
+    ended = workflow("Succeeded")
+    assert watch(Flaky(workflow("Running"), None, None, ended), "w") == ended  # type: ignore[arg-type]
+    assert capsys.readouterr().err.count("asking again") == 1
+    monkeypatch.setattr(submit, "LOST_SECONDS", -1)
+    with pytest.raises(MachineError, match="no answer"):
+        watch(Flaky(None), "w")  # type: ignore[arg-type]
