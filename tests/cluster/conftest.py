@@ -1,0 +1,224 @@
+"""A namespace of a real cluster with the chart in it, and an S3 bucket that cluster and tests both reach.
+
+Needs KUBECONFIG, kubectl, helm and argo, an image built by `make image`, and AWS_ENDPOINT_URL with credentials.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "helm" / "mrigan"
+BUCKET = "mrigan"
+IMAGE = os.environ.get("IMAGE", "localhost/mrigan:dev")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MRIGAN_")}
+# As small as a run goes, but trainings of ten seconds and more: a GAN is killed while it trains, and Prometheus has to
+# see the epochs of each kind.
+TINY = {
+    "image-size": "32",
+    "folds": "2",
+    "networks": "mobilenetv2",
+    "regimes": "synthetic,real",
+    "gan-epochs": "700",
+    "gan-width": "4",
+    "latent": "8",
+    "gan-batch": "8",
+    "synthetic-count": "16",
+    "classifier-epochs": "60",
+    "classifier-steps-per-epoch": "2",
+    "classifier-batch": "8",
+    "resamples": "100",
+    "threads": "1",
+    "checkpoint-steps": "50",
+}
+# Where the address of a Prometheus with its operator is given.
+PROMETHEUS = ENVIRONMENT.get("PROMETHEUS_URL", "")
+MONITORED = {
+    "metrics": {name: {"enabled": True} for name in ("podMonitor", "argo", "rules", "dashboards")},
+    "exporter": {"enabled": True, "refreshSeconds": 5},
+}
+LIMIT = 900  # seconds until a workflow that does not end is a failure
+
+Json = dict[str, Any]
+
+
+def call(*words: str, ok: bool = True, limit: float = LIMIT, **more: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command and return how it ended, with what it said; by default it must end well."""
+    environment = ENVIRONMENT | more.pop("env", {})
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=limit, env=environment, cwd=ROOT, **more)
+    assert not ok or ended.returncode == 0, f"{' '.join(words)}\n{ended.stdout[-3000:]}\n{ended.stderr[-3000:]}"
+    return ended
+
+
+@dataclass
+class Site:
+    """The chart's release in a namespace, with its place in storage."""
+
+    namespace: str
+    prefix: str
+    values: Json = field(default_factory=dict)
+
+    @property
+    def storage(self) -> str:
+        """Where this site's outputs lie."""
+        return f"s3://{BUCKET}/{self.prefix}"
+
+    @property
+    def data(self) -> str:
+        """Where this site's images lie."""
+        return f"s3://{BUCKET}/{self.prefix}-data"
+
+    def kubectl(self, *words: str, ok: bool = True, **more: Any) -> subprocess.CompletedProcess[str]:
+        """Run kubectl in the namespace."""
+        return call("kubectl", "-n", self.namespace, *words, ok=ok, **more)
+
+    def get(self, *words: str) -> Json:
+        """Return what kubectl gets, as JSON."""
+        return json.loads(self.kubectl("get", *words, "-o", "json").stdout)
+
+    def apply(self, thing: Json) -> None:
+        """Create or change a Kubernetes object."""
+        self.kubectl("apply", "-f", "-", input=json.dumps(thing))
+
+    def mrigan(self, *words: str, ok: bool = True, **more: Any) -> subprocess.CompletedProcess[str]:
+        """Run mrigan on this machine, as a person with only Python would."""
+        env = {"ARGO_NAMESPACE": self.namespace} | more.pop("env", {})
+        return call(sys.executable, "-m", "jobs.cli", *words, ok=ok, env=env, **more)
+
+    def helm(self, command: str, values: Json) -> None:
+        """Install or upgrade the release with `values`."""
+        words = ("helm", command, "mrigan", str(CHART), "-n", self.namespace, "-f", "-", "--wait")
+        call(*words, input=yaml.safe_dump(values))
+        self.values = values
+
+    def argo_submit(self, *words: str, **parameters: str) -> str:
+        """Submit with the argo command; return the workflow's name."""
+        given = [word for name, value in parameters.items() for word in ("-p", f"{name.replace('_', '-')}={value}")]
+        return call("argo", "submit", "-n", self.namespace, *words, *given, "-o", "name").stdout.strip()
+
+    def argo_end(self, workflow: str) -> None:
+        """Stop a workflow, so that its pods leave the node to others."""
+        call("argo", "terminate", "-n", self.namespace, workflow)
+        self.wait(workflow)
+
+    @contextmanager
+    def following(self, pod: str) -> Iterator[Iterable[str]]:
+        """Give the lines of a pod's log as they come."""
+        words = ("kubectl", "-n", self.namespace, "logs", "-f", pod, "-c", "main")
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
+            assert process.stdout
+            yield process.stdout
+            process.kill()
+
+    def wait(self, workflow: str, until: Callable[[Json], bool] | None = None, limit: float = LIMIT) -> Json:
+        """Return the workflow as soon as `until` holds of it (by default: it ended)."""
+        deadline = time.monotonic() + limit
+        while True:
+            found = self.get("workflow", workflow)
+            status = found.get("status", {})
+            ended = status.get("phase") in ("Succeeded", "Failed", "Error")
+            if until(found) if until else ended:
+                return found
+            assert not ended, f"{workflow} ended before: {json.dumps(status)[:3000]}"
+            assert time.monotonic() < deadline, f"{workflow} after {limit} s: {json.dumps(status)[:3000]}"
+            time.sleep(1)
+
+
+def pods(workflow: Json, template: str = "") -> list[Json]:
+    """Return the pod nodes of a workflow, all or of one template."""
+    nodes = workflow["status"].get("nodes", {}).values()
+    return [node for node in nodes if node["type"] == "Pod" and template in ("", node["templateName"])]
+
+
+def logs(bucket: Any, workflow: str) -> dict[str, str]:
+    """Return the archived logs of a workflow's pods by key."""
+    found = bucket.objects.filter(Prefix="").all()
+    return {
+        item.key: item.get()["Body"].read().decode()
+        for item in found
+        if f"/{workflow}/" in item.key and item.key.endswith(".log")
+    }
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Any:
+    """Return the bucket, made if it is not there."""
+    import boto3
+
+    names = {"AWS_ACCESS_KEY_ID": "aws_access_key_id", "AWS_SECRET_ACCESS_KEY": "aws_secret_access_key"}
+    given = {argument: ENVIRONMENT[name] for name, argument in names.items()}
+    resource = boto3.session.Session(region_name=ENVIRONMENT.get("AWS_REGION", "us-east-1"), **given).resource(
+        "s3", endpoint_url=ENVIRONMENT["AWS_ENDPOINT_URL"]
+    )
+    if BUCKET not in [one.name for one in resource.buckets.all()]:
+        resource.create_bucket(Bucket=BUCKET)
+    return resource.Bucket(BUCKET)
+
+
+def site_values(site: Site) -> Json:
+    """Return the chart's values for a small site."""
+    repository, _, tag = IMAGE.rpartition(":")
+    return {
+        "image": {"repository": repository, "tag": tag},
+        "storage": site.storage,
+        "data": site.data,
+        "s3": {"endpoint": ENVIRONMENT["AWS_ENDPOINT_URL"], "region": ENVIRONMENT.get("AWS_REGION", "us-east-1")},
+        "parallelism": 3,
+        "parameters": TINY,
+        "schedule": {"enabled": True, "suspend": True, "parameters": {"preset": ""}},
+    } | (MONITORED if PROMETHEUS else {})
+
+
+def secret(data: dict[str, str]) -> Json:
+    """Return the Secret with the credentials."""
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mrigan-s3"}, "stringData": data}
+
+
+GOOD = {name: ENVIRONMENT.get(name, "") for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+
+
+@pytest.fixture(scope="session")
+def site(bucket: Any) -> Iterator[Site]:
+    """Draw phantom heads in storage, and install the chart into a namespace that enforces restricted PodSecurity."""
+    for tool in ("kubectl", "helm", "argo"):
+        assert shutil.which(tool), f"{tool} is needed"
+    mark = uuid.uuid4().hex[:6]
+    here = Site(f"mrigan-e2e-{mark}", f"e2e-{mark}")
+    call("kubectl", "create", "namespace", here.namespace)
+    call("kubectl", "label", "namespace", here.namespace, "pod-security.kubernetes.io/enforce=restricted")
+    try:
+        here.apply(secret(GOOD))
+        here.mrigan("phantom", "--out", here.data, "--count", "8", env=GOOD)
+        here.helm("install", site_values(here))
+        yield here
+    finally:
+        call("kubectl", "delete", "namespace", here.namespace, "--wait=false", ok=False)
+        bucket.objects.filter(Prefix=here.prefix).delete()
+
+
+@pytest.fixture(scope="session")
+def first(site: Site) -> Json:
+    """Submit as a person with only Python would, kill a pod while it trains, and return the workflow that ended."""
+    name = site.mrigan("submit", "--no-watch").stdout.strip()
+    training = site.wait(name, lambda found: any(node.get("phase") == "Running" for node in pods(found, "train-gan")))
+    node = next(node for node in pods(training, "train-gan") if node.get("phase") == "Running")
+    pod = f"{name}-train-gan-{node['id'].rpartition('-')[2]}"
+    # Its first lines say that it trains, so that SIGTERM finds it at work.
+    with site.following(pod) as lines:
+        assert any("a DCGAN learns" in line for line in lines)
+    site.kubectl("delete", "pod", pod, "--wait=false")
+    found = site.wait(name)
+    assert found["status"]["phase"] == "Succeeded", found["status"].get("message")
+    return found

@@ -1,0 +1,105 @@
+"""The chart in a real namespace: what the server takes, who may do what, upgrade and uninstall during a run."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cluster.conftest import CHART, ROOT, Site, call, pods
+
+YAML = [*sorted((ROOT / "workflows").glob("*.yaml")), *sorted((ROOT / "workflows" / "examples").glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("path", YAML, ids=lambda path: path.stem)
+def test_the_full_schema_takes_the_plain_workflows(site: Site, path: Path) -> None:
+    plain = yaml.safe_load(path.read_text())
+    # Beside the chart's own of that name.
+    plain["metadata"] |= {"name": "plain"} if "name" in plain["metadata"] else {}
+    site.kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", input=yaml.safe_dump(plain))
+
+
+def test_argo_lint_finds_nothing() -> None:
+    # Offline, since it looks for the WorkflowTemplate of an example among the files then.
+    assert "no linting errors" in call("argo", "lint", "--offline", "workflows").stdout
+
+
+@pytest.mark.parametrize("values", sorted((CHART / "ci").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_server_takes_every_scenario(site: Site, values: Path) -> None:
+    words = ("helm", "template", "mrigan", str(CHART), "-n", site.namespace, "--skip-tests", "-f", str(values))
+    rendered = call(*words).stdout
+    site.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", input=rendered)
+
+
+def test_helm_test_tries_storage(site: Site) -> None:
+    assert "Succeeded" in call("helm", "test", "mrigan", "-n", site.namespace).stdout
+
+
+@pytest.mark.parametrize(
+    ("account", "allowed"),
+    [
+        ("mrigan", {"create workflowtaskresults", "patch workflowtaskresults"}),
+        (
+            "mrigan-submit",
+            {
+                "create workflows",
+                "get workflows",
+                "list workflows",
+                "get workflowtemplates",
+                "get pods",
+                "get pods/log",
+            },
+        ),
+    ],
+)
+def test_accounts_may_do_what_they_must_and_no_more(site: Site, account: str, allowed: set[str]) -> None:
+    asked = allowed | {
+        *("create workflowtaskresults", "get secrets", "list secrets", "create pods", "delete pods", "get pods"),
+        *("create workflows", "delete workflows", "patch workflowtemplates", "get configmaps", "create pods/exec"),
+    }
+    who = f"--as=system:serviceaccount:{site.namespace}:{account}"
+    answers = {one: site.kubectl("auth", "can-i", *one.split(), who, ok=False).stdout.strip() for one in asked}
+    assert {one for one, answer in answers.items() if answer == "yes"} == allowed
+    elsewhere = call("kubectl", "-n", "default", "auth", "can-i", "create", "workflows", who, ok=False)
+    assert elsewhere.stdout.strip() == "no"
+
+
+def test_a_run_keeps_its_spec_through_upgrade_and_uninstall(site: Site) -> None:
+    """Last here, since it uninstalls."""
+    name = site.argo_submit("--from", "workflowtemplate/mrigan", seed="3", regimes="real")
+    site.wait(name, lambda found: bool(pods(found)))
+    kept = site.get("workflow", name)["status"]["storedWorkflowTemplateSpec"]
+    site.helm("upgrade", site.values | {"parallelism": 1, "timeout": "1h"})
+    assert site.get("workflowtemplate", "mrigan")["spec"]["parallelism"] == 1
+    ended = site.wait(name)
+    assert ended["status"]["phase"] == "Succeeded"
+    assert ended["status"]["storedWorkflowTemplateSpec"] == kept
+
+    running = site.argo_submit("--from", "workflowtemplate/mrigan", seed="4", regimes="real")
+    site.wait(running, lambda found: bool(pods(found)))
+    kept = site.get("workflow", running)["status"]["storedWorkflowTemplateSpec"]
+    call("helm", "uninstall", "mrigan", "-n", site.namespace, "--wait")
+    assert site.get("workflow", running)["status"]["storedWorkflowTemplateSpec"] == kept
+    kinds = "workflowtemplates,cronworkflows,roles,rolebindings,serviceaccounts,configmaps,networkpolicies,services"
+    left = site.kubectl("get", kinds, "-l", "app.kubernetes.io/managed-by=Helm", "-o", "name").stdout
+    assert left == ""
+    site.helm("install", site.values)
+
+
+def test_the_argo_server_is_another_way(site: Site) -> None:
+    where = "jsonpath={.items[*].metadata.namespace} {.items[*].spec.clusterIP}"
+    words = ("get", "services", "-A", "--field-selector=metadata.name=argo-server", "-o", where)
+    found = call("kubectl", *words).stdout.split()
+    if not found:
+        pytest.skip("no Argo server")
+    namespace, address = found
+    call("kubectl", "-n", namespace, "wait", "--for=condition=Available", "deploy/argo-server", "--timeout=120s")
+    token = site.kubectl("create", "token", "mrigan-submit").stdout.strip()
+    server = {"ARGO_SERVER": f"{address}:2746", "ARGO_TOKEN": f"Bearer {token}"}
+    refused = site.mrigan("status", ok=False, env=server)
+    assert refused.returncode == 2 and "SSL_CERT_FILE" in refused.stderr
+    trusted = server | {"ARGO_INSECURE_SKIP_VERIFY": "true"}
+    ended = site.mrigan("submit", "image-size=5", "--no-watch", ok=False, env=trusted)
+    assert ended.returncode == 2 and "image-size" in ended.stderr
+    name = site.mrigan("submit", "data=s3://mrigan-of-nobody/x", "--no-watch", env=trusted).stdout.strip()
+    assert site.wait(name)["status"]["phase"] == "Failed"
+    assert "there is no bucket" in site.mrigan("status", name, env=trusted).stdout

@@ -1,0 +1,151 @@
+"""The whole workflow on phantom heads: a pod is killed; it is compared with `mrigan pipeline`, repeated, retrained."""
+
+import json
+from typing import Any
+
+from tests.cluster.conftest import BUCKET, ENVIRONMENT, GOOD, IMAGE, TINY, Site, logs, pods
+
+# Seconds, hardware and dates: all else must repeat.
+VOLATILE = {"seconds", "hardware", "cost", "time", "training_seconds", "seconds_per_step", "images_per_second"}
+VOLATILE |= {"began", "succeeded"}
+
+
+def stable(value: Any) -> Any:
+    """Return a JSON value without what a clock or a machine put there."""
+    if isinstance(value, dict):
+        return {name: stable(inner) for name, inner in value.items() if name not in VOLATILE}
+    return [stable(inner) for inner in value] if isinstance(value, list) else value
+
+
+def outputs(bucket: Any, prefix: str) -> dict[str, Any]:
+    """Return what a pipeline left below `prefix`: bytes, and JSON without its volatile fields."""
+    found: dict[str, Any] = {}
+    for item in bucket.objects.filter(Prefix=prefix + "/"):
+        name, data = item.key.removeprefix(prefix + "/"), item.get()["Body"].read()
+        if name.startswith("artifacts/") or name.endswith("report.html"):
+            continue
+        found[name] = stable(json.loads(data)) if name.endswith(".json") else data
+        if name.endswith("report/manifest.json"):
+            # The digests of what holds the seconds.
+            found[name].pop("outputs")
+    return found
+
+
+def test_the_killed_pod_went_on_where_it_was(first: dict[str, Any], bucket: Any) -> None:
+    retried = [node for node in pods(first, "train-gan") if node["phase"] != "Succeeded"]
+    assert len(retried) == 1
+    said = "".join(text for key, text in logs(bucket, first["metadata"]["name"]).items() if "train-gan" in key)
+    assert "going on after step" in said
+
+
+def test_the_report_is_an_artifact_and_the_pods_are_gone(site: Site, first: dict[str, Any], bucket: Any) -> None:
+    name = first["metadata"]["name"]
+    evaluated = pods(first, "evaluate")[0]["outputs"]["artifacts"]
+    keys = {artifact["name"]: artifact["s3"]["key"] for artifact in evaluated}
+    assert b"<html" in bucket.Object(keys["report"]).get()["Body"].read()
+    jobs = {"preprocess", "train-gan", "generate", "train-classifier", "evaluate", "plan-promotion", "promote"}
+    archived = " ".join(logs(bucket, name))
+    assert all(f"{name}-{job}-" in archived for job in jobs)
+    site.kubectl("wait", "--for=delete", "pod", "-l", f"workflows.argoproj.io/workflow={name}", "--timeout=120s")
+
+
+def test_the_fan_out_follows_the_data(first: dict[str, Any]) -> None:
+    count = {
+        job: len({node["name"].rpartition("(")[0] for node in pods(first, job)}) for job in ("train-gan", "generate")
+    }
+    assert count == {"train-gan": 4, "generate": 4}
+    assert len(pods(first, "train-classifier")) == 4
+
+
+def test_real_classifiers_wait_for_no_gan(first: dict[str, Any]) -> None:
+    nodes = pods(first)
+    real = min(node["startedAt"] for node in nodes if "on-real" in node["name"])
+    assert real < max(node["finishedAt"] for node in nodes if node["templateName"] == "train-gan")
+
+
+def test_the_embedded_pipeline_gives_the_same_bytes(site: Site, first: dict[str, Any], bucket: Any) -> None:
+    prefix = f"{site.prefix}-embedded"
+    words = ["pipeline", "--data", site.data, "--storage", f"s3://{BUCKET}/{prefix}"]
+    words += [word for name, value in TINY.items() for word in (f"--{name}", value)]
+    site.apply(restricted_pod("embedded", words))
+    site.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/embedded", "--timeout=600s")
+    theirs, ours = outputs(bucket, prefix), outputs(bucket, site.prefix)
+    assert theirs.keys() == ours.keys()
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+    assert len([name for name in ours if name.endswith(".png")]) > 4 * int(TINY["synthetic-count"])
+
+
+def restricted_pod(name: str, words: list[str]) -> dict[str, Any]:
+    """Return a pod of the image that runs mrigan with `words`."""
+    container = {
+        "name": "main",
+        "image": IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "args": words,
+        "env": [{"name": "AWS_ENDPOINT_URL", "value": ENVIRONMENT["AWS_ENDPOINT_URL"]}],
+        "envFrom": [{"secretRef": {"name": "mrigan-s3"}}],
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+    security = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    spec = {"restartPolicy": "Never", "securityContext": security, "containers": [container]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+
+def test_a_second_submission_computes_nothing(site: Site, first: dict[str, Any], bucket: Any) -> None:
+    before = written(bucket, site.prefix)
+    ended = site.mrigan("submit")
+    assert "this run was finished before, nothing to do" in ended.stderr
+    again = site.wait(ended.stdout.strip())
+    assert [node["templateName"] for node in pods(again)] == ["preprocess"]
+    assert written(bucket, site.prefix) == before
+
+
+def written(bucket: Any, prefix: str) -> dict[str, str]:
+    """Return when each output below `prefix` was written; what Argo archives, and when runs began, is left out."""
+    found = bucket.objects.filter(Prefix=prefix + "/")
+    return {
+        item.key: str(item.last_modified) for item in found if not {"artifacts", "activity"} & set(item.key.split("/"))
+    }
+
+
+def test_the_schedule_ends_green_while_nothing_changed(site: Site, first: dict[str, Any], bucket: Any) -> None:
+    before = written(bucket, site.prefix)
+    ended = site.wait(site.argo_submit("--from", "cronwf/mrigan-retrain"))
+    assert ended["status"]["phase"] == "Succeeded"
+    assert [node["templateName"] for node in pods(ended)] == ["preprocess"]
+    assert written(bucket, site.prefix) == before
+    assert "the data are unchanged" in "".join(logs(bucket, ended["metadata"]["name"]).values())
+
+
+def test_the_report_is_fetched_by_the_name_of_its_workflow(site: Site, first: dict[str, Any], tmp_path: Any) -> None:
+    words = ("report", first["metadata"]["name"], "--storage", site.storage, "--report-folder", str(tmp_path))
+    ended = site.mrigan(*words, env=GOOD)
+    assert ended.stdout.strip() == str(tmp_path / "report.html")
+    assert "<html" in (tmp_path / "report.html").read_text()
+
+
+def test_status_shows_every_workflow(site: Site, first: dict[str, Any]) -> None:
+    name = first["metadata"]["name"]
+    assert any(line.split()[:2] == [name, "Succeeded"] for line in site.mrigan("status").stdout.splitlines())
+    assert site.mrigan("status", name).stdout.startswith(f"{name}: Succeeded")
+
+
+def test_new_data_and_another_recipe_are_judged_beside_the_best_ever(
+    site: Site, first: dict[str, Any], bucket: Any
+) -> None:
+    """Last here, since it changes the data. Whoever wins, the record says why, and a loser leaves the champion."""
+    key = f"{site.prefix}/champions/{site.prefix}-data.json"
+    before = json.loads(bucket.Object(key).get()["Body"].read())
+    for label in ("healthy", "lesion"):
+        bucket.Object(f"{site.prefix}-data/{label}/{label}-0002.png").delete()
+    recipe = {"regimes": "real", "classifier_learning_rate": "0.01", "final_model": "refit"}
+    ended = site.wait(site.argo_submit("--from", "cronwf/mrigan-retrain", **recipe))
+    assert ended["status"]["phase"] == "Succeeded"
+    names = [node["name"] for node in pods(ended, "train-classifier")]
+    assert any(".refit(0:all)." in name for name in names)
+    assert {name.partition(".rival(")[2][:3] for name in names if ".rival(" in name} == {"0:0", "1:1"}
+    after = json.loads(bucket.Object(key).get()["Body"].read())
+    decision = after["decisions"][-1]
+    assert len(after["decisions"]) == len(before["decisions"]) + 1
+    assert decision["won"] == (decision["difference"] >= -0.02)
+    assert (after["champion"] == before["champion"]) != decision["won"]
