@@ -4,49 +4,33 @@ Trains and judges the recipe on five folds, stage by stage, and prints the READM
 whole. It goes on where it stopped; steps that bench/results/quality holds are not done again.
 """
 
-import argparse
 import json
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from bench.quality import cells, kept, protocol, table
+from bench.quality import cells, command, kept, protocol, table
 from jobs import evaluate, pipeline
-from jobs.common import logs
-from jobs.common.errors import Interrupted, MachineError, UserError
 from jobs.common.step import Step, read_output
 from jobs.evaluate import EvaluateSettings
 from jobs.pipeline import PipelineSettings
 
-RESULTS = Path(__file__).parents[1] / "results" / "quality"
 SCHEMA = 1
 PARTS = ("settings", "results", "comparisons", "controls", "confusion", "quality", "recipe", "hardware", "versions")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stages; return the exit code of mrigan's jobs."""
-    parser = argparse.ArgumentParser("python -m bench.quality", description=__doc__)
-    parser.add_argument("--data", default="../shared/data/brain_tumor_dataset", help="folder of class folders")
-    parser.add_argument("--storage", default="out/quality", help="folder for images and weights")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes side by side")
-    given = parser.parse_args(arguments)
-    logs.setup("text")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _interrupt)
-    try:
+    given = command.parser("python -m bench.quality", __doc__).parse_args(arguments)
+
+    def work() -> None:
         for stage in protocol.STAGES:
             settings = PipelineSettings(data=given.data, storage=given.storage, **(protocol.RECIPE | stage))
-            result = run(settings, RESULTS, given.workers)
+            result = run(settings, command.RESULTS, given.workers)
             print(table.markdown(result), table.differences(result), sep="\n\n", flush=True)
-    except (UserError, MachineError, Interrupted) as end:
-        print(f"bench.quality: {end}", file=sys.stderr)
-        return end.exit_code
-    return 0
+
+    return command.finish("bench.quality", work)
 
 
 def run(settings: PipelineSettings, results: Path, workers: int) -> dict[str, Any]:
@@ -64,7 +48,7 @@ def run(settings: PipelineSettings, results: Path, workers: int) -> dict[str, An
     found = json.loads(read_output(dataset.storage, report.prefix, report.manifest, "report.json"))
     result = {
         "schema": SCHEMA,
-        "commit": _commit(),
+        "commit": command.commit(),
         "run": place["run"],
         "dataset": {name: found["dataset"][name] for name in ("id", "images", "groups", "labels", "folds")},
         "looks": looks(dataset, results),
@@ -82,15 +66,6 @@ def looks(dataset: Step, results: Path) -> int:
         if json.loads(path.read_text())["inputs"]["dataset"] == dataset.digest:
             runs.add(path.relative_to(results).parts[1])
     return len(runs)
-
-
-def _commit() -> str:
-    shown = subprocess.run(["git", "rev-parse", "HEAD"], cwd=RESULTS.parents[1], capture_output=True, text=True)
-    return shown.stdout.strip() or "unknown"
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interrupted
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from jobs.pipeline import PipelineSettings
+
 RECIPE: dict[str, Any] = {
     "image_size": 64,
     "folds": 5,
@@ -23,3 +25,22 @@ STAGES: tuple[dict[str, Any], ...] = (
     {"networks": ("mobilenetv2", "resnet152v2"), "seeds": 1, "controls": True},
     {"networks": ("mobilenetv2", "resnet152v2"), "seeds": 3, "controls": True},
 )
+
+# The recipe with one part changed or left out, to be tried on inner splits.
+_STABILIZERS = PipelineSettings.model_fields["gan_stabilizers"].default
+_ON_SYNTHETIC: dict[str, Any] = {"regimes": ("synthetic",)}
+_ON_REAL: dict[str, Any] = {"regimes": ("real",)}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "recipe": {},
+    **{
+        f"no-{part}": _ON_SYNTHETIC | {"gan_stabilizers": tuple(x for x in _STABILIZERS if x != part)}
+        for part in _STABILIZERS
+    },
+    "spectral-norm": _ON_SYNTHETIC | {"gan_stabilizers": (*_STABILIZERS, "spectral-norm")},
+    "plain-dcgan": _ON_SYNTHETIC | {"gan_stabilizers": (), "gan_conditional": False, "gan_learning_rate": 2e-4},
+    "half-gan-epochs": _ON_SYNTHETIC | {"gan_epochs": RECIPE["gan_epochs"] // 2},
+    "quarter-images": _ON_SYNTHETIC | {"synthetic_count": RECIPE["synthetic_count"] // 4},
+    "four-times-images": _ON_SYNTHETIC | {"synthetic_count": RECIPE["synthetic_count"] * 4},
+    "no-classifier-augmentation": _ON_REAL | {"classifier_augmentation": False},
+    "stem-stride-1": _ON_REAL | {"classifier_stem_stride": 1},
+}

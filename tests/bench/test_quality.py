@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench.quality import __main__ as quality
-from bench.quality import cells, inner, table
+from bench.quality import ablate, cells, inner, protocol, table
 from jobs import phantom, pipeline, preprocess
 from jobs.common.storage import open_storage
 from jobs.mri.dataset import open_dataset
@@ -124,3 +124,35 @@ def test_the_table_has_every_row(first: tuple[PipelineSettings, Path, dict[str, 
     shown = [line.split(" | ")[1] for line in lines[2:]]
     assert shown == ["synthetic", "real", "real + synthetic", *list(table.NAMES.values())[:3]]
     assert " % [" in lines[2]
+
+
+def test_variants_are_judged_on_inner_splits_alone(data: Path, tmp_path: Path) -> None:
+    settings = PipelineSettings(data=str(data), storage=str(tmp_path / "storage"), **TINY)
+    found = ablate.run("recipe", settings, tmp_path / "results", workers=2)
+    plain = settings.model_copy(update={"gan_stabilizers": (), "regimes": ("synthetic",)})
+    found = ablate.run("plain-dcgan", plain, tmp_path / "results", workers=2)
+    judged = {
+        line.split(",")[0]
+        for path in tmp_path.glob("results/runs/*/fold-*/classifiers/*/predictions.csv")
+        for line in path.read_text().splitlines()[1:]
+    }
+    storage = open_storage(settings.storage)
+    outer = open_dataset(storage, pipeline.prepare(settings)[0].prefix.rpartition("/")[2])
+    assert judged and not judged & {row.id for row in outer.held_out(inner.OUTER)}
+    lines = ablate.table(found).splitlines()
+    assert len({line.count("|") for line in lines}) == 1
+    assert [line.split(" | ")[:2] for line in lines[2:]] == [
+        ["| recipe", "synthetic"],
+        ["| recipe", "real"],
+        ["| recipe", "real + synthetic"],
+        ["| plain-dcgan", "synthetic"],
+    ]
+
+
+@pytest.mark.parametrize("name", protocol.VARIANTS)
+def test_every_variant_is_a_recipe_of_its_own(name: str) -> None:
+    def recipe(variant: dict[str, Any]) -> PipelineSettings:
+        return PipelineSettings(data="x", storage="y", **(protocol.RECIPE | protocol.STAGES[0] | variant))
+
+    same = [other for other, variant in protocol.VARIANTS.items() if recipe(variant) == recipe(protocol.VARIANTS[name])]
+    assert same == [name]
