@@ -17,6 +17,7 @@ from tests.test_chart import CHART, EVERYTHING, ROOT, Json, changed, plain, refu
 pytestmark = pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not on PATH")
 
 SCHEDULED = {"schedule": {"enabled": True}}
+EXPORTED = {"exporter": {"enabled": True}}
 MARKED = {"enabled": True, "labels": {"release": "stack"}, "annotations": {"note": "this"}}
 PRICE = {"name": "price", "type": "textbox", "query": "1", "current": {"text": "1", "value": "1"}}
 DASHBOARD = {
@@ -135,23 +136,31 @@ def test_the_rules_are_the_files_but_for_the_schedules() -> None:
         for number, rule in enumerate(group["rules"])
         if rule.get("alert") == "MriganRetrainingMissed"
     )
-    assert changed(in_file(), groups(SCHEDULED, "mrigan")) == {place}
+    assert changed(in_file(), groups(SCHEDULED | EXPORTED, "mrigan")) == {place}
 
 
 def test_a_namespace_takes_the_place_of_the_files() -> None:
-    there, here = groups(SCHEDULED, "there"), groups(SCHEDULED, "mrigan")
+    there, here = (groups(SCHEDULED | EXPORTED, namespace) for namespace in ("there", "mrigan"))
     assert json.dumps(there).replace(r"namespace=\"there\"", r"namespace=\"mrigan\"") == json.dumps(here)
     assert r"namespace=\"mrigan\"" not in json.dumps(there)
 
 
 def test_a_schedule_is_missed_only_where_there_is_one() -> None:
     every = alerts(in_file()).keys()
-    assert alerts(groups({})).keys() == every - {"MriganRetrainingMissed"}
-    assert alerts(groups({"schedule": {"enabled": True, "suspend": True}})).keys() == alerts(groups({})).keys()
-    found = alerts(groups(SCHEDULED | {"rules": {"retrainingHours": 170}}))
+    assert alerts(groups(EXPORTED)).keys() == every - {"MriganRetrainingMissed"}
+    suspended = {"schedule": {"enabled": True, "suspend": True}}
+    assert alerts(groups(EXPORTED | suspended)).keys() == alerts(groups(EXPORTED)).keys()
+    found = alerts(groups(EXPORTED | SCHEDULED | {"rules": {"retrainingHours": 170}}))
     assert found.keys() == every
     expr = found["MriganRetrainingMissed"]["expr"]
     assert '(mrigan_last_success_timestamp_seconds{name="data", namespace="there"}) > 170 * 3600\n' in expr
+    assert '(up{namespace="there", job="exporter"} offset 170h) == 1\n' in expr
+    assert 'unless on (namespace) mrigan_last_success_timestamp_seconds{name="data", namespace="there"}\n' in expr
+    assert "26" not in expr
+
+
+def test_an_exporter_fails_only_where_there_is_one() -> None:
+    assert alerts(in_file()).keys() - alerts(groups(SCHEDULED)).keys() == {"MriganExporterFailing"}
 
 
 @pytest.mark.parametrize(
@@ -179,8 +188,8 @@ def test_a_schedules_data_has_the_name_that_a_run_gives_it(data: str) -> None:
 
 def test_an_alert_links_to_the_sites_runbook() -> None:
     prefix = "https://git.example.org/mrigan/blob/main/"
-    linked = alerts(groups(SCHEDULED | {"rules": {"runbookUrl": prefix}}))
-    for name, rule in alerts(groups(SCHEDULED)).items():
+    linked = alerts(groups(SCHEDULED | EXPORTED | {"rules": {"runbookUrl": prefix}}))
+    for name, rule in alerts(groups(SCHEDULED | EXPORTED)).items():
         url = rule["annotations"]["runbook_url"]
         assert linked[name]["annotations"]["runbook_url"] == prefix + url
 
@@ -188,7 +197,7 @@ def test_an_alert_links_to_the_sites_runbook() -> None:
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on PATH")
 def test_promtool_takes_the_rules(tmp_path: Path) -> None:
     path = tmp_path / "rules.yaml"
-    path.write_text(yaml.safe_dump({"groups": groups(SCHEDULED | {"data": "s3://bucket/brain MRI"})}))
+    path.write_text(yaml.safe_dump({"groups": groups(SCHEDULED | EXPORTED | {"data": "s3://bucket/brain MRI"})}))
     ended = subprocess.run(["promtool", "check", "rules", path], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
