@@ -96,6 +96,7 @@ EVERYTHING = {
     "tmpSize": "9Gi",
     "parallelism": 2,
     "timeout": "1h",
+    "activeDeadlineSeconds": 7200,
     "ttlStrategy": {"secondsAfterSuccess": 1, "secondsAfterFailure": 2},
     "priorityClassName": "batch",
     "podLabels": {"queue": "mri", "app.kubernetes.io/name": "not-this"},
@@ -125,6 +126,7 @@ WORKFLOW = {
         for name in ("preset", "resamples", "gan-learning-rate", "controls", "storage", "data", "gpus")
     ),
     *("serviceAccountName", "parallelism", "podPriorityClassName", "imagePullSecrets registry"),
+    "activeDeadlineSeconds",
     *("ttlStrategy secondsAfterSuccess", "ttlStrategy secondsAfterFailure"),
     *("podMetadata labels queue", "podMetadata annotations note"),
     *("volumes tmp emptyDir sizeLimit", "volumes ca-bundle configMap name", "volumes ca-bundle configMap optional"),

@@ -82,11 +82,22 @@ def test_a_gpu_request_goes_to_the_node_that_has_one(site: Site) -> None:
     assert placed and placed <= set(owners)
     site.argo_end(scheduled)
 
-    pending = site.argo_submit("--from", "workflowtemplate/mrigan", gpus=str(most + 1), **asked)
-    site.wait(pending, lambda found: any("Unschedulable" in node.get("message", "") for node in pods(found)))
-    shown = site.mrigan("status", pending).stdout
-    assert f"Insufficient {name}" in shown and "on-real" in shown
-    site.argo_end(pending)
+    values = site.values
+    try:
+        # Enough for its first pod.
+        site.helm("upgrade", values | {"activeDeadlineSeconds": 120})
+        pending = site.argo_submit("--from", "workflowtemplate/mrigan", gpus=str(most + 1), **asked)
+        site.wait(pending, lambda found: any("Unschedulable" in node.get("message", "") for node in pods(found)))
+        shown = site.mrigan("status", pending).stdout
+        assert f"Insufficient {name}" in shown and "on-real" in shown
+        ended = site.wait(pending, limit=240)
+        assert ended["status"]["phase"] == "Failed"
+        # Each was asked for once.
+        asking = pods(ended, "train-classifier")
+        assert asking and all(node["name"].endswith("(0)") for node in asking)
+        assert all("exceeded its deadline" in node["message"] for node in asking)
+    finally:
+        site.helm("upgrade", values)
 
 
 def test_what_never_starts_ends_at_the_sites_timeout(site: Site) -> None:

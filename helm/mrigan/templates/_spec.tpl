@@ -64,6 +64,7 @@
 {{- /* The workflow. */}}
 {{- $_ := set $spec "serviceAccountName" (include "mrigan.serviceAccountName" .) }}
 {{- $_ := set $spec "parallelism" $values.parallelism }}
+{{- $_ := set $spec "activeDeadlineSeconds" $values.activeDeadlineSeconds }}
 {{- $_ := set $spec "ttlStrategy" $values.ttlStrategy }}
 {{- with $values.imagePullSecrets }}{{ $_ := set $spec "imagePullSecrets" . }}{{ end }}
 {{- with $values.priorityClassName }}{{ $_ := set $spec "podPriorityClassName" . }}{{ end }}
