@@ -37,6 +37,10 @@ class PlanSettings(PipelineSettings):
 
     stage: Literal["run", "promotion"] = setting("run", "what is planned", result=False)
     plan_folder: str = setting("plan", "folder on this machine that gets the plan", result=False, min_length=1)
+    # Not --gpus, which counts the hours of those that a pod holds: this one holds none.
+    gpus_of_each: int = setting(
+        0, "GPUs that each pod which trains or draws will ask for, checked before one does", result=False, ge=0
+    )
 
 
 def run(settings: PlanSettings) -> None:

@@ -30,6 +30,12 @@ class NamespaceSettings(Settings):
     namespace: str = setting("", "namespace; empty: ARGO_NAMESPACE, or that of the kubeconfig's context", result=False)
 
 
+class ParameterSettings(pipeline.PipelineSettings):
+    """What the workflow's parameters can be: pipeline's settings, and what only a cluster has."""
+
+    gpus: int = setting(0, "GPUs of each pod that trains or draws", result=False, ge=0)
+
+
 class SubmitSettings(NamespaceSettings):
     """What submit can be told."""
 
@@ -108,7 +114,7 @@ def _check_settings(values: Mapping[str, str]) -> None:
     preset = values.get("preset")
     if preset and preset not in pipeline.PRESETS:
         raise UserError(f"preset: one of {', '.join(pipeline.PRESETS)}, not {preset!r}")
-    fields = pipeline.PipelineSettings.model_fields
+    fields = ParameterSettings.model_fields
     spelled = {name.replace("-", "_"): value for name, value in values.items()}
     for name in filter(lambda name: fields[name].is_required(), fields):
         if spelled.get(name) == "":
@@ -116,9 +122,7 @@ def _check_settings(values: Mapping[str, str]) -> None:
         # Another template need not have it.
         spelled.setdefault(name, "elsewhere")
     try:
-        validate(
-            pipeline.PipelineSettings, {name: value for name, value in spelled.items() if value and name in fields}
-        )
+        validate(ParameterSettings, {name: value for name, value in spelled.items() if value and name in fields})
     except UserError as error:
         raise UserError(str(error).removeprefix("--")) from error
 

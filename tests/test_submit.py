@@ -9,6 +9,7 @@ import yaml
 from jobs import cli, submit
 from jobs.common.errors import MachineError, UserError
 from jobs.pipeline import PipelineSettings
+from jobs.plan import PlanSettings
 from jobs.submit import SubmitSettings, checked, end, watch
 
 TEMPLATE = yaml.safe_load((Path(__file__).parents[1] / "workflows" / "workflowtemplate.yaml").read_text())
@@ -29,9 +30,19 @@ def test_the_workflow_has_pipelines_settings_in_the_same_words() -> None:
     assert passed == {variable: f"{{{{workflow.parameters.{name}}}}}" for variable, name in spelled.items()}
 
 
+@pytest.mark.parametrize("gpus", ["one", "-1", ""])
+def test_the_first_pod_refuses_a_wrong_number_of_gpus(gpus: str, tmp_path: Path) -> None:
+    first = next(one for one in TEMPLATE["spec"]["templates"] if one["name"] == "preprocess")
+    job, *words = [word.replace("{{workflow.parameters.gpus}}", gpus) for word in first["container"]["args"]]
+    assert job == "plan"
+    with pytest.raises(UserError, match="--gpus-of-each: "):
+        cli.read_settings(job, PlanSettings, [*words, "--data", str(tmp_path)])
+
+
 def test_what_is_right_is_passed_on_as_it_was_written() -> None:
-    assert checked(["image-size=64", "regimes=synthetic,real", "groups=s3://b/a=b.csv"], TEMPLATE) == {
+    assert checked(["image-size=64", "regimes=synthetic,real", "groups=s3://b/a=b.csv", "gpus=2"], TEMPLATE) == {
         "image-size": "64",
+        "gpus": "2",
         "regimes": "synthetic,real",
         "groups": "s3://b/a=b.csv",
     }
@@ -46,6 +57,8 @@ def test_what_is_right_is_passed_on_as_it_was_written() -> None:
         ("folds=1", "^folds: input should be greater than or equal to 2"),
         ("networks=vgg", "^networks: input should be"),
         ("preset=huge", "^preset: one of demo, quick, full, not 'huge'"),
+        ("gpus=one", "^gpus: must be a whole number, not 'one'"),
+        ("gpus=-1", "^gpus: input should be greater than or equal to 0"),
     ],
 )
 def test_what_is_wrong_is_named(word: str, message: str) -> None:

@@ -28,6 +28,7 @@ def test_submit_refuses_before_anything_is_sent(site: Site) -> None:
 
 def test_a_wrong_parameter(site: Site) -> None:
     failed(site, "mrigan plan: --image-size: input should be greater than or equal to 32, not '5'", image_size="5")
+    failed(site, "mrigan plan: --gpus-of-each: must be a whole number, not 'one'", gpus="one")
 
 
 def test_submit_ends_like_the_workflow(site: Site) -> None:
