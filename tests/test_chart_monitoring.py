@@ -222,6 +222,23 @@ def test_dashboards_are_the_files_but_for_the_price(drawn: Path) -> None:
         assert rendered == written
 
 
+# With 13 and 52 hours, one threshold becomes what the other was.
+@pytest.mark.parametrize("hours", [13, 52, 170])
+def test_a_dashboard_goes_by_the_hours_of_the_alert(hours: int) -> None:
+    values = {"dashboards": {"enabled": True}, "rules": {"retrainingHours": hours}}
+    text = render({"metrics": values})["ConfigMap", "mrigan-dashboard-fleet"]["data"]["fleet.json"]
+    panels = {panel["title"]: panel for panel in json.loads(text)["panels"] if f"{hours} h" in str(panel)}
+    limits = {
+        title: [step["value"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]]
+        for title, panel in panels.items()
+    }
+    assert limits == {
+        "Since the last success": [None, 3600 * hours, 7200 * hours],
+        "Since the last start and the last success": [None, 3600 * hours],
+    }
+    assert "26 h" not in text
+
+
 # ---- the pods --------------------------------------------------------------------------------------------------------
 
 
