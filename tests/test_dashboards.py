@@ -128,6 +128,19 @@ def test_prometheus_takes_every_query(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
+def test_no_panel_takes_what_was_not_read_for_none(tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if not promtool:
+        pytest.skip("no promtool on PATH")
+    # Counts of pods that are seen, which is 0 of none.
+    counts = {"Pods at work", "Losses not finite", "Discriminators that have won"}
+    exprs = [query.expr for query in panels.queries(SCOPE) if query.panel not in counts]
+    trial = {"promql_expr_test": [{"expr": expr, "eval_time": "6h"} for expr in exprs]}
+    (tmp_path / "tests.yaml").write_text(yaml.safe_dump({"rule_files": [], "tests": [trial]}))
+    ended = subprocess.run([promtool, "test", "rules", tmp_path / "tests.yaml"], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
 def test_queries_have_no_variables_left() -> None:
     found = list(panels.queries(Scope("team-a", start=0, end=3600, workflow="mrigan-x", price="2.5")))
     assert len(found) > 50
