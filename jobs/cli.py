@@ -88,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return 0
             raise UserError(f"unknown job {given[0]}: see mrigan --help" if given else "name a job: see mrigan --help")
         run(name, given[1:])
+        metrics.wait_for_a_last_scrape(failed=False)
     except (UserError, MachineError, Interrupted) as end:
         return _end(name, str(end), end.exit_code)
     except BrokenPipeError:
@@ -215,7 +216,7 @@ def _end(name: str | None, message: str, code: int) -> int:
         if TERMINATION_LOG.is_file():
             TERMINATION_LOG.write_text(line + "\n")
     if code != Interrupted.exit_code:
-        metrics.wait_for_a_last_scrape()
+        metrics.wait_for_a_last_scrape(failed=True)
     return code
 
 

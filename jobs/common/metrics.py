@@ -15,9 +15,9 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, Summary, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, Metric
 
-from jobs.common.errors import UserError
+from jobs.common.errors import Interrupted, UserError
 
-LAST_SCRAPE_SECONDS = 60  # that a training which failed waits for Prometheus
+LAST_SCRAPE_SECONDS = 60  # that a process waits for Prometheus at its end
 PHASES = ("read", "compute", "write")
 
 disable_created_metrics()
@@ -176,8 +176,6 @@ class Training:
             gauge.labels(label).set(value)
             if math.isfinite(value):
                 summary.labels(label).observe(value)
-        _state.told += 1
-        _state.scraped.clear()
 
 
 # By kind: (metric, label, its values, what it is).
@@ -227,8 +225,8 @@ def checkpoint_written() -> None:
 
 # ---- the server ----------------------------------------------------------------------------------------------------
 
-# `told` counts how often figures were told, and `scraped` says whether the last ones were seen.
-_state = SimpleNamespace(training=False, told=0, scraped=threading.Event(), served=False)
+# `seen` says whether Prometheus ever came, `last` that nothing changes any more, and `scraped` that this was seen.
+_state = SimpleNamespace(training=False, served=False, seen=False, last=False, scraped=threading.Event())
 
 
 def serve(port: int) -> None:
@@ -246,19 +244,20 @@ def serve(port: int) -> None:
             """Say nothing: a scrape is no event."""
 
     class Body(list[bytes]):
-        told = 0
+        last = False
 
         def close(self) -> None:
-            """Say that all was sent, unless figures were told meanwhile: the server calls this last."""
-            if self.told == _state.told:
+            """Say that all was sent: the server calls this at the end."""
+            _state.seen = True
+            if self.last:
                 _state.scraped.set()
 
     answer = make_wsgi_app(REGISTRY)
 
     def app(environ: Any, start_response: Any) -> Any:
-        told = _state.told
+        last = _state.last
         body = Body(answer(environ, start_response))
-        body.told = told
+        body.last = last
         return body
 
     try:
@@ -269,7 +268,12 @@ def serve(port: int) -> None:
     _state.served = True
 
 
-def wait_for_a_last_scrape() -> None:
-    """Let Prometheus see what a training failed of; without a server or a training there is nothing to see."""
-    if _state.served and _state.training:
-        _state.scraped.wait(LAST_SCRAPE_SECONDS)
+def wait_for_a_last_scrape(failed: bool) -> None:
+    """Let Prometheus see how it ended, if it came before: what happened since then it would never know.
+
+    A training that `failed` waits in any case, since what it failed of may be its first figure. A signal ends the wait.
+    """
+    if _state.served and (_state.seen or (failed and _state.training)):
+        _state.last = True
+        with contextlib.suppress(Interrupted):
+            _state.scraped.wait(LAST_SCRAPE_SECONDS)
