@@ -196,10 +196,15 @@ def train(
             with prometheus.gpu_use():
                 fetched = tf.concat(pending, 0).numpy()
             pending.clear()
-            _check(fetched, len(metrics), settings, told)
-            whole = len(metrics) // per_epoch
-            metrics = np.concatenate([metrics, fetched])
+            bad = training.first_not_finite(fetched)
+            whole, before = len(metrics) // per_epoch, len(metrics)
+            metrics = np.concatenate([metrics, fetched[:bad]])
             _tell_epochs(told, training.epoch_rows(metrics[whole * per_epoch :], per_epoch), whole, settings)
+            if bad is not None:
+                # What led there, as far as whole epochs tell of it.
+                step.write("losses.csv", _losses_csv(metrics, per_epoch))
+                told.epoch(dict(zip(FIGURES, map(float, fetched[bad]), strict=True)))
+                raise UserError(_not_finite(before, bad, len(fetched), settings))
             told.steps(now, now // per_epoch, len(fetched) * options.batch)
             report(now, fetched)
             if not warm:
@@ -267,18 +272,13 @@ def _tell_epochs(
         logs.event(logs.EPOCHS, f"epoch {epoch} of {settings.gan_epochs}", epoch=epoch, **figures)
 
 
-def _check(fetched: "np.ndarray", before: int, settings: GanSettings, told: prometheus.Training) -> None:
-    """Raise UserError if a loss of the steps after `before` is not finite."""
-    from jobs.gan import training
-
-    bad = training.first_not_finite(fetched)
-    if bad is not None:
-        told.epoch(dict(zip(FIGURES, map(float, fetched[bad]), strict=True)))
-        raise UserError(
-            f"the loss is not finite, first in step {before + bad + 1} (of {before + 1} to {before + len(fetched)}): "
-            f"lower --gan-learning-rate (now {settings.gan_learning_rate:g}), or set --precision float32, "
-            "or leave --gan-stabilizers as they are"
-        )
+def _not_finite(before: int, bad: int, count: int, settings: GanSettings) -> str:
+    """Return what to say of a loss that is not finite, first that of step `bad` of `count` after step `before`."""
+    return (
+        f"the loss is not finite, first in step {before + bad + 1} (of {before + 1} to {before + count}): "
+        f"lower --gan-learning-rate (now {settings.gan_learning_rate:g}), or set --precision float32, "
+        "or leave --gan-stabilizers as they are"
+    )
 
 
 @contextmanager

@@ -202,9 +202,9 @@ def train_function(state: State, config: GanConfig, options: Options) -> Callabl
             _follow(state.average, state.generator, step)
             if config.anchors:
                 state.average.get_layer("anchors").anchors.assign(anchors.anchors)
-        # The relativistic loss leaves open where zero lies: there an image is read against the mean of the others.
-        border = (tf.reduce_mean(fake_logits), tf.reduce_mean(real_logits)) if options.relativistic else (0.0, 0.0)
-        accuracies = [_share(real_logits > border[0]), _share(fake_logits < border[1])]
+        # The relativistic loss leaves open where zero lies, and for each class anew.
+        border = _midpoints(real_logits, fake_logits, labels, len(config.labels)) if options.relativistic else 0.0
+        accuracies = [_share(real_logits > border), _share(fake_logits < border)]
         return tf.stack([generator_loss, discriminator_loss, *accuracies])
 
     size = config.image_size
@@ -233,6 +233,13 @@ def _difference(drawn: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
         total += tf.reduce_mean(tf.abs(drawn - real))
         drawn, real = (tf.nn.avg_pool2d(images, 2, 2, "SAME") for images in (drawn, real))
     return total
+
+
+def _midpoints(real: tf.Tensor, fake: tf.Tensor, labels: tf.Tensor, classes: int) -> tf.Tensor:
+    """Return for each place of a batch the mean of the logits `real` and `fake`, float32 [n], of its class."""
+    own = tf.one_hot(labels, classes)
+    sums = tf.linalg.matvec(own, (real + fake) / 2, transpose_a=True)
+    return tf.linalg.matvec(own, tf.math.divide_no_nan(sums, tf.reduce_sum(own, axis=0)))
 
 
 def _share(hits: tf.Tensor) -> tf.Tensor:

@@ -171,3 +171,10 @@ def test_the_first_step_that_is_not_finite_is_found() -> None:
     assert training.first_not_finite(metrics) is None
     metrics[3, 1], metrics[4, 0] = np.nan, np.inf
     assert training.first_not_finite(metrics) == 3
+
+
+def test_the_discriminators_accuracy_is_read_at_the_middle_of_each_class() -> None:
+    # Two classes whose logits lie far apart: within each, real ones are above fake ones but for the last.
+    real, fake = tf.constant([11.0, 12.0, -9.0, -12.0]), tf.constant([9.0, 8.0, -11.0, -10.0])
+    border = training._midpoints(real, fake, tf.constant([0, 0, 1, 1]), 3)
+    np.testing.assert_allclose(border, [10, 10, -10.5, -10.5])
