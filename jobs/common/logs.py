@@ -24,10 +24,11 @@ _context: contextvars.ContextVar[dict[str, Any]] = contextvars.ContextVar("conte
 
 
 def setup(style: str) -> None:
-    """Log to standard error in the style `text` or `json`; libraries only warn."""
+    """Log to standard error in the style `text` or `json`, Python's warnings too; libraries only warn."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Json() if style == "json" else Text())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.captureWarnings(True)
     logging.getLogger("mrigan").setLevel(logging.INFO)
     EPOCHS.setLevel(logging.INFO if style == "json" else logging.WARNING)
     if style == "json":
@@ -57,7 +58,8 @@ def about(job: str, settings: Any) -> Iterator[None]:
 
 def redacted(text: str) -> str:
     """Return `text` without the user and password of an address, as a proxy's may have them."""
-    return re.sub(r"(?<=://)[^/@\s]+@", "…@", text)
+    # A password may hold @ and / as they are. Where a port is followed by an @, too much is hidden, never too little.
+    return re.sub(r"(?<=://)(?:[^\s/:]*:\S*|[^\s/@]+)@", "…@", text)
 
 
 class Text(logging.Formatter):
