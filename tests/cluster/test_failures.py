@@ -65,6 +65,14 @@ def test_no_credentials(credentials: Site) -> None:
     failed(credentials, "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 
 
+def test_a_pod_that_kubernetes_refuses(site: Site) -> None:
+    words = ("--from", "workflowtemplate/mrigan", "--serviceaccount", "of-nobody")
+    ended = site.wait(site.argo_submit(*words, data=f"{site.data}-refused"), limit=240)
+    assert ended["status"]["phase"] in ("Failed", "Error")
+    (pod,) = pods(ended)
+    assert 'serviceaccount "of-nobody" not found' in pod["message"], pod["message"]
+
+
 def test_a_gpu_request_goes_to_the_node_that_has_one(site: Site) -> None:
     name = "nvidia.com/gpu"
     nodes = site.get("nodes")["items"]
