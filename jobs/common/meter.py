@@ -2,6 +2,7 @@
 
 import io
 import time
+from collections.abc import Callable
 from typing import Any
 
 from jobs.common import metrics
@@ -40,8 +41,24 @@ def meter(events: Any) -> None:
     ) -> None:
         ended(context, event_name)
         counters.errors.inc(http_response.status_code >= 400 and http_response.status_code not in ANSWERS)
-        if event_name.endswith("GetObject"):
-            counters.bytes.labels("received").inc(parsed.get("ContentLength", 0))
+        if "Body" in parsed:
+            # botocore tells of an object once its head is there; the caller reads the rest.
+            parsed["Body"].read = reading(parsed["Body"].read)
+
+    def reading(read: Callable[..., bytes]) -> Callable[..., bytes]:
+        def metered(*arguments: Any) -> bytes:
+            began = time.monotonic()
+            try:
+                data = read(*arguments)
+            except Exception:
+                counters.errors.inc()
+                raise
+            finally:
+                counters.seconds.inc(time.monotonic() - began)
+            counters.bytes.labels("received").inc(len(data))
+            return data
+
+        return metered
 
     def failed(context: dict[str, Any], event_name: str, **rest: Any) -> None:
         ended(context, event_name)
