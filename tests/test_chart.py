@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from jobs.common.storage import S3, open_storage
+
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "helm" / "mrigan"
 SCENARIOS = sorted((CHART / "ci").glob("*-values.yaml"))
@@ -111,7 +113,8 @@ EVERYTHING = {
     },
 }
 SITE_ENV = (
-    *("AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"),
+    *("AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION", "AWS_REGION"),
+    *("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
 )
 REACH = {
@@ -168,6 +171,18 @@ def test_a_site_changes_its_fields_and_no_others() -> None:
     assert found["templates generate podSpecPatch containers main resources limits example.org/gpu"] == (
         "{{workflow.parameters.gpus}}"
     )
+
+
+def test_boto3_takes_the_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered = render({"s3": {"region": "eu-central-1"}})["WorkflowTemplate", "mrigan"]["spec"]
+    env = {one["name"]: one["value"] for one in rendered["templateDefaults"]["container"]["env"]}
+    for name in ("AWS_DEFAULT_REGION", "AWS_REGION"):
+        monkeypatch.delenv(name, raising=False)
+        if name in env:
+            monkeypatch.setenv(name, env[name])
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    storage = open_storage("s3://bucket")
+    assert isinstance(storage, S3) and storage.client.meta.region_name == "eu-central-1"
 
 
 def test_every_job_is_light_or_trains() -> None:

@@ -6,7 +6,10 @@
 {{- $env = append $env (dict "name" "AWS_ENDPOINT_URL_S3" "value" .) }}
 {{- end }}
 {{- with .Values.s3.region }}
-{{- $env = append $env (dict "name" "AWS_REGION" "value" .) }}
+{{- /* The jobs (boto3) read the one, Argo's uploads the other. */}}
+{{- range $name := list "AWS_DEFAULT_REGION" "AWS_REGION" }}
+{{- $env = append $env (dict "name" $name "value" $.Values.s3.region) }}
+{{- end }}
 {{- end }}
 {{- if .Values.caBundle.configMap }}
 {{- range list "AWS_CA_BUNDLE" "REQUESTS_CA_BUNDLE" "SSL_CERT_FILE" }}
