@@ -172,11 +172,11 @@ class Drawing:
             stacked = custom.get("stacking", {}).get("mode") == "normal"
             _plot(axes, grid / DAY, values, below if stacked else np.zeros(len(grid)), custom, colour)
             below = below + np.nan_to_num(values) if stacked else below
-        left = self.scale(axes)
+        left = self.scale(axes, width)
         self.canvas.place(axes, self.x + left, top, width - left, height)
 
-    def scale(self, axes: Axes) -> float:
-        """Set limits, ticks and threshold, and what axes look like; return the width of what stands left of them."""
+    def scale(self, axes: Axes, width: float) -> float:
+        """Set limits, ticks and threshold, and what axes look like; return how much of `width` stands left of them."""
         field = self.field()
         low, high = axes.get_ylim()
         least = field.get("min", low)
@@ -190,7 +190,9 @@ class Drawing:
         ticks = ticks[(ticks >= least / per) & (ticks <= 1.001 * most / per)]
         texts = [f"{tick:.4g}{end}" for tick in ticks]
         axes.set_yticks(ticks * per, texts)
-        locator = AutoDateLocator(maxticks=7)
+        # As many times as fit, written in full.
+        most_ticks = min(7, max(3, int(width / (self.canvas.measure("00:00:00", 8) + 20))))
+        locator = AutoDateLocator(minticks=2, maxticks=most_ticks)
         formats = ["%Y", "%Y-%m", "%m-%d", "%H:%M", "%H:%M", "%H:%M:%S"]
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, "UTC", formats, zero_formats=formats))
@@ -202,7 +204,7 @@ class Drawing:
         if "thresholdsStyle" in field["custom"]:
             axes.axhline(field["thresholds"]["steps"][-1]["value"], color=COLOURS["red"], linewidth=1.1, dashes=(6, 4))
         label = field["custom"].get("axisLabel", "")
-        self.canvas.page.text(self.x + 16, self.y + self.h / 2, label, rotation=90, size=8, color=MUTED, va="center")
+        self.canvas.page.text(self.x + 8, self.y + self.h / 2, label, rotation=90, size=8, color=MUTED, va="center")
         return 20 + (14 if label else 0) + max(self.canvas.measure(text, 8) for text in texts)
 
     def legend_right(self, colours: list[str], top: float, height: float) -> float:
