@@ -17,6 +17,21 @@ from jobs.common.errors import MachineError, UserError
 # Requests under way at once when many small objects are read or written: S3's latency hides behind them.
 PARALLEL = 16
 
+# What S3, or STS before it, answers to credentials that are wrong, expired or without the right. An answer without a
+# body has its status for a code.
+DENIED = (
+    *("AccessDenied", "AllAccessDisabled", "AccountProblem", "Forbidden", "403", "400", "SignatureDoesNotMatch"),
+    *("InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClientException", "InvalidSecurity"),
+    *("ExpiredToken", "ExpiredTokenException", "InvalidToken", "InvalidIdentityToken", "TokenRefreshRequired"),
+)
+# To a bucket that is elsewhere, where boto3 could not find out where.
+ELSEWHERE = ("AuthorizationHeaderMalformed", "PermanentRedirect", "301", "IllegalLocationConstraintException")
+# What TLS says of a certificate, of the file with authorities, and of a server without TLS; all else may pass.
+UNTRUSTED = (
+    *("CERTIFICATE_VERIFY_FAILED", "doesn't match", "WRONG_VERSION_NUMBER"),
+    *("No such file", "Permission denied", "Is a directory", "X509", "PEM"),
+)
+
 
 class MissingKey(KeyError):  # noqa: N818 - reads as what it is, like KeyError
     """No object has this key."""
@@ -265,13 +280,14 @@ class S3:
                 return lost()
             if code == "NoSuchBucket":
                 raise UserError(f"there is no bucket {self.bucket}: create it or name another") from error
-            if code in ("AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
+            if code in DENIED:
                 raise UserError(
                     f"{where}: access is denied ({code}): check the credentials and their rights"
                 ) from error
-            raise MachineError(
-                f"{where}: the server answers {code}: {error.response['Error'].get('Message')}"
-            ) from error
+            answer = f"{where}: the server answers {code}: {error.response['Error'].get('Message')}"
+            if code in ELSEWHERE:
+                raise UserError(f"{answer}: set AWS_DEFAULT_REGION to the bucket's region") from error
+            raise MachineError(answer) from error
         except failures.ProfileNotFound as error:
             raise UserError(f"{where}: {error}: check AWS_PROFILE") from error
         except (failures.NoCredentialsError, failures.PartialCredentialsError) as error:
@@ -281,4 +297,9 @@ class S3:
             raise UserError(f"{where}: {reason}") from error
         except (failures.BotoCoreError, OSError) as error:
             reason = " ".join(str(error).split())
+            if isinstance(error, failures.SSLError) and any(words in reason for words in UNTRUSTED):
+                raise UserError(
+                    f"{where}: {reason}: set AWS_CA_BUNDLE to a file with the server's authority, "
+                    "or check AWS_ENDPOINT_URL"
+                ) from error
             raise MachineError(f"{where}: {reason}: check AWS_ENDPOINT_URL and the network") from error

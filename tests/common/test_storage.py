@@ -1,12 +1,14 @@
 """A folder and a real S3 server behave alike."""
 
 import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from jobs.common.errors import MachineError, UserError
-from jobs.common.storage import MissingKey, Storage, open_storage, read_many, write_many
+from jobs.common.storage import S3, MissingKey, Storage, open_storage, read_many, write_many
 from tests.conftest import S3Server, use_credentials
 
 
@@ -103,3 +105,107 @@ def test_messages_say_what_to_do(s3_server: S3Server, monkeypatch: pytest.Monkey
     blocked.write_text("")
     with pytest.raises(UserError, match="a file is where a folder must be"):
         open_storage(str(blocked)).write("key", b"")
+
+
+class Answer(BaseHTTPRequestHandler):
+    """Answers everything with the status and the code that stand in the bucket's name, as in 403-expiredtoken."""
+
+    codes: dict[str, str]  # by their lower case, as a bucket's name has them
+
+    def do_GET(self) -> None:
+        """Answer."""
+        status, _, code = self.path.split("/")[1].partition("?")[0].partition("-")
+        self.send_response(int(status))
+        if status == "301":
+            # boto3 asks again there, and here in vain.
+            self.send_header("x-amz-bucket-region", "eu-central-1")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(f"<Error><Code>{self.codes[code]}</Code><Message>M</Message></Error>".encode())
+
+    def do_HEAD(self) -> None:
+        """Answer without a body."""
+        self.do_GET()
+
+    def log_message(self, *arguments: object) -> None:
+        """Be quiet."""
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
+    """Give a server that is S3's by its answers alone."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "x")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        (400, "ExpiredToken", r"access is denied \(ExpiredToken\): check the credentials"),
+        (400, "InvalidToken", r"access is denied \(InvalidToken\): check the credentials"),
+        (403, "InvalidAccessKeyId", r"access is denied \(InvalidAccessKeyId\): check the credentials"),
+        (403, "InvalidClientTokenId", r"access is denied \(InvalidClientTokenId\): check the credentials"),
+        (400, "AuthorizationHeaderMalformed", r"AuthorizationHeaderMalformed: M: set AWS_DEFAULT_REGION"),
+        (301, "PermanentRedirect", r"PermanentRedirect: .*: set AWS_DEFAULT_REGION"),
+    ],
+)
+def test_an_answer_to_the_callers_mistake(
+    answering: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch, status: int, code: str, message: str
+) -> None:
+    monkeypatch.setattr(Answer, "codes", {code.lower(): code}, raising=False)
+    storage = open_storage(f"s3://{status}-{code.lower()}/x")
+    with pytest.raises(UserError, match=message) as caught:
+        storage.read("key")
+    assert "\n" not in str(caught.value)
+    # Without a body there is the status alone.
+    with pytest.raises(UserError, match=r"check the credentials|AWS_DEFAULT_REGION"):
+        storage.exists("key")
+
+
+def test_an_answer_that_may_pass(answering: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Answer, "codes", {"operationaborted": "OperationAborted"}, raising=False)
+    with pytest.raises(MachineError, match="the server answers OperationAborted: M"):
+        open_storage("s3://409-operationaborted/x").read("key")
+
+
+@pytest.mark.parametrize("content", [None, "This is no certificate."])
+def test_a_wrong_file_of_authorities(
+    answering: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None
+) -> None:
+    bundle = tmp_path / "ca.crt"
+    if content:
+        bundle.write_text(content)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://127.0.0.1:{answering.server_port}")
+    with pytest.raises(UserError, match="set AWS_CA_BUNDLE to a file with the server's authority"):
+        open_storage("s3://bucket/x").read("key")
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate", UserError),
+        ("hostname 'a' doesn't match 'b'", UserError),
+        ("[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred in violation of protocol", MachineError),
+    ],
+)
+def test_what_tls_says(monkeypatch: pytest.MonkeyPatch, said: str, kind: type[Exception]) -> None:
+    from botocore.exceptions import SSLError
+
+    def fail(**rest: object) -> None:
+        raise SSLError(endpoint_url="https://s3", error=said)
+
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    storage = open_storage("s3://bucket/x")
+    assert isinstance(storage, S3)
+    storage.client.meta.events.register_first("before-call.s3", fail)
+    with pytest.raises(kind):
+        storage.read("key")
