@@ -149,6 +149,17 @@ def test_queries_have_no_variables_left() -> None:
     assert "/ 3600 * 2.5" in next(q.expr for q in found if q.panel == "GPU cost")
 
 
+def test_a_query_is_asked_without_its_fallback() -> None:
+    found = [query.expr for query in panels.queries(SCOPE)]
+    bare = [panels.without_fallback(expr) for expr in found]
+    assert not [expr for expr in bare if "vector(0)" in expr or "label_replace" in expr]
+    assert {full.removeprefix(expr)[:8] for full, expr in zip(found, bare, strict=True) if full != expr} == {
+        *(" or vect", " or 0 * ", " or on()")
+    }
+    # No fallback: the value before a counter began.
+    assert any(" or 0 * sum by" in expr for expr in bare)
+
+
 def test_substitute() -> None:
     values = {"a": "1", "__range": "60s"}
     assert panels.substitute("$a ${a} x[$__range] {{a}}", values) == "1 1 x[60s] {{a}}"

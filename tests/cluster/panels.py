@@ -130,6 +130,11 @@ def queries(scope: Scope) -> Iterator[Query]:
             yield from panel_queries(dashboard, panel, scope)
 
 
+def without_fallback(expr: str) -> str:
+    """Return a query without what it shows in place of nothing, so that it can be seen to find nothing."""
+    return re.sub(r" or (vector\(0\)|0 \* sum\(\w+\)|on\(\) label_replace\(.*)$", "", expr)
+
+
 def named(legend: str, labels: Mapping[str, str]) -> str:
     """Return a series' name in the legend."""
     return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda found: labels.get(found[1], ""), legend)
