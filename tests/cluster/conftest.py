@@ -69,6 +69,8 @@ class Site:
     namespace: str
     prefix: str
     values: Json = field(default_factory=dict)
+    # What Argo's executor logged beside a training: the progress that it was told of.
+    overheard: str = ""
 
     @property
     def storage(self) -> str:
@@ -113,10 +115,22 @@ class Site:
         call("argo", "terminate", "-n", self.namespace, workflow)
         self.wait(workflow)
 
+    def pod_end(self, pod: str, limit: float = LIMIT) -> None:
+        """Wait until a pod has succeeded; one that fails is seen at once, with the end of its log."""
+        deadline = time.monotonic() + limit
+        while (phase := self.get("pod", pod)["status"].get("phase")) not in ("Succeeded", "Failed"):
+            assert time.monotonic() < deadline, f"{pod} is {phase} after {limit} s: {self.log_end(pod)}"
+            time.sleep(1)
+        assert phase == "Succeeded", f"{pod} failed: {self.log_end(pod)}"
+
+    def log_end(self, pod: str) -> str:
+        """Return the last lines of a pod's log."""
+        return self.kubectl("logs", pod, "--tail=30", ok=False).stdout
+
     @contextmanager
-    def following(self, pod: str) -> Iterator[Iterable[str]]:
-        """Give the lines of a pod's log as they come."""
-        words = ("kubectl", "-n", self.namespace, "logs", "-f", pod, "-c", "main")
+    def following(self, pod: str, container: str = "main") -> Iterator[Iterable[str]]:
+        """Give the lines of a container's log as they come."""
+        words = ("kubectl", "-n", self.namespace, "logs", "-f", pod, "-c", container)
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
             assert process.stdout
             yield process.stdout
@@ -127,8 +141,7 @@ class Site:
         deadline = time.monotonic() + limit
         while True:
             found = self.get("workflow", workflow)
-            status = found.get("status", {})
-            ended = status.get("phase") in ("Succeeded", "Failed", "Error")
+            status, ended = found.get("status", {}), has_ended(found)
             if until(found) if until else ended:
                 return found
             assert not ended, f"{workflow} ended before: {json.dumps(status)[:3000]}"
@@ -136,10 +149,29 @@ class Site:
             time.sleep(1)
 
 
+def has_ended(workflow: Json) -> bool:
+    """Return whether a workflow is over."""
+    return workflow.get("status", {}).get("phase") in ("Succeeded", "Failed", "Error")
+
+
 def pods(workflow: Json, template: str = "") -> list[Json]:
     """Return the pod nodes of a workflow, all or of one template."""
     nodes = workflow["status"].get("nodes", {}).values()
     return [node for node in nodes if node["type"] == "Pod" and template in ("", node["templateName"])]
+
+
+def running(workflow: Json, template: str, attempt: int = 0) -> list[Json]:
+    """Return the pod nodes of a template that run, of the first attempt or a later one."""
+    return [
+        node
+        for node in pods(workflow, template)
+        if node.get("phase") == "Running" and node["name"].endswith(f"({attempt})")
+    ]
+
+
+def pod_name(workflow: Json, node: Json) -> str:
+    """Return the name of a pod node's pod."""
+    return f"{workflow['metadata']['name']}-{node['templateName']}-{node['id'].rpartition('-')[2]}"
 
 
 def logs(bucket: Any, workflow: str) -> dict[str, str]:
@@ -204,7 +236,8 @@ def site(bucket: Any) -> Iterator[Site]:
         here.helm("install", site_values(here))
         yield here
     finally:
-        call("kubectl", "delete", "namespace", here.namespace, "--wait=false", ok=False)
+        # Whatever still writes ends with its namespace.
+        call("kubectl", "delete", "namespace", here.namespace, "--timeout=180s", ok=False)
         bucket.objects.filter(Prefix=here.prefix).delete()
 
 
@@ -212,13 +245,17 @@ def site(bucket: Any) -> Iterator[Site]:
 def first(site: Site) -> Json:
     """Submit as a person with only Python would, kill a pod while it trains, and return the workflow that ended."""
     name = site.mrigan("submit", "--no-watch").stdout.strip()
-    training = site.wait(name, lambda found: any(node.get("phase") == "Running" for node in pods(found, "train-gan")))
-    node = next(node for node in pods(training, "train-gan") if node.get("phase") == "Running")
-    pod = f"{name}-train-gan-{node['id'].rpartition('-')[2]}"
+    training = site.wait(name, lambda found: bool(running(found, "train-gan")))
+    pod = pod_name(training, running(training, "train-gan")[0])
     # Its first lines say that it trains, so that SIGTERM finds it at work.
     with site.following(pod) as lines:
         assert any("a DCGAN learns" in line for line in lines)
     site.kubectl("delete", "pod", pod, "--wait=false")
+    again = site.wait(name, lambda found: bool(running(found, "train-gan", 1)) or has_ended(found))
+    # A node shows its progress a minute late, which is longer than these pods last.
+    for node in running(again, "train-gan", 1):
+        with site.following(pod_name(again, node), "wait") as lines:
+            site.overheard = "".join(lines)
     found = site.wait(name)
     assert found["status"]["phase"] == "Succeeded", found["status"].get("message")
     return found
