@@ -1,7 +1,11 @@
 """The whole workflow on phantom heads: a pod is killed; it is compared with `mrigan pipeline`, repeated, retrained."""
 
 import json
+import re
+from datetime import datetime
 from typing import Any
+
+import pytest
 
 from tests.cluster.conftest import BUCKET, ENVIRONMENT, GOOD, IMAGE, TINY, Site, logs, pods
 
@@ -58,25 +62,38 @@ def test_the_fan_out_follows_the_data(first: dict[str, Any]) -> None:
 
 
 def test_real_classifiers_wait_for_no_gan(first: dict[str, Any]) -> None:
-    nodes = pods(first)
-    real = min(node["startedAt"] for node in nodes if "on-real" in node["name"])
-    assert real < max(node["finishedAt"] for node in nodes if node["templateName"] == "train-gan")
+    """In no fold. A pod may wait until others leave it room: what counts is when its task was reached."""
+    groups = [node for node in first["status"]["nodes"].values() if node["type"] == "TaskGroup"]
+    tasks = [node for node in groups if node["name"].endswith(".on-real")]
+    assert len(tasks) == int(TINY["folds"])
+    for task in tasks:
+        fold = task["name"].removesuffix("on-real")
+        gans = [node for node in pods(first, "train-gan") if node["name"].startswith(fold)]
+        assert len(gans) >= 2 and task["startedAt"] < min(node["finishedAt"] for node in gans)
+
+
+def test_argo_is_told_of_the_progress(site: Site, first: dict[str, Any]) -> None:
+    totals = {int(total) for total in re.findall(r"progress\W+\d+/(\d+)", site.overheard)}
+    assert totals and min(totals) > 1, site.overheard
 
 
 def test_the_embedded_pipeline_gives_the_same_bytes(site: Site, first: dict[str, Any], bucket: Any) -> None:
     prefix = f"{site.prefix}-embedded"
     words = ["pipeline", "--data", site.data, "--storage", f"s3://{BUCKET}/{prefix}"]
     words += [word for name, value in TINY.items() for word in (f"--{name}", value)]
-    site.apply(restricted_pod("embedded", words))
-    site.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/embedded", "--timeout=600s")
+    nodes = {node["hostNodeName"] for node in pods(first)}
+    if len(nodes) > 1:
+        pytest.skip("the workflow's pods ran on several nodes, whose processors may round differently")
+    site.apply(restricted_pod("embedded", words, nodes.pop()))
+    site.pod_end("embedded")
     theirs, ours = outputs(bucket, prefix), outputs(bucket, site.prefix)
     assert theirs.keys() == ours.keys()
     assert [name for name in ours if ours[name] != theirs[name]] == []
     assert len([name for name in ours if name.endswith(".png")]) > 4 * int(TINY["synthetic-count"])
 
 
-def restricted_pod(name: str, words: list[str]) -> dict[str, Any]:
-    """Return a pod of the image that runs mrigan with `words`."""
+def restricted_pod(name: str, words: list[str], node: str) -> dict[str, Any]:
+    """Return a pod of the image that runs mrigan with `words` on a node."""
     container = {
         "name": "main",
         "image": IMAGE,
@@ -87,7 +104,7 @@ def restricted_pod(name: str, words: list[str]) -> dict[str, Any]:
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
     security = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
-    spec = {"restartPolicy": "Never", "securityContext": security, "containers": [container]}
+    spec = {"restartPolicy": "Never", "nodeName": node, "securityContext": security, "containers": [container]}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
 
 
@@ -98,6 +115,9 @@ def test_a_second_submission_computes_nothing(site: Site, first: dict[str, Any],
     again = site.wait(ended.stdout.strip())
     assert [node["templateName"] for node in pods(again)] == ["preprocess"]
     assert written(bucket, site.prefix) == before
+    start, end = (datetime.fromisoformat(again["status"][name]) for name in ("startedAt", "finishedAt"))
+    # Half a minute on two busy cores.
+    assert (end - start).total_seconds() < 120
 
 
 def written(bucket: Any, prefix: str) -> dict[str, str]:
