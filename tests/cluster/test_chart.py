@@ -1,11 +1,12 @@
 """The chart in a real namespace: what the server takes, who may do what, upgrade and uninstall during a run."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from tests.cluster.conftest import CHART, ROOT, Site, call, pods
+from tests.cluster.conftest import CHART, ROOT, Site, call, pods, running
 
 YAML = [*sorted((ROOT / "workflows").glob("*.yaml")), *sorted((ROOT / "workflows" / "examples").glob("*.yaml"))]
 
@@ -63,26 +64,56 @@ def test_accounts_may_do_what_they_must_and_no_more(site: Site, account: str, al
     assert elsewhere.stdout.strip() == "no"
 
 
-def test_a_run_keeps_its_spec_through_upgrade_and_uninstall(site: Site) -> None:
-    """Last here, since it uninstalls."""
+def test_the_short_examples_run_as_they_stand(site: Site, bucket: Any) -> None:
+    """The others go through the same jobs as these tests do, at greater length."""
+    before = {item.key for item in bucket.objects.filter(Prefix="phantom/")}
+    jobs = {"phantom-data": {"phantom"}, "one-class": {"preprocess", "train-gan", "generate"}}
+    try:
+        for example, expected in jobs.items():
+            ended = site.wait(site.argo_submit(f"workflows/examples/{example}.yaml"))
+            assert ended["status"]["phase"] == "Succeeded", ended["status"].get("message")
+            assert {node["templateName"] for node in pods(ended)} == expected
+    finally:
+        for item in bucket.objects.filter(Prefix="phantom/"):
+            if item.key not in before:
+                item.delete()
+
+
+def test_a_run_keeps_its_spec_through_an_upgrade(site: Site) -> None:
     name = site.argo_submit("--from", "workflowtemplate/mrigan", seed="3", regimes="real")
     site.wait(name, lambda found: bool(pods(found)))
     kept = site.get("workflow", name)["status"]["storedWorkflowTemplateSpec"]
-    site.helm("upgrade", site.values | {"parallelism": 1, "timeout": "1h"})
-    assert site.get("workflowtemplate", "mrigan")["spec"]["parallelism"] == 1
-    ended = site.wait(name)
-    assert ended["status"]["phase"] == "Succeeded"
-    assert ended["status"]["storedWorkflowTemplateSpec"] == kept
+    values = site.values
+    try:
+        site.helm("upgrade", values | {"parallelism": 1, "timeout": "1h"})
+        assert site.get("workflowtemplate", "mrigan")["spec"]["parallelism"] == 1
+        ended = site.wait(name)
+        assert ended["status"]["phase"] == "Succeeded"
+        assert ended["status"]["storedWorkflowTemplateSpec"] == kept
+    finally:
+        site.helm("upgrade", values)
 
-    running = site.argo_submit("--from", "workflowtemplate/mrigan", seed="4", regimes="real")
-    site.wait(running, lambda found: bool(pods(found)))
-    kept = site.get("workflow", running)["status"]["storedWorkflowTemplateSpec"]
+
+def test_a_run_goes_on_after_an_uninstall(site: Site) -> None:
+    """It keeps its spec, though the chart comes back with another, and leaves no more of its objects behind."""
+    name = site.argo_submit("--from", "workflowtemplate/mrigan", seed="4", regimes="real")
+    site.wait(name, lambda found: bool(running(found, "train-classifier")))
+    # The pods that it has go on; a next one would be refused while there is no service account.
+    call("argo", "suspend", "-n", site.namespace, name)
+    values = site.values
     call("helm", "uninstall", "mrigan", "-n", site.namespace, "--wait")
-    assert site.get("workflow", running)["status"]["storedWorkflowTemplateSpec"] == kept
-    kinds = "workflowtemplates,cronworkflows,roles,rolebindings,serviceaccounts,configmaps,networkpolicies,services"
-    left = site.kubectl("get", kinds, "-l", "app.kubernetes.io/managed-by=Helm", "-o", "name").stdout
-    assert left == ""
-    site.helm("install", site.values)
+    try:
+        kinds = "workflowtemplates,cronworkflows,roles,rolebindings,serviceaccounts,configmaps,networkpolicies,services"
+        kinds += ",deployments,podmonitors,prometheusrules"
+        left = site.kubectl("get", kinds, "-l", "app.kubernetes.io/managed-by=Helm", "-o", "name").stdout
+        assert left == ""
+    finally:
+        site.helm("install", values | {"parallelism": 1})
+    call("argo", "resume", "-n", site.namespace, name)
+    ended = site.wait(name)
+    assert ended["status"]["phase"] == "Succeeded", ended["status"].get("message")
+    assert ended["status"]["storedWorkflowTemplateSpec"]["parallelism"] == values["parallelism"] == 3
+    assert pods(ended, "promote")
 
 
 def test_the_argo_server_is_another_way(site: Site) -> None:
