@@ -119,7 +119,7 @@ def _train(settings: TrainClassifierSettings, step: Step, dataset: "Dataset") ->
         pools.append(training.Images(*_synthetic(settings, step.storage, dataset)))
 
     # -- training ------------------------------------------------------------------------------------------------
-    hardware = configure(settings)
+    hardware = configure(settings, depthwise=settings.network == "mobilenetv2")
     architecture = networks.Architecture(
         settings.network, dataset.labels, dataset.image_size, settings.classifier_stem_stride
     )

@@ -9,15 +9,16 @@ from jobs.common.settings import ExecutionSettings
 
 
 @pytest.mark.parametrize(
-    ("flags", "precision"),
+    ("flags", "depthwise", "precision"),
     [
-        ({"avx2", "avx512_bf16"}, "float32"),
-        ({"avx512_bf16", "amx_bf16", "amx_tile"}, "bfloat16"),
-        (set(), "float32"),
+        ({"avx2", "avx512_bf16"}, False, "float32"),
+        ({"avx512_bf16", "amx_bf16", "amx_tile"}, False, "bfloat16"),
+        ({"avx512_bf16", "amx_bf16", "amx_tile"}, True, "float32"),
+        (set(), False, "float32"),
     ],
 )
-def test_bfloat16_is_for_processors_with_matrix_units(flags: set[str], precision: str) -> None:
-    decided, why = hardware._for_processor(frozenset(flags))
+def test_bfloat16_is_for_matrix_products_on_matrix_units(flags: set[str], depthwise: bool, precision: str) -> None:
+    decided, why = hardware._for_processor(frozenset(flags), depthwise)
     assert decided == precision and "matrix units" in why
 
 
