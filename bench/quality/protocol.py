@@ -14,8 +14,10 @@ RECIPE: dict[str, Any] = {
     "synthetic_count": 1000,
     "classifier_epochs": 15,
     "classifier_steps_per_epoch": 100,
-    # Two processes on two cores are faster than two threads, and the number of threads is part of the run.
+    # Two processes on two cores are faster than two threads. Threads and precision are part of the run, which several
+    # machines may share.
     "threads": 1,
+    "precision": "float32",
 }
 
 # Each stage adds to the one before, so that whoever stops early has a whole table of less.

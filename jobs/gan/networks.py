@@ -25,8 +25,9 @@ BATCH_NORM_MOMENTUM = 0.9
 EMBEDDING = 32
 # Blends of anchors: of how many, how much a score weighs, and the share of the random vector that is added. Fewer,
 # sharper or narrower, images come nearer to single training images; the other way they come to resemble their mean.
-BLENDED = 8
-SHARPNESS = 2.5
+# Measured in docs/quality.md.
+BLENDED = 3
+SHARPNESS = 0.5
 SPREAD = 0.3
 
 
