@@ -86,9 +86,10 @@ def find(settings: EvaluateSettings) -> "tuple[Step, Dataset, list[Part]]":
     if settings.controls:
         recipes += [(settings.networks[0], keys.controlled("real", control)) for control in CONTROLS]
     seeds = range(settings.seed, settings.seed + settings.seeds)
-    parts = gather.classifiers(storage, settings.run, dataset, recipes, seeds)
+    folds = range(dataset.folds)
+    parts = gather.classifiers(storage, settings.run, dataset, recipes, seeds, folds)
     if set(settings.regimes) != {"real"}:
-        parts += gather.generators(storage, settings.run, dataset)
+        parts += gather.generators(storage, settings.run, dataset, folds)
     step = Step(
         storage,
         keys.report(settings.run),

@@ -8,6 +8,7 @@ again.
 import json
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,14 @@ from bench.quality import cells, command, protocol
 from bench.quality.inner import inner_dataset
 from jobs import pipeline
 from jobs.classifier import metrics
-from jobs.classifier.predictions import join_predictions, read_predictions
-from jobs.common import keys
-from jobs.common.step import Step, read_manifest, read_output
+from jobs.common.step import Step
 from jobs.common.storage import open_storage
 from jobs.mri.dataset import open_dataset
 from jobs.pipeline import PipelineSettings
-from jobs.report import words
+from jobs.report import findings, gather, words
 
 SPLITS = (0, 1)  # of inner_dataset's parts, the ones that are held out
+SCORES = ("accuracy", "roc_auc")
 FIGURES = ("kid", "coverage", "recall")
 Json = dict[str, Any]
 
@@ -69,37 +69,22 @@ def run(name: str, settings: PipelineSettings, results: Path, workers: int) -> J
 
 def _read(settings: PipelineSettings, inner: Step) -> Json:
     """Return the accuracy and ROC-AUC of each network and regime, and the mean figures of the synthetic images."""
-    storage, run = inner.storage, pipeline.name_of_run(inner, settings)
-
-    def output(prefix: str, name: str) -> bytes:
-        return read_output(storage, prefix, read_manifest(storage, prefix) or {}, name)
-
-    results = []
-    for network in settings.networks:
-        for regime in settings.regimes:
-            pooled = [
-                join_predictions(
-                    [
-                        read_predictions(output(keys.classifier(run, split, network, regime, seed), "predictions.csv"))
-                        for split in SPLITS
-                    ]
-                )
-                for seed in range(settings.seed, settings.seed + settings.seeds)
-            ]
-            draws = metrics.bootstrap(pooled, settings.resamples, settings.seed)
-            for metric in ("accuracy", "roc_auc"):
-                estimate = metrics.estimate(draws, metric)
-                results.append(
-                    {"network": network, "regime": regime, "metric": metric}
-                    | {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-                )
+    place = pipeline.place(settings, inner)
+    run, dataset = place["run"], open_dataset(inner.storage, place["dataset"])
+    recipes = list(product(settings.networks, settings.regimes))
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    parts = gather.classifiers(dataset.storage, run, dataset, recipes, seeds, SPLITS)
+    bootstraps = {
+        recipe: metrics.bootstrap(
+            gather.predictions(dataset.storage, parts, *recipe), settings.resamples, settings.seed
+        )
+        for recipe in recipes
+    }
+    results = [one for one in findings.results(bootstraps) if one["metric"] in SCORES]
     if set(settings.regimes) == {"real"}:
         return {"run": run, "results": results, "quality": {}}
-    judged = [
-        json.loads(output(keys.synthetic(run, split, label), "quality.json"))
-        for split in SPLITS
-        for label in inner.facts["labels"]
-    ]
+    drawn = gather.generators(dataset.storage, run, dataset, SPLITS)
+    judged = [gather.quality(dataset.storage, part) for part in drawn if part.job == "generate"]
     quality: Json = {"copies": float(np.mean([one["memorization"]["copies"]["generated"] for one in judged]))}
     for metric in FIGURES:
         # Splits and classes are judged on images of their own: their errors are taken for independent.
@@ -123,7 +108,7 @@ def table(found: Json) -> str:
         cases = dict.fromkeys((x["network"], x["regime"]) for x in one["results"])
         for network, regime in cases:
             by_metric = {x["metric"]: x for x in one["results"] if (x["network"], x["regime"]) == (network, regime)}
-            shown = [_interval(by_metric[x], x) for x in ("accuracy", "roc_auc")]
+            shown = [_interval(by_metric[x], x) for x in SCORES]
             lines.append([name, words.REGIMES[regime], *shown, *(drawn if regime != "real" else [""] * 4)])
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 

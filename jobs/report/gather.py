@@ -5,7 +5,7 @@ import io
 import itertools
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from jobs.classifier.predictions import Predictions, join_predictions, read_predictions
@@ -33,14 +33,19 @@ class Part(NamedTuple):
 
 
 def classifiers(
-    storage: Storage, run: str, dataset: Dataset, recipes: list[tuple[str, str]], seeds: range
+    storage: Storage,
+    run: str,
+    dataset: Dataset,
+    recipes: list[tuple[str, str]],
+    seeds: Sequence[int],
+    folds: Sequence[int],
 ) -> list[Part]:
     """Return the classifiers of every (network, regime), seed and fold.
 
     Raises UserError if one is missing or was trained on another dataset.
     """
     parts = []
-    for (network, regime), seed, fold in itertools.product(recipes, seeds, range(dataset.folds)):
+    for (network, regime), seed, fold in itertools.product(recipes, seeds, folds):
         prefix = keys.classifier(run, fold, network, regime, seed)
         manifest = read_manifest(storage, prefix)
         if manifest is None:
@@ -55,10 +60,10 @@ def classifiers(
     return parts
 
 
-def generators(storage: Storage, run: str, dataset: Dataset) -> list[Part]:
-    """Return the generators and the synthetic images of every fold and class, as far as they are of this dataset."""
+def generators(storage: Storage, run: str, dataset: Dataset, folds: Sequence[int]) -> list[Part]:
+    """Return the generators and the synthetic images of each fold and class, as far as they are of this dataset."""
     parts = []
-    for fold, label in itertools.product(range(dataset.folds), [*dataset.labels, keys.CLASS_CONDITIONAL]):
+    for fold, label in itertools.product(folds, [*dataset.labels, keys.CLASS_CONDITIONAL]):
         steps = {"train-gan": keys.gan(run, fold, label), "generate": keys.synthetic(run, fold, label)}
         for job, prefix in steps.items():
             manifest = read_manifest(storage, prefix)
