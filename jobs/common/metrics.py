@@ -248,14 +248,14 @@ def serve(port: int) -> None:
 
         def close(self) -> None:
             """Say that all was sent: the server calls this at the end."""
-            _state.seen = True
             if self.last:
                 _state.scraped.set()
 
     answer = make_wsgi_app(REGISTRY)
 
     def app(environ: Any, start_response: Any) -> Any:
-        last = _state.last
+        # Here, not in close: who has read all of an answer must find it counted.
+        _state.seen, last = True, _state.last
         body = Body(answer(environ, start_response))
         body.last = last
         return body

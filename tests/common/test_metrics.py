@@ -1,5 +1,6 @@
 """What a job tells Prometheus: against the contract in docs/metrics.md, the history in storage, and real scrapes."""
 
+import contextlib
 import csv
 import io
 import json
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -235,8 +237,11 @@ def test_a_training_that_fails_is_seen_by_one_more_scrape(folder: Path, tmp_path
                 break
         event = json.loads(last)
         assert "is not finite" in last and event["exit_code"] == 2 and event["level"] == "error"
-        text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
-        assert process.wait(timeout=30) == 2
+        deadline = time.monotonic() + 30
+        while process.poll() is None and time.monotonic() < deadline:  # as Prometheus does: again and again
+            with contextlib.suppress(OSError, HTTPException):
+                text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
+        assert process.poll() == 2
     losses = [
         sample.value
         for family in text_string_to_metric_families(text)
