@@ -34,7 +34,7 @@ image:  ## the container image
 e2e: .venv/dev  ## the tests that need a cluster: KUBECONFIG, kubectl, helm and argo, an S3 server, and the image in it
 	IMAGE=$(IMAGE) $(BIN)/pytest -v $(addprefix tests/cluster/,test_metrics.py test_run.py test_failures.py test_chart.py)
 
-quality: .venv/run  ## accuracy on five folds, stage by stage, and the README's table; goes on where it stopped
+quality: .venv/dev  ## accuracy on five folds, stage by stage, and the README's table; goes on where it stopped
 	$(BIN)/python -m bench.quality --data $(DATA)
 
 lock: .venv/dev  ## lock the requirements anew

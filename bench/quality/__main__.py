@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.quality import cells, command, kept, protocol, table
+from bench.quality import baselines, cells, command, kept, protocol, table
 from jobs import evaluate, pipeline
 from jobs.common.step import Step, read_output
 from jobs.evaluate import EvaluateSettings
+from jobs.mri.dataset import open_dataset
 from jobs.pipeline import PipelineSettings
 
 SCHEMA = 1
@@ -53,6 +54,9 @@ def run(settings: PipelineSettings, results: Path, workers: int) -> dict[str, An
         "dataset": {name: found["dataset"][name] for name in ("id", "images", "groups", "labels", "folds")},
         "looks": looks(dataset, results),
         "seconds": round(sum(cost["seconds"] for cost in found["cost"])),
+        "baselines": baselines.results(
+            open_dataset(dataset.storage, place["dataset"]), settings.resamples, settings.seed
+        ),
     } | {name: found[name] for name in PARTS}
     results.mkdir(parents=True, exist_ok=True)
     (results / "quality.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")

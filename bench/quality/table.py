@@ -9,6 +9,7 @@ NAMES = {
     "majority": "always the larger class",
     "file-only": "a forest that sees only file size, aspect and border",
     "nearest-pixels": "1-NN on pixels",
+    "hog": "histograms of oriented gradients, logistic regression",
     "permuted": "labels permuted by group",
     "leaky": "a split that ignores groups",
 }
@@ -23,7 +24,7 @@ def markdown(result: Json) -> str:
     for entry in result["results"]:
         key = (NETWORKS[entry["network"]], words.REGIMES[entry["regime"]])
         rows.setdefault(key, {})[entry["metric"]] = entry
-    for entry in result["controls"]["results"]:
+    for entry in result["controls"]["results"] + result["baselines"]:
         rows.setdefault(("*control*", NAMES[entry["control"]]), {})[entry["metric"]] = entry
     for entry in result["controls"]["checks"]:
         rows[f"{NETWORKS[entry['network']]}, *control*", NAMES[entry["check"]]] = {"balanced_accuracy": entry}
