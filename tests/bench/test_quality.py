@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.quality import __main__ as quality
-from bench.quality import ablate, cells, inner, protocol, table
+from bench.quality import ablate, baselines, cells, inner, protocol, table
 from jobs import phantom, pipeline, preprocess
 from jobs.common.storage import open_storage
 from jobs.mri.dataset import open_dataset
@@ -124,6 +125,18 @@ def test_the_table_has_every_row(first: tuple[PipelineSettings, Path, dict[str, 
     shown = [line.split(" | ")[1] for line in lines[2:]]
     assert shown == ["synthetic", "real", "real + synthetic", *list(table.NAMES.values())[:4]]
     assert " % [" in lines[2]
+
+
+def test_the_baseline_reads_no_label_of_the_fold_it_judges(
+    first: tuple[PipelineSettings, Path, dict[str, Any]],
+) -> None:
+    step, _ = pipeline.prepare(first[0])
+    dataset = open_dataset(step.storage, step.prefix.rpartition("/")[2])
+    other = {label: dataset.labels[-1 - number] for number, label in enumerate(dataset.labels)}
+    rows = [replace(row, label=other[row.label]) if row.fold == 0 else row for row in dataset.rows]
+    before, after = (baselines.predictions(x) for x in (dataset, replace(dataset, rows=rows)))
+    same = (before.probabilities == after.probabilities).all(axis=1)
+    assert same.tolist() == [fold == "0" for fold in before.folds]
 
 
 def test_variants_are_judged_on_inner_splits_alone(data: Path, tmp_path: Path) -> None:
