@@ -117,6 +117,8 @@ def samples(storage: Storage, dataset: Dataset, parts: list[Part]) -> list[exhib
         chosen = [real[i * len(real) // SHOWN] for i in range(SHOWN)] if len(real) > SHOWN else real
         first, count = part.manifest["facts"].get("first", 0), part.manifest["facts"].get("count", 0)
         names = [f"{part.prefix}/images/{number:06d}.png" for number in range(first, first + min(count, SHOWN))]
+        # Who needs the room may delete synthetic images when the classifiers are trained.
+        names = [name for name in names if storage.exists(name)]
         nearest = f"{part.prefix}/nearest.png"
         shown.append(
             exhibits.samples(
