@@ -18,7 +18,18 @@ from jobs.mri.dataset import open_dataset
 from jobs.pipeline import PipelineSettings
 
 SCHEMA = 1
-PARTS = ("settings", "results", "comparisons", "controls", "confusion", "quality", "recipe", "hardware", "versions")
+PARTS = (
+    "settings",
+    "results",
+    "comparisons",
+    "controls",
+    "confusion",
+    "quality",
+    "selection",
+    "recipe",
+    "hardware",
+    "versions",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

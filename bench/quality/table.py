@@ -1,6 +1,9 @@
-"""The README's table, from a stored result."""
+"""Tables in Markdown, from a stored result."""
 
+from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
 
 from jobs.report import words
 from jobs.report.words import NETWORKS
@@ -14,6 +17,7 @@ NAMES = {
     "leaky": "a split that ignores groups",
 }
 SHOWN = ("accuracy", "balanced_accuracy", "roc_auc")
+DRAWN = ("kid", "precision", "recall", "density", "coverage")
 Json = dict[str, Any]
 
 
@@ -40,12 +44,35 @@ def differences(result: Json) -> str:
     for entry in result["comparisons"]:
         first, second = entry["first"], entry["second"]
         if entry["metric"] == "accuracy" and first["network"] == second["network"]:
+            regimes = " minus ".join(words.REGIMES[one["regime"]] for one in (second, first))
             lines.append(
-                f"{NETWORKS[first['network']]}: {second['regime']} minus {first['regime']}: "
-                f"{words.signed(entry['difference'], 'accuracy')} points "
+                f"- {NETWORKS[first['network']]}, {regimes}: {words.signed(entry['difference'], 'accuracy')} "
                 f"[{words.signed_bounds(entry['low'], entry['high'], 'accuracy')}]"
             )
     return "\n".join(lines)
+
+
+def generators(result: Json) -> str:
+    """Return how good the synthetic images of each class are, means over the folds, as a Markdown table."""
+    head = ["class", *(f"{words.QUALITY[metric]} (*real*)" for metric in DRAWN), "copies (*real*)", "distance"]
+    lines = [head, ["---"] * len(head)]
+    for label in dict.fromkeys(one["label"] for one in result["quality"]):
+        parts = [one for one in result["quality"] if one["label"] == label]
+        line = [label]
+        for metric in DRAWN:
+            found = [figure for one in parts for figure in one["figures"] if figure["metric"] == metric]
+            values = (_mean(figure[whose]["value"] for figure in found) for whose in ("generated", "real"))
+            line.append("{} (*{}*)".format(*values))
+        copies, distance = ([one["memorization"][name] for one in parts] for name in ("copies", "distance"))
+        line.append("{} (*{}*)".format(*(_mean(one[whose] for one in copies) for whose in ("generated", "real"))))
+        line.append(_mean(one["generated"] / one["real"] for one in distance))
+        lines.append(line)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _mean(values: Iterable[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return words.figure(float(np.mean(known))) if known else words.DASH
 
 
 def _estimate(entry: Json | None, metric: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.quality import __main__ as quality
-from bench.quality import ablate, baselines, cells, inner, protocol, table
+from bench.quality import ablate, baselines, cells, inner, page, protocol, table
 from jobs import phantom, pipeline, preprocess
 from jobs.common.storage import open_storage
 from jobs.mri.dataset import open_dataset
@@ -123,6 +123,23 @@ def test_the_table_has_every_row(first: tuple[PipelineSettings, Path, dict[str, 
     shown = [line.split(" | ")[1] for line in lines[2:]]
     assert shown == ["synthetic", "real", "real + synthetic", *list(table.NAMES.values())[:4]]
     assert " % [" in lines[2]
+
+
+def test_the_page_and_the_readme_say_the_result(
+    first: tuple[PipelineSettings, Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    result = first[2]
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text(f"before\n\n{page.BEGIN}\nold\n{page.END}\n\nafter\n")
+    for _ in range(2):
+        page.write(result, tmp_path)
+        written = (tmp_path / "docs" / "results.md").read_text()
+        assert written.count(table.markdown(result)) == 1
+        for one in result["dataset"]["labels"]:
+            assert f"\n| {one['label']} | " in written
+        assert "This is the only recipe" in written and "nan" not in written and "None" not in written
+        whole = (tmp_path / "README.md").read_text()
+        assert whole == f"before\n\n{page.BEGIN}\n\n{table.markdown(result)}\n\n{page.END}\n\nafter\n"
 
 
 def test_the_baseline_reads_no_label_of_the_fold_it_judges(

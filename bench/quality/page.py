@@ -1,0 +1,78 @@
+"""docs/results.md and the README's table, from the stored result: python -m bench.quality.page."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.quality import command, table
+from jobs.report import words
+
+ROOT = Path(__file__).parents[2]
+BEGIN, END = "<!-- from bench/results/quality/quality.json -->", "<!-- to here -->"
+Json = dict[str, Any]
+
+
+def write(result: Json, root: Path = ROOT) -> None:
+    """Write docs/results.md whole, and the README's table between BEGIN and END, in `root`."""
+    (root / "docs" / "results.md").write_text(page(result))
+    readme = root / "README.md"
+    before, _, rest = readme.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    readme.write_text(f"{before}{BEGIN}\n\n{table.markdown(result)}\n\n{END}{after}")
+
+
+def page(result: Json) -> str:
+    """Return docs/results.md."""
+    data, settings = result["dataset"], result["settings"]
+    seeds = f"{settings['seeds']} seed" + ("s" if settings["seeds"] > 1 else "")
+    images = ", ".join(f"{one['images']} {one['label']}" for one in data["labels"])
+    parts = [
+        "# Results",
+        "Written by `python -m bench.quality.page` from bench/results/quality/quality.json, the result of "
+        "`make quality`.",
+        f"{data['images']} images ({images}) in {data['groups']} groups, {data['folds']} folds that no group "
+        f"straddles, {seeds}. Networks start from random weights. {_looks(result['looks'])} "
+        f"Commit {result['commit'][:7]}, run {result['run']}, "
+        f"{words.duration(result['seconds'])} of jobs on {_hardware(result['hardware'])}.",
+        "## Accuracy",
+        "Of the held-out real images of all folds, with 95 % intervals (whole groups and seeds drawn again within each "
+        "fold).",
+        table.markdown(result),
+        "Differences of accuracy on the same images, in points:",
+        table.differences(result),
+        *result["selection"],
+        "## Synthetic images",
+        "Means of all folds, against held-out real images; *real* is what training images reach in the same place. "
+        "Features of five random networks (see [report.md](report.md)). Copies over 0.15 above chance are suspicious; "
+        "distance is the median to the nearest training image, relative to that of held-out images.",
+        table.generators(result),
+        "## Recipe",
+        *(f"- {job}: {_settings(one)}" for job, one in result["recipe"].items() if one),
+    ]
+    # A list is one paragraph.
+    return re.sub(r"(?m)^(- .*)\n\n(?=- )", r"\1\n", "\n\n".join(parts)) + "\n"
+
+
+def _looks(count: int) -> str:
+    if count == 1:
+        return "This is the only recipe that was judged on these folds."
+    return f"{count} recipes were judged on these folds, this one included, so it may owe a little to chance."
+
+
+def _hardware(found: list[Json]) -> str:
+    return "; ".join(sorted({f"{one['device']} (threads: {one['threads']}, {one['precision']})" for one in found}))
+
+
+def _settings(one: Json) -> str:
+    return ", ".join(f"{name} {_value(value)}" for name, value in one.items())
+
+
+def _value(value: Any) -> str:
+    return " ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+
+
+if __name__ == "__main__":
+    write(json.loads((command.RESULTS / "quality.json").read_text()))
+    sys.exit()
