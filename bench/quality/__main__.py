@@ -46,11 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(settings: PipelineSettings, results: Path, workers: int) -> dict[str, Any]:
-    """Do what `settings` ask for, write `results`/quality.json and return what it says.
+    """Do what `settings` ask for, write `results`/<dataset's name>/quality.json and return what it says.
 
     Raises what the jobs raise, Interrupted after a signal; what was finished stays.
     """
     dataset, name = pipeline.prepare(settings)
+    results /= name
     wanted = pipeline.classifiers(settings, settings.networks, settings.regimes)
     if settings.controls:
         wanted += pipeline.controls(settings)

@@ -49,11 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(name: str, settings: PipelineSettings, results: Path, workers: int) -> Json:
-    """Do what `settings` ask for on the inner splits, add it to `results`/ablations.json as `name`; return all of that.
+    """Do what `settings` ask for on the inner splits; return all that was found so far, this under `name`.
 
-    Raises what the jobs raise, Interrupted after a signal; what was finished stays.
+    It is kept in `results`/<dataset's name>/ablations.json. Raises what the jobs raise, Interrupted after a signal;
+    what was finished stays.
     """
-    outer, _ = pipeline.prepare(settings)
+    outer, of = pipeline.prepare(settings)
+    results /= of
     storage = open_storage(settings.storage)
     inner = inner_dataset(open_dataset(storage, outer.prefix.rpartition("/")[2]))
     wanted = pipeline.classifiers(settings, settings.networks, settings.regimes)

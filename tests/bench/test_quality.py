@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bench.quality import __main__ as quality
@@ -47,7 +48,7 @@ def first(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pipelin
     """Return the settings, the results' folder and the result of a run."""
     folder = tmp_path_factory.mktemp("quality")
     settings = PipelineSettings(data=str(data), storage=str(folder / "storage"), **TINY)
-    return settings, folder / "results", quality.run(settings, folder / "results", workers=2)
+    return settings, folder / "results" / "heads", quality.run(settings, folder / "results", workers=2)
 
 
 def test_the_pipeline_finds_nothing_left_to_do(first: tuple[PipelineSettings, Path, dict[str, Any]]) -> None:
@@ -73,7 +74,7 @@ def test_kept_results_are_enough_on_another_machine(
     first: tuple[PipelineSettings, Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     settings, results, result = first
-    shutil.copytree(results, tmp_path / "results")
+    shutil.copytree(results, tmp_path / "results" / results.name)
     elsewhere = settings.model_copy(update={"storage": str(tmp_path / "storage")})
     assert quality.run(elsewhere, tmp_path / "results", workers=1) == result
     assert not list(tmp_path.glob("storage/runs/**/*.safetensors"))
@@ -125,6 +126,19 @@ def test_the_table_has_every_row(first: tuple[PipelineSettings, Path, dict[str, 
     assert " % [" in lines[2]
 
 
+def test_four_classes_need_nothing_else(tmp_path: Path) -> None:
+    phantom.run(PhantomSettings(out=str(tmp_path / "four"), count=8, classes=4))
+    small = TINY | {"regimes": ("synthetic",), "gan_conditional": True}
+    settings = PipelineSettings(data=str(tmp_path / "four"), storage=str(tmp_path / "storage"), **small)
+    result = quality.run(settings, tmp_path / "results", workers=1)
+    assert len({line.count("|") for line in table.generators(result).splitlines()}) == 1
+    assert [line.split(" | ")[0] for line in table.generators(result).splitlines()[2:]] == [
+        f"| {one['label']}" for one in result["dataset"]["labels"]
+    ]
+    assert np.shape(result["confusion"][0]["matrix"]) == (4, 4)
+    assert len(table.markdown(result).splitlines()) == 2 + 1 + 4
+
+
 def test_the_page_and_the_readme_say_the_result(
     first: tuple[PipelineSettings, Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -161,7 +175,7 @@ def test_variants_are_judged_on_inner_splits_alone(data: Path, tmp_path: Path) -
     found = ablate.run("plain-dcgan", plain, tmp_path / "results", workers=2)
     judged = {
         line.split(",")[0]
-        for path in tmp_path.glob("results/runs/*/fold-*/classifiers/*/predictions.csv")
+        for path in tmp_path.glob("results/heads/runs/*/fold-*/classifiers/*/predictions.csv")
         for line in path.read_text().splitlines()[1:]
     }
     storage = open_storage(settings.storage)
