@@ -4,20 +4,27 @@ Trains and judges the recipe on five folds, stage by stage, and prints the READM
 whole. It goes on where it stopped; steps that bench/results/quality holds are not done again.
 """
 
+import io
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from bench.quality import baselines, cells, command, kept, protocol, table
-from jobs import evaluate, pipeline
+from jobs import evaluate, generate, pipeline
 from jobs.common.step import Step, read_output
+from jobs.common.storage import Storage
 from jobs.evaluate import EvaluateSettings
+from jobs.gan import grid
 from jobs.mri.dataset import open_dataset
 from jobs.pipeline import PipelineSettings
 
 SCHEMA = 1
+COLUMNS, LINES = 12, 2  # of the picture of samples, for each class
 PARTS = (
     "settings",
     "results",
@@ -72,7 +79,21 @@ def run(settings: PipelineSettings, results: Path, workers: int) -> dict[str, An
     } | {name: found[name] for name in PARTS}
     results.mkdir(parents=True, exist_ok=True)
     (results / "quality.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    drawn = samples(dataset.storage, place["run"], list(dataset.facts["labels"]))
+    if len(drawn):
+        (results / "samples.png").write_bytes(grid.grid_png(drawn, COLUMNS))
     return result
+
+
+def samples(storage: Storage, run: str, labels: Sequence[str]) -> np.ndarray:
+    """Return the first synthetic images of each class in fold 0, uint8 [n, size, size]; none if they are not there."""
+    names = [
+        f"{generate.part(run, 0, label, 0)}/{generate.image_name(number)}"
+        for label in labels
+        for number in range(COLUMNS * LINES)
+    ]
+    files = (storage.read(name) for name in names if storage.exists(name))
+    return np.array([np.asarray(Image.open(io.BytesIO(data))) for data in files])
 
 
 def looks(dataset: Step, results: Path) -> int:

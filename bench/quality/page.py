@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from bench.quality import table
 from jobs.report import words
 
 ROOT = Path(__file__).parents[2]
-STORED = Path("bench/results/quality/brain_tumor_dataset/quality.json")
-BEGIN, END = f"<!-- from {STORED} -->", "<!-- to here -->"
+STORED = Path("bench/results/quality/brain_tumor_dataset")
+BEGIN, END = f"<!-- from {STORED}/quality.json -->", "<!-- to here -->"
 Json = dict[str, Any]
 
 
@@ -31,7 +32,7 @@ def page(result: Json) -> str:
     images = ", ".join(f"{one['images']} {one['label']}" for one in data["labels"])
     parts = [
         "# Results",
-        f"Written by `python -m bench.quality.page` from {STORED}, the result of `make quality`.",
+        f"Written by `python -m bench.quality.page` from {STORED}/quality.json, the result of `make quality`.",
         f"{data['images']} images ({images}) in {data['groups']} groups, {data['folds']} folds that no group "
         f"straddles, {seeds}. Networks start from random weights. {_looks(result['looks'])} "
         f"Commit {result['commit'][:7]}, run {result['run']}, "
@@ -47,6 +48,10 @@ def page(result: Json) -> str:
         "Means of all folds, against held-out real images; *real* is what training images reach in the same place. "
         "Features of five random networks (see [report.md](report.md)). Copies over 0.15 above chance are suspicious; "
         "distance is the median to the nearest training image, relative to that of held-out images.",
+        "![Synthetic heads of fold 0, the first ones of each class](images/samples.png)",
+        "The first ones of each class in fold 0 ("
+        + ", ".join(one["label"] for one in data["labels"])
+        + "; two rows each).",
         table.generators(result),
         "## Recipe",
         *(f"- {job}: {_settings(one)}" for job, one in result["recipe"].items() if one),
@@ -74,5 +79,6 @@ def _value(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    write(json.loads((ROOT / STORED).read_text()))
+    write(json.loads((ROOT / STORED / "quality.json").read_text()))
+    shutil.copyfile(ROOT / STORED / "samples.png", ROOT / "docs" / "images" / "samples.png")
     sys.exit()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bench.quality import __main__ as quality
 from bench.quality import ablate, baselines, cells, inner, page, protocol, table
@@ -63,11 +64,22 @@ def test_the_pipeline_finds_nothing_left_to_do(first: tuple[PipelineSettings, Pa
 
 def test_nothing_kept_shows_a_real_image_or_is_large(first: tuple[PipelineSettings, Path, dict[str, Any]]) -> None:
     files = [path for path in first[1].rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} == {".csv", ".json"}
+    assert {path.suffix for path in files if path.name != "samples.png"} == {".csv", ".json"}
     assert {path.parent.name for path in files if path.name == "predictions.csv"} == {
         f"mobilenetv2-{regime}-seed-0" for regime in ("synthetic", "real", "real+synthetic")
     }
     assert sum(path.stat().st_size for path in files) < 300_000
+
+
+def test_the_picture_shows_synthetic_images_alone(first: tuple[PipelineSettings, Path, dict[str, Any]]) -> None:
+    settings, results, result = first
+    shown = np.asarray(Image.open(results / "samples.png"))
+    cell = settings.image_size + 1
+    for number, label in enumerate(one["label"] for one in result["dataset"]["labels"]):
+        drawn = Path(settings.storage, "runs", result["run"], "fold-0", label, "synthetic", "images", "000000.png")
+        place = settings.synthetic_count * number
+        top, left = place // quality.COLUMNS * cell, place % quality.COLUMNS * cell
+        assert (shown[top : top + cell - 1, left : left + cell - 1] == np.asarray(Image.open(drawn))).all()
 
 
 def test_kept_results_are_enough_on_another_machine(
