@@ -53,6 +53,8 @@ def page(result: Json) -> str:
         + ", ".join(one["label"] for one in data["labels"])
         + "; two rows each).",
         table.generators(result),
+        "## Report",
+        "[The run's report](images/results.png), the whole page as one picture, without the real images that it shows.",
         "## Recipe",
         *(f"- {job}: {_settings(one)}" for job, one in result["recipe"].items() if one),
     ]

@@ -138,6 +138,12 @@ def test_the_table_has_every_row(first: tuple[PipelineSettings, Path, dict[str, 
     assert " % [" in lines[2]
 
 
+def test_the_documents_say_what_is_stored() -> None:
+    result = json.loads((page.ROOT / page.STORED / "quality.json").read_text())
+    assert (page.ROOT / "docs" / "results.md").read_text() == page.page(result)
+    assert f"{page.BEGIN}\n\n{table.markdown(result)}\n\n{page.END}" in (page.ROOT / "README.md").read_text()
+
+
 def test_four_classes_need_nothing_else(tmp_path: Path) -> None:
     phantom.run(PhantomSettings(out=str(tmp_path / "four"), count=8, classes=4))
     small = TINY | {"regimes": ("synthetic",), "gan_conditional": True}
