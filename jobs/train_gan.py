@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mrigan.train-gan")
 
-STABILIZERS = ("augmentation", "gradient-penalty", "moving-average", "reconstruction", "relativistic")
+STABILIZERS = ("augmentation", "gradient-penalty", "moving-average", "patches", "reconstruction", "relativistic")
 GRID = 8  # samples a side
 FETCH_STEPS = 64  # steps between fetches of the losses from the device
 LOG_SECONDS = 60
@@ -50,15 +50,19 @@ class GanSettings(Settings):
         800, "passes over a class's training images: for hundreds of images many, for thousands few", ge=1
     )
     gan_width: int = setting(64, "channels of the GAN's outermost feature maps; inner ones have up to 8 x", ge=1)
-    latent: int = setting(64, "length of the latent vector", ge=1)
+    latent: int = setting(64, "length of the latent vectors", ge=1)
     gan_batch: int = setting(32, "images of a training step", unit="images", ge=2)
-    gan_learning_rate: float = setting(
-        1e-3, "learning rate of the generator (Adam); the discriminator's is 0.4 x", gt=0
-    )
+    gan_learning_rate: float = setting(1e-3, "learning rate of both networks (Adam)", gt=0)
     gan_stabilizers: Annotated[
         tuple[
             Literal[
-                "augmentation", "gradient-penalty", "moving-average", "reconstruction", "relativistic", "spectral-norm"
+                "augmentation",
+                "gradient-penalty",
+                "moving-average",
+                "patches",
+                "reconstruction",
+                "relativistic",
+                "spectral-norm",
             ],
             ...,
         ],
@@ -149,6 +153,7 @@ def train(
         augmentation="augmentation" in settings.gan_stabilizers,
         gradient_penalty="gradient-penalty" in settings.gan_stabilizers,
         moving_average="moving-average" in settings.gan_stabilizers,
+        patches="patches" in settings.gan_stabilizers,
         relativistic="relativistic" in settings.gan_stabilizers,
         spectral_normalization="spectral-norm" in settings.gan_stabilizers,
         precision=hw.precision,

@@ -1,6 +1,6 @@
 """One training step of a DCGAN, several of them per call into TensorFlow, and the state they change.
 
-A step's randomness (latents, augmentation, dropout) follows from the seed and the step's number alone, and its images
+A step's randomness (latents, augmentation, noise) follows from the seed and the step's number alone, and its images
 from a permutation that follows from the seed and the epoch's: nothing random is carried from step to step.
 """
 
@@ -15,7 +15,8 @@ import tensorflow as tf
 
 from jobs.common import tensors
 from jobs.common.seeds import derive
-from jobs.gan import networks
+from jobs.gan import networks, spectral
+from jobs.gan.anchors import decoder, sphere
 from jobs.gan.augmentation import augment
 from jobs.gan.networks import GanConfig
 
@@ -23,10 +24,7 @@ METRICS = ("generator_loss", "discriminator_loss", "discriminator_accuracy_real"
 BETA_1 = 0.5
 AVERAGE_DECAY = 0.999
 STATISTICS_BATCHES, STATISTICS_BATCH = 8, 64
-# The discriminator learns at this part of the generator's rate, which reconstruction lets be high.
-DISCRIMINATOR_RATE = 0.4
-PENALTY, PENALTY_EVERY = 1.0, 8  # weight of the gradient penalties, and the steps from one to the next
-ADVERSARIAL = 0.1  # weight of the adversarial loss beside that of reconstruction
+PENALTY, PENALTY_EVERY = 0.1, 8  # weight of the gradient penalties, and the steps from one to the next
 ANCHOR_RATE = 0.02  # of an anchor's length, at most, in a step
 ANCHOR_NOISE = 0.1  # standard deviation, so that an image is drawn from all around its anchor
 SCALES = 4  # at which a drawn image is compared with its original, each half as fine as the one before
@@ -43,6 +41,7 @@ class Options:
     augmentation: bool = True
     gradient_penalty: bool = True
     moving_average: bool = True
+    patches: bool = True
     relativistic: bool = True
     spectral_normalization: bool = False
     precision: str = "float32"
@@ -95,6 +94,7 @@ def new_state(config: GanConfig, options: Options, classes: np.ndarray | None = 
             model.get_layer("anchors").classes.assign(classes)
     discriminator = networks.build_discriminator(
         config,
+        patches=options.patches,
         spectral_normalization=options.spectral_normalization,
         # A penalty on the gradient of one image's logit says nothing where the logit depends on the whole batch.
         batch_normalization=not options.spectral_normalization and not options.gradient_penalty,
@@ -102,8 +102,8 @@ def new_state(config: GanConfig, options: Options, classes: np.ndarray | None = 
         precision=options.precision,
     )
     optimizers = []
-    for name, model, rate in (("generator", generator, 1.0), ("discriminator", discriminator, DISCRIMINATOR_RATE)):
-        optimizer = keras.optimizers.Adam(rate * options.learning_rate, beta_1=BETA_1, name=f"{name}-adam")
+    for name, model in (("generator", generator), ("discriminator", discriminator)):
+        optimizer = keras.optimizers.Adam(options.learning_rate, beta_1=BETA_1, name=f"{name}-adam")
         optimizer.build(model.trainable_variables)
         optimizers.append(optimizer)
     return State(generator, discriminator, average, *optimizers)
@@ -118,19 +118,21 @@ def train_function(state: State, config: GanConfig, options: Options) -> Callabl
     """
     base = (options.seed, derive(options.seed, "training-step"))
     if config.anchors:
-        anchors, decode = state.generator.get_layer("anchors"), networks.decoder(state.generator)
+        anchors, decode = state.generator.get_layer("anchors"), decoder(state.generator)
 
     @tf.function(jit_compile=options.xla)
     def one(images: tf.Tensor, labels: tf.Tensor, numbers: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        seeds = tf.unstack(tf.random.split(tf.random.fold_in(tf.constant(base, tf.int32), step), 10))
+        seeds = tf.unstack(tf.random.split(tf.random.fold_in(tf.constant(base, tf.int32), step), 5))
         real = tf.cast(images, tf.float32) / 127.5 - 1
         latents = tf.random.stateless_normal((options.batch, config.latent), seeds[0])
         if options.spectral_normalization:
-            networks.power_iteration(state.discriminator)
+            spectral.power_iteration(state.discriminator)
 
-        def judge(images: tf.Tensor, augmentation_seed: tf.Tensor, dropout_seed: tf.Tensor) -> tf.Tensor:
-            seen = augment(images, augmentation_seed) if options.augmentation else images
-            return state.discriminator([seen, labels, dropout_seed], training=True)
+        def shown(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+            return augment(images, seed) if options.augmentation else images
+
+        def judge(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+            return state.discriminator([shown(images, seed), labels], training=True)
 
         def adversarial(better: tf.Tensor, worse: tf.Tensor) -> tf.Tensor:
             if options.relativistic:
@@ -147,13 +149,13 @@ def train_function(state: State, config: GanConfig, options: Options) -> Callabl
             """
             with tf.GradientTape() as tape:
                 penalty = tf.zeros(())
-                for shown, augmentation_seed, dropout_seed in ((real, seeds[1], seeds[2]), (fake, seeds[3], seeds[4])):
-                    seen = augment(shown, augmentation_seed) if options.augmentation else shown
+                for seen in (shown(real, seeds[1]), shown(fake, seeds[2])):
                     with tf.GradientTape() as inner:
                         inner.watch(seen)
-                        logits = state.discriminator([seen, labels, dropout_seed], training=True)
+                        logits = state.discriminator([seen, labels], training=True)
                     squares = tf.square(inner.gradient(logits, seen))
-                    penalty += tf.reduce_mean(tf.reduce_sum(squares, axis=(1, 2, 3)))
+                    # The gradient is that of the sum of an image's logits.
+                    penalty += tf.reduce_mean(tf.reduce_sum(squares, axis=(1, 2, 3))) / tf.size(logits[0], tf.float32)
                 penalty *= PENALTY / 2 * PENALTY_EVERY
             _descend(state.discriminator, state.discriminator_optimizer, tape, penalty)
             return penalty
@@ -163,11 +165,11 @@ def train_function(state: State, config: GanConfig, options: Options) -> Callabl
             if config.anchors:
                 # A one-hot product, whose transpose adds up what falls on one anchor in the same order everywhere.
                 chosen = tf.one_hot(numbers, config.anchors)
-                own = networks.sphere(chosen @ anchors.anchors)
+                own = sphere(tf.tensordot(chosen, anchors.anchors, 1))
                 generator_tape.watch(own)
-                noise = ANCHOR_NOISE * tf.random.stateless_normal(tf.shape(own), seeds[7])
-                blends = tf.stop_gradient(anchors([latents, labels]))
-                both = tf.concat([networks.sphere(own + noise), blends], 0)
+                noise = ANCHOR_NOISE * tf.random.stateless_normal(tf.shape(own), seeds[4])
+                mixtures = tf.stop_gradient(anchors([latents, labels]))
+                both = tf.concat([sphere(own + noise), mixtures], 0)
                 drawn, fake = tf.split(decode([both, tf.concat([labels, labels], 0)], training=True), 2)
                 reconstruction = _difference(drawn, real)
             else:
@@ -175,26 +177,26 @@ def train_function(state: State, config: GanConfig, options: Options) -> Callabl
 
             with generator_tape.stop_recording():
                 with tf.GradientTape() as discriminator_tape:
-                    real_logits = judge(real, seeds[1], seeds[2])
-                    fake_logits = judge(fake, seeds[3], seeds[4])
+                    real_logits = judge(real, seeds[1])
+                    fake_logits = judge(fake, seeds[2])
                     discriminator_loss = adversarial(real_logits, fake_logits)
                 _descend(state.discriminator, state.discriminator_optimizer, discriminator_tape, discriminator_loss)
                 if options.gradient_penalty:
                     tf.cond(step % PENALTY_EVERY == 0, penalize, lambda: tf.zeros(()))
 
-            logits = judge(fake, seeds[5], seeds[6])
+            logits = judge(fake, seeds[3])
             # Non-saturating: the generator raises the logits of its images instead of lowering their complement.
             generator_loss = (
                 adversarial(logits, real_logits) if options.relativistic else tf.reduce_mean(tf.nn.softplus(-logits))
             )
-            loss = ADVERSARIAL * generator_loss + reconstruction if config.anchors else generator_loss
+            loss = generator_loss + reconstruction
         if config.anchors:
             weights = [variable.value for variable in state.generator.trainable_variables]
             *gradients, of_anchors = generator_tape.gradient(loss, [*weights, own])
             state.generator_optimizer.apply(gradients, state.generator.trainable_variables)
             rate = ANCHOR_RATE * (1 - tf.cast(step, tf.float32) / options.steps)
-            move = rate * networks.sphere(of_anchors)
-            anchors.anchors.assign_sub(tf.matmul(chosen, move, transpose_a=True))
+            move = rate * sphere(of_anchors)
+            anchors.anchors.assign_sub(tf.tensordot(chosen, move, [[0], [0]]))
         else:
             _descend(state.generator, state.generator_optimizer, generator_tape, loss)
 
@@ -202,6 +204,7 @@ def train_function(state: State, config: GanConfig, options: Options) -> Callabl
             _follow(state.average, state.generator, step)
             if config.anchors:
                 state.average.get_layer("anchors").anchors.assign(anchors.anchors)
+        real_logits, fake_logits = (tf.reduce_mean(logits, axis=(1, 2)) for logits in (real_logits, fake_logits))
         # The relativistic loss leaves open where zero lies, and for each class anew.
         border = _midpoints(real_logits, fake_logits, labels, len(config.labels)) if options.relativistic else 0.0
         accuracies = [_share(real_logits > border), _share(fake_logits < border)]

@@ -13,7 +13,7 @@ from scipy.special import softmax
 
 from jobs.common import tensors
 from jobs.common.errors import MachineError, UserError
-from jobs.gan import networks
+from jobs.gan import anchors, networks, spectral
 from jobs.gan.networks import GanConfig
 
 TINY = GanConfig(32, 4, 8, ("glioma",))
@@ -24,9 +24,8 @@ def latents(count: int, config: GanConfig = TINY, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((count, config.latent)).astype(np.float32)
 
 
-def judge(discriminator: keras.Model, images: np.ndarray, label: int = 0, seed: int = 0, **options: bool) -> np.ndarray:
-    labels = np.full(len(images), label, np.int32)
-    return np.asarray(discriminator([images, labels, np.array([0, seed], np.int32)], **options))
+def judge(discriminator: keras.Model, images: np.ndarray, label: int = 0) -> np.ndarray:
+    return np.asarray(discriminator([images, np.full(len(images), label, np.int32)]))
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +45,9 @@ def test_one_definition_serves_every_size(size: int) -> None:
     assert image.shape == (1, size, size, 1)
     assert image.dtype == np.float32
     assert np.abs(image).max() <= 1
-    discriminator = networks.build_discriminator(config, spectral_normalization=True)
-    assert judge(discriminator, image).shape == (1,)
+    for patches, side in ((True, 8), (False, 1)):
+        discriminator = networks.build_discriminator(config, patches=patches)
+        assert judge(discriminator, image).shape == (1, side, side)
     assert config.channels(size // 2) == 2
     assert config.channels(4) == min(16, size // 4)
 
@@ -101,14 +101,15 @@ def test_the_class_matters_only_to_a_conditional_gan(generator: keras.Model, ima
     mixed = networks.sample(conditional, latents(2), np.array([0, 1]))
     np.testing.assert_allclose(mixed[1], networks.sample(conditional, latents(2), 1)[1], atol=1e-6)
     for config, matters in ((TINY, False), (CONDITIONAL, True)):
-        discriminator = networks.build_discriminator(config, spectral_normalization=True)
-        assert (judge(discriminator, images, 0) != judge(discriminator, images, 1)).any() == matters
+        for patches in (False, True):
+            discriminator = networks.build_discriminator(config, patches=patches)
+            assert (judge(discriminator, images, 0) != judge(discriminator, images, 1)).all() == matters
 
 
 def test_power_iteration_finds_the_norm_and_the_kernel_s_scale_does_not_matter(images: np.ndarray) -> None:
-    discriminator = networks.build_discriminator(TINY, spectral_normalization=True)
+    discriminator = networks.build_discriminator(TINY, patches=True, spectral_normalization=True)
     for _ in range(100):
-        networks.power_iteration(discriminator)
+        spectral.power_iteration(discriminator)
     convolutions = [layer for layer in discriminator.layers if isinstance(layer, keras.layers.Conv2D)]
     assert len(convolutions) == 4
     for layer in convolutions:
@@ -123,7 +124,7 @@ def test_power_iteration_finds_the_norm_and_the_kernel_s_scale_does_not_matter(i
 
 def test_batch_norm_stands_after_every_convolution_but_the_first_and_the_last() -> None:
     def normalized(batch: bool) -> list[str]:
-        built = networks.build_discriminator(TINY, spectral_normalization=False, batch_normalization=batch)
+        built = networks.build_discriminator(TINY, patches=False, batch_normalization=batch)
         return [layer.name for layer in built.layers if isinstance(layer, keras.layers.BatchNormalization)]
 
     assert normalized(True) == ["norm-8", "norm-4"]
@@ -131,52 +132,56 @@ def test_batch_norm_stands_after_every_convolution_but_the_first_and_the_last() 
 
 
 def test_without_any_norm_images_still_reach_the_logit(images: np.ndarray) -> None:
-    discriminator = networks.build_discriminator(TINY, spectral_normalization=False)
-    assert 0.05 < judge(discriminator, images).std() < 20
+    for patches in (False, True):
+        discriminator = networks.build_discriminator(TINY, patches=patches)
+        assert 0.05 < judge(discriminator, images).std() < 20
 
 
-def test_anchors_are_blended_by_the_softmax_of_random_scores() -> None:
-    layer = networks.Anchors(14, seed=3)
+def test_a_patch_s_logit_is_of_the_part_of_the_image_around_it(images: np.ndarray) -> None:
+    discriminator = networks.build_discriminator(GanConfig(64, 4, 8, ("glioma",)), patches=True)
+    large = np.tile(images, (1, 2, 2, 1))
+    changed = large.copy()
+    changed[:, :8, :8] *= -1
+    moved = (judge(discriminator, changed) != judge(discriminator, large)).all(axis=0)
+    assert moved[0, 0]
+    assert not moved[4:].any()
+    assert not moved[:, 4:].any()
+
+
+def test_anchors_are_mixed_by_random_scores() -> None:
+    layer = anchors.Anchors(14, seed=3)
     z = latents(20)
     labels = np.arange(20, dtype=np.int32) % 2
     layer([z, labels])
     layer.classes.assign(np.repeat([0, 1], [11, 3]))
-    blends = np.asarray(layer([z, labels]))
+    layouts, styles = np.asarray(layer([z, labels])).swapaxes(0, 1)
 
     def unit(x: np.ndarray) -> np.ndarray:
-        return x / np.linalg.norm(x, axis=1, keepdims=True) * np.sqrt(x.shape[1])
+        return x / np.linalg.norm(x, axis=-1, keepdims=True) * np.sqrt(x.shape[-1])
 
-    scores = networks.SHARPNESS * unit(z) @ layer.projection.numpy() / np.sqrt(z.shape[1])
-    scores[labels[:, None] != np.repeat([0, 1], [11, 3])] = -np.inf
-    scores[scores < np.sort(scores, axis=1)[:, [-networks.BLENDED]]] = -np.inf
-    expected = softmax(scores, axis=1) @ unit(layer.anchors.numpy()) + networks.SPREAD * unit(z)
-    np.testing.assert_allclose(blends, unit(expected), atol=1e-5)
+    scores = unit(z) @ layer.projection.numpy() / np.sqrt(z.shape[1])
+    scores[labels[:, None] != np.tile(np.repeat([0, 1], [11, 3]), 2)] = -np.inf
+    for_layout, for_style = scores[:, :14], scores[:, 14:]
+    for_layout[for_layout < np.sort(for_layout, axis=1)[:, [-anchors.BLENDED]]] = -np.inf
+    known = unit(layer.anchors.numpy())
+    blends = softmax(anchors.SHARPNESS * for_layout, axis=1) @ known[:, 0]
+    np.testing.assert_allclose(layouts, unit(blends + anchors.SPREAD * unit(z)), atol=1e-5)
+    chosen = known[for_style.argmax(axis=1), 1]
+    np.testing.assert_allclose(styles, unit(chosen + anchors.SPREAD * unit(z)), atol=1e-5)
     assert not layer.trainable_variables
 
 
-def test_a_generator_draws_from_blends_what_it_draws_from_latents() -> None:
+def test_a_generator_draws_from_mixtures_what_it_draws_from_latents() -> None:
     config = replace(CONDITIONAL, anchors=6)
     generator = networks.build_generator(config)
     generator.get_layer("anchors").classes.assign([0, 0, 0, 1, 1, 1])
     z, labels = latents(5, config), np.array([0, 1, 0, 1, 0], np.int32)
-    blends = generator.get_layer("anchors")([z, labels])
-    drawn = networks.decoder(generator)([blends, tf.constant(labels)])
+    mixtures = generator.get_layer("anchors")([z, labels])
+    drawn = anchors.decoder(generator)([mixtures, tf.constant(labels)])
     np.testing.assert_allclose(np.asarray(drawn), networks.sample(generator, z, labels), atol=1e-6)
     loaded, known = networks.load_generator(networks.save_generator(generator, config))
     assert known == config
     np.testing.assert_array_equal(networks.sample(loaded, z, labels), networks.sample(generator, z, labels))
-
-
-def test_dropout_follows_from_its_seed_alone(images: np.ndarray) -> None:
-    discriminator = networks.build_discriminator(TINY, spectral_normalization=True)
-    first, again = (judge(discriminator, images, seed=1, training=True) for _ in range(2))
-    np.testing.assert_array_equal(first, again)
-    assert (judge(discriminator, images, seed=2, training=True) != first).any()
-    assert (judge(discriminator, images, seed=2) == judge(discriminator, images, seed=1)).all()
-    layer = networks.SeededDropout(0.25)
-    dropped = np.asarray(layer([np.ones((100, 100), np.float32), np.array([0, 7], np.int32)], training=True))
-    assert set(np.unique(dropped)) == {0, np.float32(1 / 0.75)}
-    assert abs((dropped == 0).mean() - 0.25) < 0.02
 
 
 def test_bfloat16_is_of_the_arithmetic_only(generator: keras.Model) -> None:

@@ -10,12 +10,15 @@ import tensorflow as tf
 from jobs.common import tensors
 from jobs.common.errors import UserError
 from jobs.gan import networks, training
+from jobs.gan.anchors import decoder, sphere
 from jobs.gan.networks import GanConfig
 from jobs.gan.training import Options, State
 
 CONFIG = GanConfig(32, 8, 16, ("disc",), anchors=24)
 OPTIONS = Options(seed=1, steps=240, batch=8, learning_rate=2e-3)
-PLAIN = replace(OPTIONS, augmentation=False, gradient_penalty=False, moving_average=False, relativistic=False)
+PLAIN = replace(
+    OPTIONS, augmentation=False, gradient_penalty=False, moving_average=False, patches=False, relativistic=False
+)
 
 
 def discs(count: int) -> np.ndarray:
@@ -91,8 +94,9 @@ def test_a_state_of_other_networks_is_refused() -> None:
         replace(PLAIN, augmentation=True, xla=True),
         replace(PLAIN, gradient_penalty=True, relativistic=True),
         replace(PLAIN, spectral_normalization=True),
+        replace(PLAIN, patches=True, gradient_penalty=True),
     ],
-    ids=["plain", "average-bfloat16", "augmentation-xla", "penalty-relativistic", "spectral"],
+    ids=["plain", "average-bfloat16", "augmentation-xla", "penalty-relativistic", "spectral", "patches-penalty"],
 )
 def test_each_switch_trains(options: Options) -> None:
     gan = Gan(replace(CONFIG, anchors=0), options)
@@ -128,8 +132,8 @@ def test_it_learns_what_the_images_share(trained: tuple[Gan, np.ndarray]) -> Non
 
 def test_each_anchor_draws_its_own_image(trained: tuple[Gan, np.ndarray]) -> None:
     gan, _ = trained
-    anchors = networks.sphere(gan.state.average.get_layer("anchors").anchors)
-    drawn = networks.decoder(gan.state.average)([anchors, tf.zeros(24, tf.int32)]).numpy()
+    own = sphere(gan.state.average.get_layer("anchors").anchors)
+    drawn = decoder(gan.state.average)([own, tf.zeros(24, tf.int32)]).numpy()
     distance = np.abs(drawn[:, None] - (IMAGES / 127.5 - 1)[None]).mean(axis=(2, 3, 4))
     assert (np.diag(distance) < 0.5 * distance.mean()).all()
     assert (distance.argmin(axis=1) == np.arange(24)).mean() > 0.5
