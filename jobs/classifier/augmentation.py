@@ -21,19 +21,22 @@ COVER = 0.35  # most of the image's side that a covered square has
 MIX = 0.3  # most of an image's weight that its partner takes
 
 
-def augment(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Changed images; the same images and seed give the same result.
+def augment(images: tf.Tensor, seed: tf.Tensor, strength: tf.Tensor | float = 1.0) -> tf.Tensor:
+    """Changed images; the same images, seed and strength give the same result.
 
     Args:
         images: float32 [n, s, s] in [0, 1]; what comes in from beyond the border is black.
         seed: int [2], for instance run's seed and step.
+        strength: float32, 0 to 1, of all changes but mirroring; at 0 there are none.
 
     Returns:
         float32 [n, s, s] in [0, 1].
     """
     seeds = tf.unstack(tf.random.split(seed, 2))
-    draws = tf.unstack(tf.random.stateless_uniform([14, tf.shape(images)[0]], seeds[0], -1.0, 1.0))
-    angle, scale, stretch, shear, shift_x, shift_y, side, gamma, contrast, brightness, noise, *cover = draws
+    draws = tf.random.stateless_uniform([14, tf.shape(images)[0]], seeds[0], -1.0, 1.0)
+    side, across, down, extent = tf.unstack(draws[:4])
+    changes = tf.unstack(strength * draws[4:])
+    angle, scale, stretch, shear, shift_x, shift_y, gamma, contrast, brightness, noise = changes
     moved = _affine(
         images,
         ROTATION * angle,
@@ -48,7 +51,7 @@ def augment(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     middle = tf.reduce_mean(exposed, axis=[1, 2], keepdims=True)
     exposed = (exposed - middle) * _each(1.0 + CONTRAST * contrast) + middle + _each(BRIGHTNESS * brightness)
     exposed += tf.random.stateless_normal(tf.shape(exposed), seeds[1]) * _each(NOISE * tf.nn.relu(noise))
-    return _cover(tf.clip_by_value(exposed, 0.0, 1.0), *cover)
+    return _cover(tf.clip_by_value(exposed, 0.0, 1.0), across, down, strength * (extent + 1.0) / 2.0)
 
 
 def mix(images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -109,10 +112,10 @@ def _affine(
 
 
 def _cover(images: tf.Tensor, across: tf.Tensor, down: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
-    """Each image with a square in its mean gray, centred at (across, down) and sized by `extent`, all in [-1, 1]."""
+    """Each image with a square in its mean gray, centred at (across, down) in [-1, 1]; `extent` is 0 to 1."""
     side = tf.cast(tf.shape(images)[1], tf.float32)
     place = tf.range(side)
-    reach = COVER * side / 2.0 * (extent + 1.0) / 2.0
+    reach = COVER * side / 2.0 * extent
     inside = [tf.abs(place - (at[:, tf.newaxis] + 1.0) / 2.0 * side) < reach[:, tf.newaxis] for at in (down, across)]
     square = inside[0][:, :, tf.newaxis] & inside[1][:, tf.newaxis, :]
     return tf.where(square, tf.reduce_mean(images, axis=[1, 2], keepdims=True), images)

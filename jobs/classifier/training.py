@@ -26,6 +26,7 @@ from jobs.common.seeds import derive
 log = logging.getLogger("mrigan.train_classifier")
 
 WARMUP = 0.05  # of all steps
+GROWTH, GROWTH_START = 0.5, 0.1  # part of all steps in which augmentation grows to its full strength, and from where
 LABEL_SMOOTHING = 0.1
 WEIGHT_DECAY = 0.05  # of kernels, times the learning rate
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7
@@ -129,12 +130,14 @@ def train(
         count = min(steps_per_call, recipe.steps_per_epoch - len(running))
         batches = [assemble(pools, frequencies, recipe, position + i) for i in range(count)]
         rates = [learning_rate(recipe, position + i) for i in range(count)]
+        strengths = [strength(recipe, position + i) for i in range(count)]
         started = time.monotonic()
         with metrics.gpu_use():
             values = take_steps(
                 np.stack([pixels for pixels, _ in batches]),
                 np.stack([labels for _, labels in batches]),
                 np.array(rates, np.float32),
+                np.array(strengths, np.float32),
                 np.int32(seed),
                 np.arange(position, position + count, dtype=np.int32),
             ).numpy()
@@ -219,6 +222,13 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return recipe.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
+def strength(recipe: Recipe, step: int) -> float:
+    """How strong augmentation is, 0 to 1, in a step that counts from 0: under all of it at once, networks that start
+    from random weights stay at chance for hundreds of steps."""
+    total = recipe.epochs * recipe.steps_per_epoch
+    return min(1.0, GROWTH_START + (1.0 - GROWTH_START) * step / max(1.0, GROWTH * total))
+
+
 # A pipeline trains many classifiers of one shape: tracing takes longer than a short training.
 @functools.lru_cache(maxsize=1)
 def _prepare(
@@ -277,13 +287,19 @@ def _prepare(
             tf.TensorSpec([None, batch, size, size], tf.uint8),
             tf.TensorSpec([None, batch], tf.int32),
             tf.TensorSpec([None], tf.float32),
+            tf.TensorSpec([None], tf.float32),
             tf.TensorSpec([], tf.int32),
             tf.TensorSpec([None], tf.int32),
         ],
         autograph=False,
     )
     def take_steps(
-        pixels: tf.Tensor, labels: tf.Tensor, rates: tf.Tensor, seed: tf.Tensor, steps: tf.Tensor
+        pixels: tf.Tensor,
+        labels: tf.Tensor,
+        rates: tf.Tensor,
+        strengths: tf.Tensor,
+        seed: tf.Tensor,
+        steps: tf.Tensor,
     ) -> tf.Tensor:
         count = tf.shape(steps)[0]
 
@@ -293,7 +309,7 @@ def _prepare(
             if augmentation:
                 # Not in `take_step`: XLA has no affine transform.
                 seeds = tf.unstack(tf.random.split(tf.stack([seed, steps[i]]), 2))
-                gray, targets = mix(augment(gray, seeds[0]), targets, seeds[1])
+                gray, targets = mix(augment(gray, seeds[0], strengths[i]), targets, seeds[1])
             return i + 1, values.write(i, take_step(gray, targets, labels[i], rates[i], steps[i]))
 
         values = tf.TensorArray(tf.float32, size=count, element_shape=[2])

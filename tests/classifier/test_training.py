@@ -99,6 +99,14 @@ def test_augmentation_follows_from_its_seed_and_stays_in_range() -> None:
     assert np.corrcoef(first.ravel(), images.numpy().ravel())[0, 1] > 0.3
 
 
+def test_augmentation_without_strength_mirrors_only() -> None:
+    images = heads(20, 0).pixels.astype(np.float32) / 255.0
+    faint = augmentation.augment(tf.constant(images), tf.constant([1, 5]), 0.0).numpy()
+    likeness = np.abs(faint - images).max(axis=(1, 2)), np.abs(faint - images[:, :, ::-1]).max(axis=(1, 2))
+    assert np.minimum(*likeness).max() < 1e-4
+    assert {bool(plain < mirrored) for plain, mirrored in zip(*likeness, strict=True)} == {True, False}
+
+
 @pytest.mark.parametrize("mirror", [1.0, -1.0])
 def test_images_are_moved_as_scipy_moves_them(mirror: float) -> None:
     image = ndimage.gaussian_filter(np.random.default_rng(0).random((SIZE, SIZE)), 1.5).astype(np.float32)
@@ -149,6 +157,14 @@ def test_the_learning_rate_rises_and_falls_to_zero() -> None:
     assert 0 < rates[-1] < 1e-4
     short = Recipe(1, 1, 8, 0.01, False, 0)
     assert training.learning_rate(short, 0) == pytest.approx(0.01)
+
+
+def test_augmentation_grows_for_half_of_the_steps() -> None:
+    recipe = Recipe(epochs=4, steps_per_epoch=50, batch=8, learning_rate=0.01, augmentation=True, seed=0)
+    strengths = [training.strength(recipe, step) for step in range(200)]
+    assert strengths[0] == pytest.approx(0.1)
+    np.testing.assert_allclose(np.diff(strengths[:101]), 0.9 / 100)
+    assert strengths[100:] == [1.0] * 100
 
 
 def test_scores_are_those_of_scikit_learn() -> None:
@@ -212,8 +228,8 @@ def test_resnet152v2_takes_a_step() -> None:
     training._prepare.cache_clear()
     before = tensors.model_arrays(model)
     images = heads(2, 0)
-    rates, labels = np.array([1e-4], np.float32), images.labels[None].astype(np.int32)
-    values = take_steps(images.pixels[None], labels, rates, np.int32(0), np.array([0], np.int32)).numpy()
+    rates, full, labels = np.float32([1e-4]), np.float32([1]), images.labels[None].astype(np.int32)
+    values = take_steps(images.pixels[None], labels, rates, full, np.int32(0), np.array([0], np.int32)).numpy()
     assert values.shape == (1, 2)
     assert np.isfinite(values).all()
     assert networks.parameter_count(model) == 58_187_904 + 2 * 2048 + 2  # Keras' without top, and the logits
