@@ -42,6 +42,8 @@ READ = 256  # real images in memory at a time when all are looked through
 GRID = 64
 SHOWN = 16  # generated images shown with the nearest training image
 COLUMNS = 8
+# Synthetic and held-out images that are aligned with training images, and the fewest pixels that show their structure.
+ALIGNED, ALIGNED_SIZE = 50, 64
 
 
 class SyntheticSettings(Settings):
@@ -224,8 +226,10 @@ def judge(
 ) -> "tuple[dict[str, Any], np.ndarray]":
     """Return what quality.json says of `generated`, uint8 [n, size, size], and the images of nearest.png.
 
-    That is: what jobs.gan.quality.compare returns; `memorization`, what jobs.gan.nearest.memorization returns; and
-    `nearest`, for each image shown: training (id), mirrored, distance [gray levels].
+    That is: what jobs.gan.quality.compare returns; `memorization`, what jobs.gan.nearest.memorization returns and
+    `near_duplicates`: {generated, real}, the share of the first ALIGNED generated and held-out images that the search
+    for near-duplicates takes for a training image (null under ALIGNED_SIZE pixels), whereby more than SUSPICIOUS are
+    suspicious too; and `nearest`, for each image shown: training (id), mirrored, distance [gray levels].
     """
     import numpy as np
 
@@ -250,6 +254,10 @@ def judge(
     found["memorization"] = nearest.memorization(
         (ours, nearest.nearest(generated, [reals])), (theirs, nearest.nearest(reals, [reals], groups, groups))
     )
+    repeated = [_repeated(images, dataset, training) for images in (generated, reals)]
+    found["memorization"]["near_duplicates"] = dict(zip(("generated", "real"), repeated, strict=True))
+    if repeated[0] is not None and repeated[0] > nearest.SUSPICIOUS:
+        found["memorization"]["suspicious"] = True
     shown = generated[:SHOWN]
     rows = [training[index] for index in ours.number[:SHOWN]]
     found["nearest"] = [
@@ -260,6 +268,27 @@ def judge(
     mirrored = ours.mirrored[:SHOWN]
     beside[mirrored] = beside[mirrored][:, :, ::-1]
     return found, _above(shown, beside)
+
+
+def _repeated(images: "np.ndarray", dataset: "Dataset", training: "Sequence[Row]") -> float | None:
+    """Return which share of the first ALIGNED of `images` repeats a training image, turned or re-exposed; else None."""
+    import numpy as np
+    from PIL import Image
+
+    from jobs.mri import align, duplicates
+
+    if not len(images) or dataset.image_size < ALIGNED_SIZE:
+        return None
+
+    def picture(image: np.ndarray) -> np.ndarray:
+        return np.asarray(Image.fromarray(image).resize((align.SIDE, align.SIDE), Image.Resampling.BICUBIC))
+
+    def load(index: int) -> np.ndarray:
+        return picture(dataset.pixels([training[index]])[0])
+
+    descriptors = np.stack([duplicates.describe(load(index)) for index in range(len(training))])
+    some = np.stack([picture(image) for image in images[:ALIGNED]])
+    return round(float(duplicates.repeats(some, descriptors, load).mean()), 4)
 
 
 def _above(upper: "np.ndarray", lower: "np.ndarray") -> "np.ndarray":

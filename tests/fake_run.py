@@ -157,6 +157,7 @@ def _generator(
         "memorization": {
             "copies": {"generated": 0.02 + 0.3 * (number == 1 and fold == 0), "real": None if number else 0.01},
             "distance": {"generated": 21.3, "real": 24.8},
+            "near_duplicates": {"generated": 0.04, "real": 0.0},
             "suspicious": number == 1 and fold == 0,
         },
         "nearest": [{"training": rows[0].id, "mirrored": False, "distance": 20.0, "image": "images/000000.png"}],

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs import generate
+from jobs import generate, phantom, preprocess
 from jobs.common import hardware, keys, settings
 from jobs.common.errors import MachineError, UserError
 from jobs.common.settings import ExecutionSettings
@@ -19,6 +19,8 @@ from jobs.common.storage import Storage, open_storage
 from jobs.gan import features, grid, networks
 from jobs.generate import GenerateSettings
 from jobs.mri.dataset import Dataset, Row, open_dataset, to_csv
+from jobs.phantom import PhantomSettings
+from jobs.preprocess import PreprocessSettings
 
 LABELS = ("no", "yes")
 SIZE = 32
@@ -147,6 +149,7 @@ def test_quality_is_judged_on_held_out_images_of_the_class(quality: dict) -> Non
         # An untrained generator is far from the data; real images are not.
         assert figure["generated"]["value"] > 3 * abs(figure["real"]["value"])
     assert quality["memorization"]["suspicious"] is False
+    assert quality["memorization"]["near_duplicates"] == {"generated": None, "real": None}
 
 
 def test_nearest_training_images_are_of_the_training_folds_and_the_class(
@@ -208,6 +211,23 @@ def test_a_generator_that_copies_is_caught(dataset: Dataset) -> None:
     found, _ = generate.judge(judges, copies, dataset, training, held_out, 0)
     assert found["memorization"]["suspicious"] is True
     assert [entry["training"] for entry in found["nearest"]] == [row.id for row in training]
+
+
+def test_a_generator_that_copies_in_another_exposure_is_caught(tmp_path: Path) -> None:
+    phantom.run(PhantomSettings(out=str(tmp_path / "data"), count=12))
+    step = preprocess.run(
+        PreprocessSettings(data=str(tmp_path / "data"), storage=str(tmp_path), image_size=64, folds=2)
+    )
+    heads = open_dataset(step.storage, step.prefix.rpartition("/")[2])
+    training, held_out = (
+        [row for row in rows if row.label == "lesion"] for rows in (heads.training(0), heads.held_out(0))
+    )
+    judges = features.random_networks(64, count=1)
+    exposed = (255 * (heads.pixels(training)[:, :, ::-1] / 255.0) ** 2).astype(np.uint8)
+    for generated, expected in ((exposed, True), (heads.pixels(held_out), False)):
+        memorization = generate.judge(judges, generated, heads, training, held_out, 0)[0]["memorization"]
+        assert memorization["suspicious"] is expected
+        assert memorization["near_duplicates"] == {"generated": pytest.approx(float(expected), abs=0.2), "real": 0.0}
 
 
 def test_a_class_conditional_generator_draws_each_class(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bench.quality import baselines, cells, command, kept, protocol, table
+from bench.quality import baselines, cells, command, protocol, table
 from jobs import evaluate, generate, pipeline
-from jobs.common.step import Step, read_output
+from jobs.common.step import read_output
 from jobs.common.storage import Storage
 from jobs.evaluate import EvaluateSettings
 from jobs.gan import grid
@@ -71,7 +71,7 @@ def run(settings: PipelineSettings, results: Path, workers: int) -> dict[str, An
         "commit": command.commit(),
         "run": place["run"],
         "dataset": {name: found["dataset"][name] for name in ("id", "images", "groups", "labels", "folds")},
-        "looks": looks(dataset, results),
+        "looks": looks(results / "quality.json", place["run"]),
         "seconds": round(sum(cost["seconds"] for cost in found["cost"])),
         "baselines": baselines.results(
             open_dataset(dataset.storage, place["dataset"]), settings.resamples, settings.seed
@@ -96,13 +96,10 @@ def samples(storage: Storage, run: str, labels: Sequence[str]) -> np.ndarray:
     return np.array([np.asarray(Image.open(io.BytesIO(data))) for data in files])
 
 
-def looks(dataset: Step, results: Path) -> int:
-    """Return how many recipes were judged on the folds of `dataset`, by what is kept in `results`."""
-    runs = set()
-    for path in results.glob(f"runs/*/fold-*/classifiers/*/{kept.MANIFEST}"):
-        if json.loads(path.read_text())["inputs"]["dataset"] == dataset.digest:
-            runs.add(path.relative_to(results).parts[1])
-    return len(runs)
+def looks(stored: Path, run: str) -> list[str]:
+    """Return the runs that were ever judged on the dataset's folds: those that `stored` names, and `run`."""
+    before = json.loads(stored.read_text())["looks"] if stored.is_file() else []
+    return [*before, run] if run not in before else before
 
 
 if __name__ == "__main__":

@@ -47,7 +47,8 @@ def page(result: Json) -> str:
         "## Synthetic images",
         "Means of all folds, against held-out real images; *real* is what training images reach in the same place. "
         "Features of five random networks (see [report.md](report.md)). Copies over 0.15 above chance are suspicious; "
-        "distance is the median to the nearest training image, relative to that of held-out images.",
+        "near-duplicates are images that the search for near-duplicates takes for a training image (of 50); distance "
+        "is the median to the nearest training image, relative to that of held-out images.",
         "![Synthetic heads of fold 0, the first ones of each class](images/samples.png)",
         "The first ones of each class in fold 0 ("
         + ", ".join(one["label"] for one in data["labels"])
@@ -62,10 +63,10 @@ def page(result: Json) -> str:
     return re.sub(r"(?m)^(- .*)\n\n(?=- )", r"\1\n", "\n\n".join(parts)) + "\n"
 
 
-def _looks(count: int) -> str:
-    if count == 1:
+def _looks(runs: list[str]) -> str:
+    if len(runs) == 1:
         return "This is the only recipe that was judged on these folds."
-    return f"{count} recipes were judged on these folds, this one included, so it may owe a little to chance."
+    return f"{len(runs)} recipes were judged on these folds, this one included, so it may owe a little to chance."
 
 
 def _hardware(found: list[Json]) -> str:

@@ -54,7 +54,13 @@ def differences(result: Json) -> str:
 
 def generators(result: Json) -> str:
     """Return how good the synthetic images of each class are, means over the folds, as a Markdown table."""
-    head = ["class", *(f"{words.QUALITY[metric]} (*real*)" for metric in DRAWN), "copies (*real*)", "distance"]
+    head = [
+        "class",
+        *(f"{words.QUALITY[metric]} (*real*)" for metric in DRAWN),
+        "copies (*real*)",
+        "near-duplicates",
+        "distance",
+    ]
     lines = [head, ["---"] * len(head)]
     for label in dict.fromkeys(one["label"] for one in result["quality"]):
         parts = [one for one in result["quality"] if one["label"] == label]
@@ -65,6 +71,7 @@ def generators(result: Json) -> str:
             line.append("{} (*{}*)".format(*values))
         copies, distance = ([one["memorization"][name] for one in parts] for name in ("copies", "distance"))
         line.append("{} (*{}*)".format(*(_mean(one[whose] for one in copies) for whose in ("generated", "real"))))
+        line.append(_mean(one["memorization"].get("near_duplicates", {}).get("generated") for one in parts))
         line.append(_mean(one["generated"] / one["real"] for one in distance))
         lines.append(line)
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

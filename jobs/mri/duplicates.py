@@ -84,6 +84,25 @@ def near_duplicates(descriptors: np.ndarray, load: Callable[[int], np.ndarray]) 
     return [(i, j) for i, j in propose(descriptors) if agreement(kept(i), kept(j)) >= SAME]
 
 
+def repeats(pictures: np.ndarray, descriptors: np.ndarray, load: Callable[[int], np.ndarray]) -> np.ndarray:
+    """Return bool [n]: which of `pictures`, uint8 [n, 128, 128], are the same picture as one of others.
+
+    `descriptors` and `load` are those of the others, as in near_duplicates. Of these only the NEIGHBOURS nearest by
+    their descriptors are aligned.
+    """
+    kept = lru_cache(KEPT_IN_MEMORY)(lambda index: prepare(_checked(load(index))))
+    mean = np.mean(descriptors, axis=0)
+    own, others = (x - mean for x in (np.stack([describe(picture) for picture in pictures]), descriptors))
+    alike = own @ (others / (np.linalg.norm(others, axis=1, keepdims=True) + 1e-9)).T
+    nearest = np.argsort(-alike, axis=1, kind="stable")[:, :NEIGHBOURS]
+
+    def repeated(picture: np.ndarray, candidates: np.ndarray) -> bool:
+        head = prepare(picture)
+        return any(agreement(kept(int(index)), head) >= SAME for index in candidates)
+
+    return np.array([repeated(*pair) for pair in zip(pictures, nearest, strict=True)])
+
+
 def _checked(image: np.ndarray) -> np.ndarray:
     if image.shape != (SIDE, SIDE) or image.dtype != np.uint8:
         raise ValueError(f"pictures are compared as uint8 [{SIDE}, {SIDE}], not {image.dtype} {list(image.shape)}")

@@ -196,8 +196,8 @@ def _quality(report: Json) -> list[Json]:
         }
         memories = [entry["memorization"] for entry in entries if entry.get("memorization")]
         memory = {
-            name: {which: _mean([m[name][which] for m in memories]) for which in ("generated", "real")}
-            for name in ("copies", "distance")
+            name: {which: _mean([m.get(name, {}).get(which) for m in memories]) for which in ("generated", "real")}
+            for name in ("copies", "near_duplicates", "distance")
         }
         suspicious = sum(bool(m.get("suspicious")) for m in memories)
         found.append(

@@ -105,15 +105,15 @@ def test_a_classifier_that_is_missing_brings_its_generator_back(
     assert names == ["mobilenetv2-real-seed-0"]
 
 
-def test_looks_count_the_recipes_judged_on_the_folds(
+def test_looks_name_the_recipes_judged_on_the_folds(
     first: tuple[PipelineSettings, Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    settings, results, result = first
-    assert result["looks"] == 1
-    shutil.copytree(results, tmp_path / "results")
-    shutil.copytree(results / "runs" / result["run"], tmp_path / "results" / "runs" / "another")
-    dataset, _ = pipeline.prepare(settings)
-    assert quality.looks(dataset, tmp_path / "results") == 2
+    _, results, result = first
+    assert result["looks"] == [result["run"]]
+    stored = results / "quality.json"
+    assert quality.looks(stored, result["run"]) == [result["run"]]
+    assert quality.looks(stored, "another") == [result["run"], "another"]
+    assert quality.looks(tmp_path / "quality.json", "another") == ["another"]
 
 
 def test_inner_splits_hold_no_image_of_the_outer_fold(data: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from jobs.mri import duplicates
 from jobs.mri.crop import crop_to_head
-from jobs.mri.duplicates import describe, near_duplicates, propose, same_picture
+from jobs.mri.duplicates import describe, near_duplicates, propose, repeats, same_picture
 
 SIZE = 128
 PIXEL = 1.2  # mm
@@ -145,6 +145,18 @@ def test_a_changed_picture_is_the_same_picture(changes: dict) -> None:
     for number in (0, 1):
         first, second = head(number), change(head(number), **changes)
         assert same_picture(crop_to_head(first, SIZE), crop_to_head(second, SIZE))
+
+
+def test_what_repeats_another_picture_is_told_at_64_pixels() -> None:
+    def coarse(picture: np.ndarray) -> np.ndarray:
+        small = Image.fromarray(crop_to_head(picture, 64))
+        return np.asarray(small.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
+
+    known = [coarse(head(number)) for number in range(12)]
+    changed = [coarse(change(head(number), angle=15, mirrored=True, gamma=1.4)) for number in range(4)]
+    new = [coarse(head(number)) for number in range(12, 16)]
+    descriptors = np.stack([describe(picture) for picture in known])
+    assert repeats(np.stack(changed + new), descriptors, known.__getitem__).tolist() == [True] * 4 + [False] * 4
 
 
 def test_slices_five_millimetres_apart_are_not_the_same_picture() -> None:
