@@ -56,7 +56,10 @@ class TrainClassifierSettings(ClassifierSettings, StorageSettings, ExecutionSett
     run: str = setting(..., "name of the run that this classifier belongs to", result=False, pattern=NAME)
     fold: int | Literal["all"] = setting(..., "fold whose images are held out; all: none are")
     network: Literal["resnet152v2", "mobilenetv2"] = setting("mobilenetv2", "network of keras.applications")
-    regime: Literal["synthetic", "real", "real+synthetic"] = setting("real", "which images change the weights")
+    regime: Literal["synthetic", "real", "real+synthetic"] = setting(
+        "real",
+        "which images change the weights; real+synthetic: synthetic ones in a third of the steps, then real ones",
+    )
     control: Literal["none", "permuted", "leaky"] = setting(
         "none", "wrong on purpose: labels permuted by group, or folds that ignore groups; regime real only"
     )
@@ -113,10 +116,10 @@ def _train(settings: TrainClassifierSettings, step: Step, dataset: "Dataset") ->
     rows = dataset.held_out(settings.fold)
     held_out = training.Images(dataset.pixels(rows), _indices(dataset, rows)) if rows else None
     pools = []
-    if settings.regime != "synthetic":
-        pools.append(training.Images(dataset.pixels(real), _indices(dataset, real)))
     if settings.regime != "real":
         pools.append(training.Images(*_synthetic(settings, step.storage, dataset)))
+    if settings.regime != "synthetic":
+        pools.append(training.Images(dataset.pixels(real), _indices(dataset, real)))
 
     # -- training ------------------------------------------------------------------------------------------------
     hardware = configure(settings, depthwise=settings.network == "mobilenetv2")
@@ -136,7 +139,7 @@ def _train(settings: TrainClassifierSettings, step: Step, dataset: "Dataset") ->
         seed=settings.seed,
     )
     what = f"fold {settings.fold}, {step.prefix.rpartition('/')[2]}"
-    log.info("%s: learns %s images", what, " + ".join(str(len(pool.labels)) for pool in pools))
+    log.info("%s: learns %s images", what, ", then ".join(str(len(pool.labels)) for pool in pools))
     with Checkpoints(step, settings.checkpoint_steps, settings.checkpoint_seconds) as checkpoints:
         model, history = training.train(
             architecture,
@@ -165,7 +168,7 @@ def _train(settings: TrainClassifierSettings, step: Step, dataset: "Dataset") ->
         labels=list(dataset.labels),
         images={
             "training_real": len(real) if settings.regime != "synthetic" else 0,
-            "training_synthetic": len(pools[-1].labels) if settings.regime != "real" else 0,
+            "training_synthetic": len(pools[0].labels) if settings.regime != "real" else 0,
             "held_out": len(rows),
         },
         selection=_selection(settings),

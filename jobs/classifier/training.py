@@ -26,6 +26,7 @@ from jobs.common.seeds import derive
 log = logging.getLogger("mrigan.train_classifier")
 
 WARMUP = 0.05  # of all steps
+PRETRAINING = 1 / 3  # part of all steps in which synthetic images are learned before real ones
 GROWTH, GROWTH_START = 0.5, 0.1  # part of all steps in which augmentation grows to its full strength, and from where
 LABEL_SMOOTHING = 0.1
 WEIGHT_DECAY = 0.05  # of kernels, times the learning rate
@@ -89,8 +90,9 @@ def train(
 
     Args:
         initial: weights to start from, of `networks.initial_weights`.
-        pools: training images by origin; each gives the same part of every batch.
-        frequencies: float [classes], sums to 1: the classes' shares of each part.
+        pools: training images by origin, one or two; of two the first is learned in PRETRAINING of all steps, then the
+            second.
+        frequencies: float [classes], sums to 1: the classes' shares of each batch.
         held_out: images to draw a curve of; nothing depends on them.
         checkpoints: entered by the caller; a run goes on from what they hold, to the same bits.
 
@@ -187,30 +189,26 @@ def assemble(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The batch of a step, a function of the recipe's seed and the step alone.
 
-    Each pool gives an equal part. Within a part the classes are drawn by systematic sampling, so that their counts
-    differ from `frequencies` by less than one image; the images of a class are drawn evenly, with replacement.
+    The classes are drawn by systematic sampling, so that their counts differ from `frequencies` by less than one image;
+    the images of a class are drawn evenly, with replacement.
 
     Returns:
         uint8 [batch, s, s] and int32 [batch].
 
     Raises:
-        UserError: a pool has no image of a class that is to be drawn.
+        UserError: the pool has no image of a class that is to be drawn.
     """
+    pool = pools[0] if step < PRETRAINING * recipe.epochs * recipe.steps_per_epoch else pools[-1]
     generator = np.random.default_rng(derive(recipe.seed, "batch", step))
-    pixels, labels = [], []
-    for number, pool in enumerate(pools):
-        size = recipe.batch * (number + 1) // len(pools) - recipe.batch * number // len(pools)
-        marks = (np.arange(size) + generator.random()) / max(size, 1)
-        drawn = np.searchsorted(np.cumsum(frequencies)[:-1], marks, side="right")
-        indices = np.zeros(size, np.int64)
-        for label in np.unique(drawn):
-            members = np.flatnonzero(pool.labels == label)
-            if not len(members):
-                raise UserError(f"no training image of class number {label}: use fewer folds or more images")
-            indices[drawn == label] = generator.choice(members, int((drawn == label).sum()))
-        pixels.append(pool.pixels[indices])
-        labels.append(drawn)
-    return np.concatenate(pixels), np.concatenate(labels).astype(np.int32)
+    marks = (np.arange(recipe.batch) + generator.random()) / recipe.batch
+    drawn = np.searchsorted(np.cumsum(frequencies)[:-1], marks, side="right")
+    indices = np.zeros(recipe.batch, np.int64)
+    for label in np.unique(drawn):
+        members = np.flatnonzero(pool.labels == label)
+        if not len(members):
+            raise UserError(f"no training image of class number {label}: use fewer folds or more images")
+        indices[drawn == label] = generator.choice(members, int((drawn == label).sum()))
+    return pool.pixels[indices], drawn.astype(np.int32)
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:

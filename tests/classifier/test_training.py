@@ -53,20 +53,19 @@ def heads(count: int, seed: int) -> Images:
 # ---- batches ----------------------------------------------------------------------------------------------------
 
 
-def test_a_batch_holds_equal_parts_with_the_classes_in_their_shares() -> None:
-    real = Images(np.full((90, 4, 4), 1, np.uint8), np.repeat([0, 1, 2], [10, 30, 50]))
-    generated = Images(np.full((30, 4, 4), 2, np.uint8), np.repeat([0, 1, 2], 10))
+def test_synthetic_images_come_before_real_ones_and_classes_in_their_shares() -> None:
+    generated = Images(np.full((30, 4, 4), 1, np.uint8), np.repeat([0, 1, 2], 10))
+    real = Images(np.full((90, 4, 4), 2, np.uint8), np.repeat([0, 1, 2], [10, 30, 50]))
     frequencies = np.array([10, 30, 50]) / 90
-    recipe = Recipe(1, 1, 32, 1e-3, True, seed=7)
+    recipe = Recipe(10, 30, 32, 1e-3, True, seed=7)
     total = np.zeros(3)
-    for step in range(200):
-        pixels, labels = training.assemble([real, generated], frequencies, recipe, step)
-        origin = pixels[:, 0, 0]
-        assert np.bincount(origin).tolist() == [0, 16, 16]
-        for part in (1, 2):
-            counts = np.bincount(labels[origin == part], minlength=3)
-            assert (np.abs(counts - 16 * frequencies) < 1).all()
-            total += counts
+    for step in range(300):
+        pixels, labels = training.assemble([generated, real], frequencies, recipe, step)
+        assert (pixels == (1 if step < 100 else 2)).all()
+        assert (training.assemble([real], frequencies, recipe, step)[0] == 2).all()
+        counts = np.bincount(labels, minlength=3)
+        assert (np.abs(counts - 32 * frequencies) < 1).all()
+        total += counts
     np.testing.assert_allclose(total / total.sum(), frequencies, atol=0.01)
 
 
