@@ -11,8 +11,8 @@ RECIPE: dict[str, Any] = {
     "gan_width": 16,
     "gan_epochs": 400,
     "sample_every": 200,
-    "synthetic_count": 1000,
-    "classifier_epochs": 15,
+    "synthetic_count": 2000,
+    "classifier_epochs": 12,
     "classifier_steps_per_epoch": 100,
     # Two processes on two cores are faster than two threads. Threads and precision are part of the run, which several
     # machines may share.

@@ -14,7 +14,7 @@ from jobs.common.seeds import derive
 # Layouts are blends of this many, and a score weighs exp(SHARPNESS x score). Fewer or sharper, images come nearer to
 # single training images; the other way they come to resemble their mean. Measured in docs/quality.md.
 BLENDED = 2
-SHARPNESS = 2.0
+SHARPNESS = 1.0
 SPREAD = 0.1  # share of the random vector that is added to both
 
 
