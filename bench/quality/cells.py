@@ -31,10 +31,13 @@ def run(
     """
     for fold in folds:
         kept.put_back(dataset.storage, reusable(settings, dataset, fold, wanted, results), results)
-    # A fold's generators come with the first classifier that needs them; the others wait, so that none is made twice.
+    # A fold's generators come with the first classifier that needs them; the others that do wait, so that none is made
+    # twice.
     first = next((one for one in wanted if one["regime"] != "real"), None)
     before = [(fold, first) for fold in folds] if first else []
-    after = [(fold, one) for one in wanted if one is not first for fold in folds]
+    others = [(fold, one) for one in wanted if one is not first for fold in folds]
+    before += [cell for cell in others if cell[1]["regime"] == "real"]
+    after = [cell for cell in others if cell[1]["regime"] != "real"]
     work = partial(_work, settings, dataset, results)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=logs.setup, initargs=("text",)) as pool:
