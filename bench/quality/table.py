@@ -71,7 +71,7 @@ def generators(result: Json) -> str:
             line.append("{} (*{}*)".format(*values))
         copies, distance = ([one["memorization"][name] for one in parts] for name in ("copies", "distance"))
         line.append("{} (*{}*)".format(*(_mean(one[whose] for one in copies) for whose in ("generated", "real"))))
-        line.append(_mean(one["memorization"].get("near_duplicates", {}).get("generated") for one in parts))
+        line.append(_mean(one["memorization"]["near_duplicates"]["generated"] for one in parts))
         line.append(_mean(one["generated"] / one["real"] for one in distance))
         lines.append(line)
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
