@@ -115,11 +115,12 @@ def build_generator(config: GanConfig, *, seed: int = 0, precision: str = "float
     )(layout)
     x = keras.layers.Reshape((resolution, resolution, channels), dtype=policy, name="reshape")(x)
     x = activate(x, str(resolution))
+    drawn = config.width if config.anchors else 1
     while resolution < config.image_size:
         resolution *= 2
         last = resolution == config.image_size
         x = keras.layers.Conv2DTranspose(
-            config.channels(resolution) if not last else config.width if config.anchors else 1,
+            drawn if last else config.channels(resolution),
             KERNEL,
             strides=2,
             padding="same",
