@@ -50,7 +50,7 @@ class PipelineSettings(RecipeSettings, EvaluationSettings, PromotionSettings, Pr
 
 
 PRESET_COSTS = {
-    "demo": "32 px, 2 folds, MobileNetV2: two minutes on 2 cores; shows the way, teaches little",
+    "demo": "32 px, 2 folds, MobileNetV2: three minutes on 2 cores; shows the way, teaches little",
     "quick": "64 px, 2 folds, MobileNetV2: under an hour on 2 cores for 250 images; a first impression",
     "full": "128 px, 5 folds, both networks, 3 seeds, controls: for a GPU, not measured; figures to publish",
 }

@@ -33,7 +33,8 @@ _STABILIZERS = PipelineSettings.model_fields["gan_stabilizers"].default
 _ON_SYNTHETIC: dict[str, Any] = {"regimes": ("synthetic",)}
 _ON_REAL: dict[str, Any] = {"regimes": ("real",)}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "recipe": {},
+    "recipe": _ON_SYNTHETIC,
+    "recipe-and-real": {"regimes": ("real", "real+synthetic")},
     **{
         f"no-{part}": _ON_SYNTHETIC | {"gan_stabilizers": tuple(x for x in _STABILIZERS if x != part)}
         for part in _STABILIZERS
