@@ -254,9 +254,9 @@ def judge(
     found["memorization"] = nearest.memorization(
         (ours, nearest.nearest(generated, [reals])), (theirs, nearest.nearest(reals, [reals], groups, groups))
     )
-    repeated = [_repeated(images, dataset, training) for images in (generated, reals)]
-    found["memorization"]["near_duplicates"] = dict(zip(("generated", "real"), repeated, strict=True))
-    if repeated[0] is not None and repeated[0] > nearest.SUSPICIOUS:
+    shares = _near_duplicates(generated, reals, dataset, training)
+    found["memorization"]["near_duplicates"] = shares
+    if shares["generated"] is not None and shares["generated"] > nearest.SUSPICIOUS:
         found["memorization"]["suspicious"] = True
     shown = generated[:SHOWN]
     rows = [training[index] for index in ours.number[:SHOWN]]
@@ -270,25 +270,27 @@ def judge(
     return found, _above(shown, beside)
 
 
-def _repeated(images: "np.ndarray", dataset: "Dataset", training: "Sequence[Row]") -> float | None:
-    """Return which share of the first ALIGNED of `images` repeats a training image, turned or re-exposed; else None."""
+def _near_duplicates(
+    generated: "np.ndarray", reals: "np.ndarray", dataset: "Dataset", training: "Sequence[Row]"
+) -> dict[str, float | None]:
+    """Return the shares of the first ALIGNED generated and real images that repeat a training image (see judge)."""
     import numpy as np
-    from PIL import Image
 
-    from jobs.mri import align, duplicates
+    from jobs.mri.duplicates import describe, picture, repeats
 
-    if not len(images) or dataset.image_size < ALIGNED_SIZE:
-        return None
-
-    def picture(image: np.ndarray) -> np.ndarray:
-        return np.asarray(Image.fromarray(image).resize((align.SIDE, align.SIDE), Image.Resampling.BICUBIC))
+    shares: dict[str, float | None] = {"generated": None, "real": None}
+    if dataset.image_size < ALIGNED_SIZE:
+        return shares
 
     def load(index: int) -> np.ndarray:
         return picture(dataset.pixels([training[index]])[0])
 
-    descriptors = np.stack([duplicates.describe(load(index)) for index in range(len(training))])
-    some = np.stack([picture(image) for image in images[:ALIGNED]])
-    return round(float(duplicates.repeats(some, descriptors, load).mean()), 4)
+    descriptors = np.stack([describe(load(index)) for index in range(len(training))])
+    for whose, images in (("generated", generated), ("real", reals)):
+        if len(images):
+            some = np.stack([picture(image) for image in images[:ALIGNED]])
+            shares[whose] = round(float(repeats(some, descriptors, load).mean()), 4)
+    return shares
 
 
 def _above(upper: "np.ndarray", lower: "np.ndarray") -> "np.ndarray":

@@ -54,6 +54,11 @@ class Recipe:
     augmentation: bool
     seed: int
 
+    @property
+    def steps(self) -> int:
+        """All steps."""
+        return self.epochs * self.steps_per_epoch
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -127,7 +132,7 @@ def train(
 
     told = metrics.Training("classifier", recipe.epochs, len(history), position)
     steps_per_call = 1
-    while position < recipe.epochs * recipe.steps_per_epoch:
+    while position < recipe.steps:
         # -- a few steps -----------------------------------------------------------------------------------------
         count = min(steps_per_call, recipe.steps_per_epoch - len(running))
         batches = [assemble(pools, frequencies, recipe, position + i) for i in range(count)]
@@ -161,7 +166,7 @@ def train(
             _tell_epoch(told, history[-1], recipe.epochs)
             running = running[:0]
         told.steps(position, len(history), count * recipe.batch)
-        progress.tell(len(history) * recipe.steps_per_epoch + len(running), recipe.epochs * recipe.steps_per_epoch)
+        progress.tell(len(history) * recipe.steps_per_epoch + len(running), recipe.steps)
 
         if checkpoints.due(position):
             state = tensors.model_arrays(model, "model/")
@@ -198,7 +203,7 @@ def assemble(
     Raises:
         UserError: the pool has no image of a class that is to be drawn.
     """
-    pool = pools[0] if step < PRETRAINING * recipe.epochs * recipe.steps_per_epoch else pools[-1]
+    pool = pools[0] if step < PRETRAINING * recipe.steps else pools[-1]
     generator = np.random.default_rng(derive(recipe.seed, "batch", step))
     marks = (np.arange(recipe.batch) + generator.random()) / recipe.batch
     drawn = np.searchsorted(np.cumsum(frequencies)[:-1], marks, side="right")
@@ -213,18 +218,16 @@ def assemble(
 
 def learning_rate(recipe: Recipe, step: int) -> float:
     """Linear warm-up, then half a cosine down to zero (Loshchilov & Hutter, 2017); `step` counts from 0."""
-    total = recipe.epochs * recipe.steps_per_epoch
-    warmup = max(1, round(WARMUP * total))
+    warmup = max(1, round(WARMUP * recipe.steps))
     if step < warmup:
         return recipe.learning_rate * (step + 1) / warmup
-    return recipe.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+    return recipe.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, recipe.steps - warmup)))
 
 
 def strength(recipe: Recipe, step: int) -> float:
     """How strong augmentation is, 0 to 1, in a step that counts from 0: under all of it at once, networks that start
     from random weights stay at chance for hundreds of steps."""
-    total = recipe.epochs * recipe.steps_per_epoch
-    return min(1.0, GROWTH_START + (1.0 - GROWTH_START) * step / max(1.0, GROWTH * total))
+    return min(1.0, GROWTH_START + (1.0 - GROWTH_START) * step / max(1.0, GROWTH * recipe.steps))
 
 
 # A pipeline trains many classifiers of one shape: tracing takes longer than a short training.

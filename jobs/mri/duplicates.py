@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 from scipy.fft import rfft
 
@@ -26,6 +27,11 @@ ROWS, COLUMNS = 2048, 8192  # of the similarity matrix held at a time: 64 MiB
 SAME = 0.84
 
 KEPT_IN_MEMORY = 256  # prepared pictures, about 0.7 MiB each
+
+
+def picture(image: np.ndarray) -> np.ndarray:
+    """Return an image of a dataset, uint8 [size, size], as pictures are compared: uint8 [128, 128]."""
+    return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
 
 def describe(image: np.ndarray) -> np.ndarray:
@@ -92,12 +98,12 @@ def repeats(pictures: np.ndarray, descriptors: np.ndarray, load: Callable[[int],
     """
     kept = lru_cache(KEPT_IN_MEMORY)(lambda index: prepare(_checked(load(index))))
     mean = np.mean(descriptors, axis=0)
-    own, others = (x - mean for x in (np.stack([describe(picture) for picture in pictures]), descriptors))
+    own, others = (x - mean for x in (np.stack([describe(one) for one in pictures]), descriptors))
     alike = own @ (others / (np.linalg.norm(others, axis=1, keepdims=True) + 1e-9)).T
     nearest = np.argsort(-alike, axis=1, kind="stable")[:, :NEIGHBOURS]
 
-    def repeated(picture: np.ndarray, candidates: np.ndarray) -> bool:
-        head = prepare(picture)
+    def repeated(one: np.ndarray, candidates: np.ndarray) -> bool:
+        head = prepare(one)
         return any(agreement(kept(int(index)), head) >= SAME for index in candidates)
 
     return np.array([repeated(*pair) for pair in zip(pictures, nearest, strict=True)])

@@ -5,15 +5,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from jobs.common.errors import UserError
 from jobs.common.step import digest
 from jobs.mri import sources
-from jobs.mri.align import SIDE
 from jobs.mri.crop import find_head, fit
 from jobs.mri.dataset import Dataset
-from jobs.mri.duplicates import describe, propose, same_picture
+from jobs.mri.duplicates import describe, picture, propose, same_picture
 from jobs.mri.read import read
 from jobs.mri.slices import Unusable
 
@@ -77,8 +75,8 @@ def unseen(test: TestSet, datasets: Sequence[Dataset]) -> TestSet:
     """
     seen: set[int] = set()
     for dataset in datasets:
-        known = [_working(image) for image in dataset.pixels(dataset.rows)]
-        mine = [_working(image) for image in test.pixels(dataset.image_size)]
+        known = [picture(image) for image in dataset.pixels(dataset.rows)]
+        mine = [picture(image) for image in test.pixels(dataset.image_size)]
         pairs = propose(np.stack([describe(image) for image in known + mine]))
         for i, j in pairs:
             if i < len(known) <= j and j - len(known) not in seen and same_picture(known[i], mine[j - len(known)]):
@@ -87,7 +85,3 @@ def unseen(test: TestSet, datasets: Sequence[Dataset]) -> TestSet:
     kept = TestSet(*([column[index] for index in left] for column in test))  # type: ignore[arg-type]
     _check_classes(kept)
     return kept
-
-
-def _working(image: np.ndarray) -> np.ndarray:
-    return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
