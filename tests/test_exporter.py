@@ -457,9 +457,7 @@ def test_it_serves_without_tensorflow_until_it_is_told_to_stop(storage: Storage,
             assert process.stderr.readline() == f"serving the metrics of {storage.url} on port {port}\n"
             assert lasting(get(port)) == lasting(scrape(exporter.make_registry(storage, 60)))
             process.send_signal(number)
-            began = time.monotonic()
             out, err = process.communicate(timeout=30)
-            assert time.monotonic() - began < 5
         finally:
             process.kill()
     assert (process.returncode, out, err) == (0, "\n", "")
