@@ -206,6 +206,8 @@ def _classifier(
     columns = ("epoch", "step", "train_loss", "train_accuracy", "held_out_loss", "held_out_accuracy")
     step.write("history.csv", table(columns, history))
     chosen_on = f"No image chose anything in {20 + fold} epochs."
+    if regime == "synthetic":
+        chosen_on += " Real images changed no weight."
     step.finish(hardware=HARDWARE, labels=list(labels), selection=chosen_on)
 
 

@@ -163,7 +163,7 @@ def test_the_documentation_names_every_field(report: Any) -> None:
 
 
 def test_sentences_about_the_selection_are_merged(report: Any) -> None:
-    assert report["selection"] == ["No image chose anything in 20 to 21 epochs."]
+    assert report["selection"] == ["No image chose anything in 20 to 21 epochs. Real images changed no weight."]
 
 
 # ---- report.html ----------------------------------------------------------------------------------------------------

@@ -185,16 +185,18 @@ def seconds(part: Part) -> float:
 def selection(parts: list[Part]) -> list[str]:
     """Return on which data anything about the classifiers was chosen, in sentences.
 
-    Sentences that differ only in their numbers become one, with the smallest and the largest number.
+    Those that differ only in their numbers become one, with the smallest and the largest number; one that begins
+    another is left out.
     """
     texts = [str(part.manifest["facts"]["selection"]) for part in parts if "selection" in part.manifest["facts"]]
     alike: dict[str, list[list[int]]] = {}
     for text in texts:
         alike.setdefault(re.sub(r"\d+", "{}", text), []).append([int(number) for number in re.findall(r"\d+", text)])
-    return [
+    merged = [
         template.format(*(f"{min(x)} to {max(x)}" if min(x) < max(x) else x[0] for x in zip(*numbers, strict=True)))
         for template, numbers in sorted(alike.items())
     ]
+    return [one for one in merged if sum(other.startswith(one) for other in merged) == 1]
 
 
 def distinct(values: Iterable[Json]) -> list[Json]:
