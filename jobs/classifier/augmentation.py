@@ -1,10 +1,12 @@
-"""Random changes that leave a head's label as it is (affine moves, exposure, noise, a covered patch), and mixing.
+"""Changes that leave a head's label as it is: random ones to train on (affine moves, exposure, noise, a covered patch,
+mixing), and the fixed ones in which an image is classified.
 
 As strong as the images bear: with some two hundred of them a classifier knows each one by heart after a few hundred
 steps of milder changes.
 """
 
 import math
+from itertools import product
 
 import tensorflow as tf
 
@@ -19,6 +21,8 @@ GAMMA = 1.8  # exponents between 1 / GAMMA and GAMMA
 NOISE = 0.03  # most standard deviation, of the full range; half of the images get none
 COVER = 0.35  # most of the image's side that a covered square has
 MIX = 0.3  # most of an image's weight that its partner takes
+# How an image is seen when it is classified: each angle [radians] with each scale, as it is and mirrored.
+VIEWS = tuple(product((-0.2, 0.0, 0.2), (0.9, 1.0, 1.1), (1.0, -1.0)))
 
 
 def augment(images: tf.Tensor, seed: tf.Tensor, strength: tf.Tensor | float = 1.0) -> tf.Tensor:
@@ -52,6 +56,19 @@ def augment(images: tf.Tensor, seed: tf.Tensor, strength: tf.Tensor | float = 1.
     exposed = (exposed - middle) * _each(1.0 + CONTRAST * contrast) + middle + _each(BRIGHTNESS * brightness)
     exposed += tf.random.stateless_normal(tf.shape(exposed), seeds[1]) * _each(NOISE * tf.nn.relu(noise))
     return _cover(tf.clip_by_value(exposed, 0.0, 1.0), across, down, strength * (extent + 1.0) / 2.0)
+
+
+def views(image: tf.Tensor) -> tf.Tensor:
+    """An image slightly turned, scaled and mirrored: float32 [s, s] -> [len(VIEWS), s, s].
+
+    The mean over them is steadier than one of them (test-time augmentation, as with the crops and mirror images of
+    Krizhevsky et al., "ImageNet classification with deep convolutional neural networks", NeurIPS 2012).
+    """
+    angles, scales, mirrors = (tf.constant(values, tf.float32) for values in zip(*VIEWS, strict=True))
+    zeros = tf.zeros_like(angles)
+    return _affine(
+        tf.repeat(image[tf.newaxis], len(VIEWS), axis=0), angles, scales, scales, zeros, zeros, zeros, mirrors
+    )
 
 
 def mix(images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

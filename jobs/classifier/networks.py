@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from jobs.classifier.augmentation import views
 from jobs.common import tensors
 from jobs.common.errors import MachineError, UserError
 from jobs.common.seeds import derive
@@ -21,9 +22,6 @@ from jobs.common.seeds import derive
 # Keras builds MobileNetV2 with a BatchNorm momentum of 0.999: after a few hundred steps the moving statistics are still
 # mostly their initial zeros and ones, and inference is near chance whatever was learned.
 BATCHNORM_MOMENTUM = 0.9
-# Images are always classified in batches of this many, the last one padded: a matrix product may sum in another order
-# for another shape, and an image's probabilities must not depend on its company.
-PREDICT_BATCH = 16
 
 APPLICATIONS: dict[str, Callable[..., keras.Model]] = {
     "mobilenetv2": keras.applications.MobileNetV2,
@@ -157,21 +155,19 @@ def predictor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     """`predict` for one model, traced once; it always reads the model's present weights."""
     size = model.input_shape[1]
 
-    @tf.function(input_signature=[tf.TensorSpec([PREDICT_BATCH, size, size], tf.uint8)], autograph=False)
-    def infer(images: tf.Tensor) -> tf.Tensor:
-        inputs = network_input(tf.cast(images, tf.float32) / 255.0)
-        return (model(inputs, training=False) + model(tf.reverse(inputs, [2]), training=False)) / 2.0
+    @tf.function(input_signature=[tf.TensorSpec([size, size], tf.uint8)], autograph=False)
+    def infer(image: tf.Tensor) -> tf.Tensor:
+        seen = views(tf.cast(image, tf.float32) / 255.0)
+        return tf.reduce_mean(model(network_input(seen), training=False), axis=0)
 
     def run(images: np.ndarray) -> np.ndarray:
         if images.dtype != np.uint8 or images.shape[1:] != (size, size):
             raise UserError(
                 f"the classifier reads uint8 images of {size} x {size}, not {images.dtype} {images.shape[1:]}"
             )
-        logits = np.zeros((len(images), model.output_shape[-1]))
-        for start in range(0, len(images), PREDICT_BATCH):
-            batch = images[start : start + PREDICT_BATCH]
-            padded = np.pad(batch, ((0, PREDICT_BATCH - len(batch)), (0, 0), (0, 0)))
-            logits[start : start + len(batch)] = infer(padded).numpy()[: len(batch)]
+        # One by one: a matrix product may sum in another order for another shape, and an image's probabilities must not
+        # depend on its company.
+        logits = np.array([infer(image).numpy() for image in images], np.float64).reshape(-1, model.output_shape[-1])
         powers = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
         return powers / powers.sum(axis=1, keepdims=True)
 
@@ -181,7 +177,7 @@ def predictor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
 def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """Class probabilities, the same to the bit for an image alone and among others.
 
-    They are those of the mean logits of an image and its mirror image: a head has no side that matters here.
+    They are those of the mean logits of an image's views (see jobs.classifier.augmentation).
 
     Args:
         images: uint8 [n, image_size, image_size].

@@ -121,6 +121,18 @@ def test_images_are_moved_as_scipy_moves_them(mirror: float) -> None:
     np.testing.assert_allclose(moved[0, 6:-6, 6:-6], expected[6:-6, 6:-6], atol=1e-4)
 
 
+def test_an_image_is_seen_in_turns_scales_and_mirrored() -> None:
+    image = ndimage.gaussian_filter(np.random.default_rng(0).random((SIZE, SIZE)), 1.5).astype(np.float32)
+    seen = augmentation.views(tf.constant(image)).numpy()
+    assert len(np.unique(seen.reshape(len(seen), -1), axis=0)) == len(seen) == 18
+    middle = np.full(2, (SIZE - 1) / 2)
+    angle, scale = 0.2, 1.1
+    matrix = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / scale
+    expected = ndimage.affine_transform(image, matrix, middle - matrix @ middle, order=1)[6:-6, 6:-6]
+    for wanted in (image[6:-6, 6:-6], image[:, ::-1][6:-6, 6:-6], expected):
+        assert np.abs(seen[:, 6:-6, 6:-6] - wanted).max(axis=(1, 2)).min() < 1e-4
+
+
 def test_a_covered_square_is_gray_and_all_else_stays() -> None:
     image = np.random.default_rng(0).random((1, SIZE, SIZE)).astype(np.float32)
     across, down, extent = (tf.constant([value]) for value in (0.0, 0.5, 1.0))
