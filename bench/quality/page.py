@@ -43,8 +43,7 @@ def page(result: Json) -> str:
         table.markdown(result),
         "Differences of accuracy on the same images, in points:",
         table.differences(result),
-        # A sentence that a longer one begins with says nothing more.
-        *(one for one in result["selection"] if sum(other.startswith(one) for other in result["selection"]) == 1),
+        *result["selection"],
         "## Synthetic images",
         "Means of all folds, against held-out real images; *real* is what training images reach in the same place. "
         "Features of five random networks (see [report.md](report.md)). Copies over 0.15 above chance are suspicious; "
