@@ -86,7 +86,7 @@ def test_an_image_is_judged_alike_alone_and_among_others(model: keras.Model) -> 
 def test_an_image_and_its_mirror_image_are_judged_alike(model: keras.Model) -> None:
     mirrored = np.ascontiguousarray(IMAGES[:, :, ::-1])
     assert (mirrored != IMAGES).any()
-    np.testing.assert_allclose(networks.predict(model, mirrored), networks.predict(model, IMAGES), rtol=1e-5)
+    np.testing.assert_allclose(networks.predict(model, mirrored), networks.predict(model, IMAGES), rtol=1e-6)
 
 
 def test_images_of_another_size_are_refused(model: keras.Model) -> None:
