@@ -135,7 +135,11 @@ def prepare(settings: PipelineSettings) -> tuple[Step, str]:
         local_file("--feature-weights", settings.feature_weights)
     name = settings.name or _name_of_folder(settings.data)
     dataset = preprocess.run(PreprocessSettings.of(settings))
-    promote.check(dataset.storage, name, sorted(dataset.facts["labels"]), settings.test)
+    labels = sorted(dataset.facts["labels"])
+    train_classifier.check_healthy(settings.healthy, labels)
+    promote.check(dataset.storage, name, labels, settings.test)
+    # Here, because pods that train side by side would each draw them.
+    train_classifier.draw_phantoms(settings, dataset.storage, settings.image_size)
     return dataset, name
 
 

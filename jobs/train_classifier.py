@@ -1,6 +1,7 @@
 """Real images, synthetic ones or both -> a classifier, and what it says about the real images it never saw.
 
-Reads   datasets/<id>/ and, where the regime needs them, runs/<run>/fold-K/<class>/synthetic/ of every class.
+Reads   datasets/<id>/ and, where the regime needs them, runs/<run>/fold-K/<class>/synthetic/ of every class;
+        phantoms/<image size>-<count>/ with --healthy, which are drawn if they are not there.
 Writes  runs/<run>/fold-K/classifiers/<network>-<regime>-seed-<seed>/: classifier.safetensors, history.csv,
         predictions.csv (not for fold `all`, which holds nothing out), manifest.json.
 """
@@ -9,6 +10,7 @@ import io
 import logging
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mrigan.train_classifier")
 
+SIGHTS = 5  # how often a phantom is seen, about
+
 
 class ClassifierSettings(Settings):
     """How a classifier is trained, whatever it is trained on."""
@@ -46,6 +50,11 @@ class ClassifierSettings(Settings):
     )
     classifier_augmentation: bool = setting(
         True, "turn, scale, shear, shift, mirror, re-expose, cover and mix the training images"
+    )
+    healthy: str = setting(
+        "",
+        "class of the heads without a lesion: half of each batch then are phantoms, drawn heads without and with one; "
+        "empty: none are",
     )
 
 
@@ -81,6 +90,9 @@ def run(settings: TrainClassifierSettings) -> Step:
 
     storage = open_storage(settings.storage)
     dataset = open_dataset(storage, settings.dataset)
+    check_healthy(settings.healthy, dataset.labels)
+    synthetic = _synthetic_digests(settings, storage, dataset)
+    phantoms = draw_phantoms(settings, storage, dataset.image_size)
     regime = keys.controlled(settings.regime, settings.control)
     step = Step(
         storage,
@@ -89,7 +101,8 @@ def run(settings: TrainClassifierSettings) -> Step:
         settings=settings.result(),
         inputs={
             "dataset": dataset.digest,
-            **_synthetic_digests(settings, storage, dataset),
+            **synthetic,
+            **({"phantoms": phantoms.digest} if phantoms else {}),
             **_weights_digest(settings.classifier_weights),
         },
     )
@@ -97,17 +110,34 @@ def run(settings: TrainClassifierSettings) -> Step:
         log.info("%s is there: nothing to do", step.prefix)
         return step
     step.forget()
-    _train(settings, step, _controlled(dataset, settings.control, settings.seed))
+    _train(settings, step, _controlled(dataset, settings.control, settings.seed), phantoms)
     return step
 
 
-def _train(settings: TrainClassifierSettings, step: Step, dataset: "Dataset") -> None:
+def check_healthy(healthy: str, labels: Iterable[str]) -> None:
+    """Raise UserError if `healthy` is neither empty nor a class."""
+    if healthy and healthy not in labels:
+        raise UserError(f"--healthy: one of {', '.join(labels)}, not {healthy!r}")
+
+
+def draw_phantoms(settings: ClassifierSettings, storage: Storage, image_size: int) -> Step | None:
+    """Return the step of the phantoms that these settings ask for, drawn unless they are there; None if for none."""
+    if not settings.healthy:
+        return None
+    from jobs.mri import phantoms
+
+    seen = settings.classifier_epochs * settings.classifier_steps_per_epoch * (settings.classifier_batch // 2)
+    return phantoms.make(storage, image_size, max(2, seen // SIGHTS))
+
+
+def _train(settings: TrainClassifierSettings, step: Step, dataset: "Dataset", drawn: Step | None) -> None:
     import numpy as np
 
     from jobs.classifier import networks, training
     from jobs.classifier.predictions import write_predictions
     from jobs.common.checkpoint import Checkpoints
     from jobs.common.hardware import configure
+    from jobs.mri import phantoms
 
     # -- images --------------------------------------------------------------------------------------------------
     real = dataset.training(settings.fold)
@@ -120,6 +150,13 @@ def _train(settings: TrainClassifierSettings, step: Step, dataset: "Dataset") ->
         pools.append(training.Images(*_synthetic(settings, step.storage, dataset)))
     if settings.regime != "synthetic":
         pools.append(training.Images(dataset.pixels(real), _indices(dataset, real)))
+    heads = None
+    if drawn:
+        shown, lesions = phantoms.read(drawn)
+        if settings.control == "permuted":
+            # They would teach what the permuted images must not.
+            lesions = np.random.default_rng(derive(settings.seed, "permuted", "phantoms")).permutation(lesions)
+        heads = training.Phantoms(shown, lesions, dataset.labels.index(settings.healthy))
 
     # -- training ------------------------------------------------------------------------------------------------
     hardware = configure(settings, depthwise=settings.network == "mobilenetv2")
@@ -149,6 +186,7 @@ def _train(settings: TrainClassifierSettings, step: Step, dataset: "Dataset") ->
             held_out,
             recipe,
             checkpoints,
+            phantoms=heads,
             precision=hardware.precision,
             xla=hardware.xla,
         )
@@ -183,6 +221,10 @@ def _selection(settings: TrainClassifierSettings) -> str:
         f"Every classifier took all {settings.classifier_epochs} epochs and its averaged weights were kept: no image "
         "chose anything, and the held-out images only draw a curve."
     )
+    if settings.healthy:
+        text += (
+            " Half of each batch, in every regime, are phantoms: drawn heads, in which there is nothing of any image."
+        )
     if settings.regime == "synthetic":
         text += " Real images changed the generator of the synthetic images, no weight of the classifier."
     return text

@@ -21,7 +21,7 @@ from jobs.classifier.predictions import Predictions, read_predictions
 from jobs.common import hardware, keys
 from jobs.common.errors import Interrupted, MachineError, UserError
 from jobs.common.settings import ExecutionSettings
-from jobs.common.step import Step
+from jobs.common.step import Step, manifest_digest, read_manifest
 from jobs.common.storage import open_storage
 from jobs.mri.dataset import Row, open_dataset, to_csv
 from jobs.train_classifier import TrainClassifierSettings
@@ -255,6 +255,30 @@ def test_a_leaky_split_tears_groups_apart_and_holds_each_image_out_once(folder: 
 def test_controls_are_for_real_images_and_a_held_out_fold(folder: Path, wrong: dict[str, str]) -> None:
     with pytest.raises(UserError, match="--control leaky goes with --regime real"):
         train_classifier.run(settings(folder, control="leaky", **wrong))
+
+
+# ---- phantoms ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def beside_phantoms(folder: Path) -> Step:
+    return train_classifier.run(settings(folder, healthy="no", seed=3))
+
+
+def test_phantoms_teach_beside_the_images_and_are_drawn_once(folder: Path, beside_phantoms: Step, step: Step) -> None:
+    drawn = "phantoms/32-24"  # 3 epochs of 10 batches, half of 8 images, each seen five times
+    assert beside_phantoms.inputs["phantoms"] == manifest_digest(read_manifest(step.storage, drawn) or {})
+    assert "phantoms" not in step.inputs
+    assert "phantoms: drawn heads" in beside_phantoms.facts["selection"]
+    assert outputs(beside_phantoms).keys() == outputs(step).keys()
+    again = train_classifier.run(settings(folder, healthy="no", seed=3, fold=1))
+    assert again.inputs["phantoms"] == beside_phantoms.inputs["phantoms"]
+    assert train_classifier.run(settings(folder, healthy="no", seed=3)).reused
+
+
+def test_a_class_without_lesions_that_is_none_is_refused(folder: Path) -> None:
+    with pytest.raises(UserError, match="--healthy: one of no, yes, not 'fine'"):
+        train_classifier.run(settings(folder, healthy="fine"))
 
 
 # ---- bad input --------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         for stage in protocol.STAGES:
-            settings = PipelineSettings(data=given.data, storage=given.storage, **(protocol.RECIPE | stage))
+            settings = command.settings(given, protocol.RECIPE | stage)
             result = run(settings, command.RESULTS, given.workers)
             print(table.markdown(result), table.differences(result), sep="\n\n", flush=True)
 

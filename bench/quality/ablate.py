@@ -42,8 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> None:
         for name in given.variants or protocol.VARIANTS:
             asked = protocol.RECIPE | protocol.STAGES[0] | protocol.VARIANTS[name]
-            settings = PipelineSettings(data=given.data, storage=given.storage, **asked)
-            print(table(run(name, settings, command.RESULTS, given.workers)), flush=True)
+            print(table(run(name, command.settings(given, asked), command.RESULTS, given.workers)), flush=True)
 
     return command.finish("bench.quality.ablate", work)
 

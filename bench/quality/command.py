@@ -8,11 +8,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
+from jobs import preprocess
 from jobs.common import logs
 from jobs.common.errors import Interrupted, MachineError, UserError
+from jobs.pipeline import PipelineSettings
+from jobs.preprocess import PreprocessSettings
 
 RESULTS = Path(__file__).parents[1] / "results" / "quality"
+# What collections call the class without lesions.
+HEALTHY = ("no", "healthy", "normal", "no_tumor", "notumor")
 
 
 def parser(prog: str, description: str | None) -> argparse.ArgumentParser:
@@ -22,6 +28,17 @@ def parser(prog: str, description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--storage", default="out/quality", help="folder for images and weights")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes side by side")
     return parser
+
+
+def settings(given: argparse.Namespace, asked: dict[str, Any]) -> PipelineSettings:
+    """Return the settings that are `asked` for on the data; unless they say so, the class without lesions is guessed.
+
+    The dataset is prepared, to know its classes; raises what preprocess raises.
+    """
+    found = PipelineSettings(data=given.data, storage=given.storage, **asked)
+    labels = preprocess.run(PreprocessSettings.of(found)).facts["labels"]
+    guess = next((name for name in HEALTHY if name in labels), "")
+    return found.model_copy(update={"healthy": asked.get("healthy", guess)})
 
 
 def finish(prog: str, work: Callable[[], None]) -> int:

@@ -45,6 +45,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "half-gan-epochs": _ON_SYNTHETIC | {"gan_epochs": RECIPE["gan_epochs"] // 2},
     "quarter-images": _ON_SYNTHETIC | {"synthetic_count": RECIPE["synthetic_count"] // 4},
     "four-times-images": _ON_SYNTHETIC | {"synthetic_count": RECIPE["synthetic_count"] * 4},
+    "no-phantoms": {"regimes": ("real", "synthetic"), "healthy": ""},
     "no-classifier-augmentation": _ON_REAL | {"classifier_augmentation": False},
     "stem-stride-1": _ON_REAL | {"classifier_stem_stride": 1},
 }

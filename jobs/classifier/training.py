@@ -43,6 +43,17 @@ class Images(NamedTuple):
     labels: np.ndarray
 
 
+class Phantoms(NamedTuple):
+    """Drawn heads, which fill half of each batch: pixels uint8 [n, s, s], labels int [n] (0 no lesion, 1 a lesion).
+
+    Those without a lesion are of the class `healthy`, an index; those with one may be of any other.
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    healthy: int
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How long and how to train. `batch` is in images; `learning_rate` is the peak of the schedule."""
@@ -84,6 +95,7 @@ def train(
     held_out: Images | None,
     recipe: Recipe,
     checkpoints: Checkpoints,
+    phantoms: Phantoms | None = None,
     precision: str = "float32",
     xla: bool = False,
 ) -> tuple[keras.Model, list[Epoch]]:
@@ -97,9 +109,10 @@ def train(
         initial: weights to start from, of `networks.initial_weights`.
         pools: training images by origin, one or two; of two the first is learned in PRETRAINING of all steps, then the
             second.
-        frequencies: float [classes], sums to 1: the classes' shares of each batch.
+        frequencies: float [classes], sums to 1: the classes' shares of each batch's images.
         held_out: images to draw a curve of; nothing depends on them.
         checkpoints: entered by the caller; a run goes on from what they hold, to the same bits.
+        phantoms: what fills half of each batch.
 
     Returns:
         The model with the averaged weights, and all epochs. The model is lent until the next call.
@@ -135,14 +148,14 @@ def train(
     while position < recipe.steps:
         # -- a few steps -----------------------------------------------------------------------------------------
         count = min(steps_per_call, recipe.steps_per_epoch - len(running))
-        batches = [assemble(pools, frequencies, recipe, position + i) for i in range(count)]
+        batches = [assemble(pools, phantoms, frequencies, recipe, position + i) for i in range(count)]
         rates = [learning_rate(recipe, position + i) for i in range(count)]
         strengths = [strength(recipe, position + i) for i in range(count)]
         started = time.monotonic()
         with metrics.gpu_use():
             values = take_steps(
                 np.stack([pixels for pixels, _ in batches]),
-                np.stack([labels for _, labels in batches]),
+                np.stack([targets for _, targets in batches]),
                 np.array(rates, np.float32),
                 np.array(strengths, np.float32),
                 np.int32(seed),
@@ -190,30 +203,48 @@ def _tell_epoch(told: metrics.Training, row: Epoch, epochs: int) -> None:
 
 
 def assemble(
-    pools: Sequence[Images], frequencies: np.ndarray, recipe: Recipe, step: int
+    pools: Sequence[Images], phantoms: Phantoms | None, frequencies: np.ndarray, recipe: Recipe, step: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The batch of a step, a function of the recipe's seed and the step alone.
 
     The classes are drawn by systematic sampling, so that their counts differ from `frequencies` by less than one image;
-    the images of a class are drawn evenly, with replacement.
+    the images of a class are drawn evenly, with replacement. Phantoms bring heads without and with a lesion to about
+    even shares of the batch; one with a lesion is of every other class as likely as it is frequent.
 
     Returns:
-        uint8 [batch, s, s] and int32 [batch].
+        uint8 [batch, s, s] and the classes' probabilities float32 [batch, classes].
 
     Raises:
         UserError: the pool has no image of a class that is to be drawn.
     """
     pool = pools[0] if step < PRETRAINING * recipe.steps else pools[-1]
     generator = np.random.default_rng(derive(recipe.seed, "batch", step))
-    marks = (np.arange(recipe.batch) + generator.random()) / recipe.batch
+    classes = np.eye(len(frequencies), dtype=np.float32)
+    count = recipe.batch // 2 if phantoms else 0
+    pixels, labels = _pick(pool.pixels, pool.labels, frequencies, recipe.batch - count, generator)
+    targets = classes[labels]
+    if phantoms:
+        lesions = np.where(classes[phantoms.healthy] > 0, 0, frequencies)
+        meanings = np.stack([classes[phantoms.healthy], lesions / lesions.sum()])
+        shares = np.array([lesions.sum(), 1 - lesions.sum()])
+        drawn, labels = _pick(phantoms.pixels, phantoms.labels, shares, count, generator)
+        pixels, targets = np.concatenate([pixels, drawn]), np.concatenate([targets, meanings[labels]])
+    return pixels, targets.astype(np.float32)
+
+
+def _pick(
+    pixels: np.ndarray, labels: np.ndarray, frequencies: np.ndarray, count: int, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """`count` of the images and their labels, the classes in their shares."""
+    marks = (np.arange(count) + generator.random()) / count
     drawn = np.searchsorted(np.cumsum(frequencies)[:-1], marks, side="right")
-    indices = np.zeros(recipe.batch, np.int64)
+    indices = np.zeros(count, np.int64)
     for label in np.unique(drawn):
-        members = np.flatnonzero(pool.labels == label)
+        members = np.flatnonzero(labels == label)
         if not len(members):
             raise UserError(f"no training image of class number {label}: use fewer folds or more images")
         indices[drawn == label] = generator.choice(members, int((drawn == label).sum()))
-    return pool.pixels[indices], drawn.astype(np.int32)
+    return pixels[indices], drawn
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -272,21 +303,19 @@ def _prepare(
             slow.value.assign_sub((1.0 - decay) * (slow.value - fast.value))
 
     @tf.function(jit_compile=xla, autograph=False)
-    def take_step(
-        gray: tf.Tensor, targets: tf.Tensor, labels: tf.Tensor, rate: tf.Tensor, step: tf.Tensor
-    ) -> tf.Tensor:
+    def take_step(gray: tf.Tensor, targets: tf.Tensor, truth: tf.Tensor, rate: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             logits = model(networks.network_input(gray), training=True)
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
         adamw(tape.gradient(loss, weights), rate, step)
         follow(step)
-        hits = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels)
+        hits = tf.gather(truth, tf.argmax(logits, axis=1), batch_dims=1) > 0.0
         return tf.stack([loss, tf.reduce_mean(tf.cast(hits, tf.float32))])
 
     @tf.function(
         input_signature=[
             tf.TensorSpec([None, batch, size, size], tf.uint8),
-            tf.TensorSpec([None, batch], tf.int32),
+            tf.TensorSpec([None, batch, classes], tf.float32),
             tf.TensorSpec([None], tf.float32),
             tf.TensorSpec([None], tf.float32),
             tf.TensorSpec([], tf.int32),
@@ -296,7 +325,7 @@ def _prepare(
     )
     def take_steps(
         pixels: tf.Tensor,
-        labels: tf.Tensor,
+        truths: tf.Tensor,
         rates: tf.Tensor,
         strengths: tf.Tensor,
         seed: tf.Tensor,
@@ -306,12 +335,12 @@ def _prepare(
 
         def body(i: tf.Tensor, values: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
             gray = tf.cast(pixels[i], tf.float32) / 255.0
-            targets = tf.one_hot(labels[i], classes) * (1.0 - LABEL_SMOOTHING) + LABEL_SMOOTHING / classes
+            targets = truths[i] * (1.0 - LABEL_SMOOTHING) + LABEL_SMOOTHING / classes
             if augmentation:
                 # Not in `take_step`: XLA has no affine transform.
                 seeds = tf.unstack(tf.random.split(tf.stack([seed, steps[i]]), 2))
                 gray, targets = mix(augment(gray, seeds[0], strengths[i]), targets, seeds[1])
-            return i + 1, values.write(i, take_step(gray, targets, labels[i], rates[i], steps[i]))
+            return i + 1, values.write(i, take_step(gray, targets, truths[i], rates[i], steps[i]))
 
         values = tf.TensorArray(tf.float32, size=count, element_shape=[2])
         _, values = tf.while_loop(lambda i, _: i < count, body, (0, values), parallel_iterations=1)

@@ -9,6 +9,11 @@ def dataset(dataset_id: str) -> str:
     return f"datasets/{dataset_id}"
 
 
+def phantoms(image_size: int, count: int) -> str:
+    """Return the prefix of the drawn heads that classifiers learn beside their images."""
+    return f"phantoms/{image_size}-{count}"
+
+
 def gan(run: str, fold: int | str, label: str) -> str:
     """Return the prefix of the generator for one class, or for CLASS_CONDITIONAL all of them; fold may be 'all'."""
     return f"runs/{run}/fold-{fold}/{label}/gan"

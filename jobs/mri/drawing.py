@@ -14,11 +14,30 @@ SEQUENCES = (
 )
 
 
-def draw_head(kind: str, rng: np.random.Generator) -> np.ndarray:
-    """Return uint8 [height, width], 150 to 260 pixels: a head of one of KINDS, each drawn differently."""
+def any_sequence(rng: np.random.Generator) -> tuple[float, ...]:
+    """Return gray values as in SEQUENCES: half the time one of these, else any that tell the tissues apart.
+
+    Who has seen every contrast takes a new one for just another (domain randomization: Billot et al., "SynthSeg",
+    Medical Image Analysis 2023, https://arxiv.org/abs/2107.09559).
+    """
+    if rng.random() < 0.5:
+        return SEQUENCES[rng.integers(len(SEQUENCES))]
+    while True:
+        scalp, fluid, gray, white, bright = rng.uniform(0.05, 1.0, 5)
+        matter, furrows = abs(gray - white), abs(fluid - gray)
+        if 0.06 < matter < 0.4 and furrows > 0.15 and min(abs(bright - gray), abs(bright - white)) > 0.2:
+            return scalp, rng.uniform(0.02, 0.3), fluid, gray, white, bright
+
+
+def draw_head(kind: str, rng: np.random.Generator, sequence: tuple[float, ...] | None = None) -> np.ndarray:
+    """Return uint8 [height, width], 150 to 260 pixels: a head of one of KINDS, each drawn differently.
+
+    `sequence` holds its gray values, about; None stands for one of SEQUENCES.
+    """
     height, width = (int(side) for side in rng.integers(190, 261, 2) * (1.0, 0.85))
     x, y, radius = _coordinates(height, width, rng)
-    scalp, skull, fluid, gray, white, bright = np.array(SEQUENCES[rng.integers(3)]) * rng.uniform(0.9, 1.1, 6)
+    values = sequence or SEQUENCES[rng.integers(len(SEQUENCES))]
+    scalp, skull, fluid, gray, white, bright = np.array(values) * rng.uniform(0.9, 1.1, 6)
 
     # From the outside in: each layer is painted over the one before.
     image = np.zeros((height, width))
