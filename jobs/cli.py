@@ -38,6 +38,7 @@ JOBS = {
     "preprocess": Job("jobs.preprocess", "PreprocessSettings", "folders of images -> a clean, grouped, folded dataset"),
     "train-gan": Job("jobs.train_gan", "TrainGanSettings", "dataset, fold and class -> a generator"),
     "generate": Job("jobs.generate", "GenerateSettings", "generator -> synthetic images and their quality"),
+    "pretrain": Job("jobs.pretrain", "PretrainSettings", "drawn heads -> the weights that classifiers start from"),
     "train-classifier": Job(
         "jobs.train_classifier", "TrainClassifierSettings", "real or synthetic images -> a classifier, judged on real"
     ),

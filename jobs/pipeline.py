@@ -138,8 +138,11 @@ def prepare(settings: PipelineSettings) -> tuple[Step, str]:
     labels = sorted(dataset.facts["labels"])
     train_classifier.check_healthy(settings.healthy, labels)
     promote.check(dataset.storage, name, labels, settings.test)
-    # Here, because pods that train side by side would each draw them.
-    train_classifier.draw_phantoms(settings, dataset.storage, settings.image_size)
+    if settings.healthy:
+        from jobs.mri import phantoms
+
+        # Here, because pods that train side by side would each draw them.
+        phantoms.make(dataset.storage, settings.image_size, settings.phantoms)
     return dataset, name
 
 
@@ -188,6 +191,13 @@ def generators(settings: PipelineSettings, dataset: Step, wanted: Sequence[Class
     if all(one["regime"] == "real" for one in wanted):
         return []
     return [keys.CLASS_CONDITIONAL] if settings.gan_conditional else list(dataset.facts["labels"])
+
+
+def pretrained(settings: PipelineSettings, wanted: Sequence[Classifier]) -> list[str]:
+    """Return the networks that learn phantoms first for these classifiers: none if they start from other weights."""
+    return (
+        list(dict.fromkeys(one["network"] for one in wanted)) if train_classifier.starts_from_phantoms(settings) else []
+    )
 
 
 def refit(settings: PipelineSettings, promotion: PromoteSettings) -> list[Classifier]:

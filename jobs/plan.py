@@ -5,9 +5,9 @@
                        where it has yet to be trained on this data (rival)
 
 Writes  into the plan's folder: state (`finished` if this run was reported and judged before, else `unfinished`), run
-        (its name) and plan.json; or refit.json and rival.json. A plan has dataset, run, name, settings, folds,
-        generators, labels, real and synthetic (the classifiers, by whether they wait for synthetic images). Where
-        nothing is to be trained it has no folds.
+        (its name) and plan.json; or refit.json and rival.json. A plan has dataset, run, name, settings, pretrained
+        (the networks that learn phantoms first), folds, generators, labels, real and synthetic (the classifiers, by
+        whether they wait for synthetic images). Where nothing is to be trained it has no folds.
 """
 
 import json
@@ -101,6 +101,7 @@ def plan(
         **pipeline.place(settings, dataset),
         "name": name,
         "settings": _json(PipelineSettings.of(settings).model_dump(mode="json")),
+        "pretrained": pipeline.pretrained(settings, wanted),
         "folds": [str(fold) for fold in folds],
         "generators": pipeline.generators(settings, dataset, wanted),
         "labels": list(dataset.facts["labels"]),

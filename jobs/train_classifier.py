@@ -1,7 +1,8 @@
 """Real images, synthetic ones or both -> a classifier, and what it says about the real images it never saw.
 
 Reads   datasets/<id>/ and, where the regime needs them, runs/<run>/fold-K/<class>/synthetic/ of every class;
-        phantoms/<image size>-<count>/ with --healthy, which are drawn if they are not there.
+        phantoms/<image size>-<count>/ and pretrained/<network>-<digest>/ with --healthy, which are made if they are
+        not there.
 Writes  runs/<run>/fold-K/classifiers/<network>-<regime>-seed-<seed>/: classifier.safetensors, history.csv,
         predictions.csv (not for fold `all`, which holds nothing out), manifest.json.
 """
@@ -14,13 +15,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from jobs import pretrain
 from jobs.common import keys
 from jobs.common.errors import MachineError, UserError
 from jobs.common.files import file_digest, local_file
 from jobs.common.seeds import derive
-from jobs.common.settings import NAME, ExecutionSettings, Settings, StorageSettings, setting
-from jobs.common.step import Step, manifest_digest, read_manifest
+from jobs.common.settings import NAME, ExecutionSettings, StorageSettings, setting
+from jobs.common.step import Step, manifest_digest, read_manifest, read_output
 from jobs.common.storage import Storage, open_storage, read_many
+from jobs.pretrain import NetworkSettings, PretrainSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,10 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mrigan.train_classifier")
 
-SIGHTS = 5  # how often a phantom is seen, about
 
-
-class ClassifierSettings(Settings):
+class ClassifierSettings(NetworkSettings):
     """How a classifier is trained, whatever it is trained on."""
 
     classifier_weights: str = setting(
@@ -42,19 +43,14 @@ class ClassifierSettings(Settings):
         "without top",
     )
     classifier_epochs: int = setting(20, "epochs of a classifier", unit="epochs", ge=1)
-    classifier_steps_per_epoch: int = setting(100, "batches in an epoch, in every regime", unit="steps", ge=1)
-    classifier_batch: int = setting(32, "images in a batch", unit="images", ge=2)
     classifier_learning_rate: float = setting(0.003, "peak learning rate of AdamW", gt=0)
-    classifier_stem_stride: Literal[1, 2] = setting(
-        2, "stride of the first convolution; 1 keeps more detail of small images, at three times the cost"
-    )
     classifier_augmentation: bool = setting(
         True, "turn, scale, shear, shift, mirror, re-expose, cover and mix the training images"
     )
     healthy: str = setting(
         "",
-        "class of the heads without a lesion: half of each batch then are phantoms, drawn heads without and with one; "
-        "empty: none are",
+        "class of the heads without a lesion: classifiers then learn phantoms, drawn heads without and with one, first "
+        "alone and later in half of each batch; empty: no phantoms",
     )
 
 
@@ -86,13 +82,17 @@ def run(settings: TrainClassifierSettings) -> Step:
     if settings.control != "none" and (settings.regime != "real" or settings.fold == "all"):
         raise UserError(f"--control {settings.control} goes with --regime real and a fold that is held out")
 
+    from jobs.mri import phantoms
     from jobs.mri.dataset import open_dataset
 
     storage = open_storage(settings.storage)
     dataset = open_dataset(storage, settings.dataset)
     check_healthy(settings.healthy, dataset.labels)
     synthetic = _synthetic_digests(settings, storage, dataset)
-    phantoms = draw_phantoms(settings, storage, dataset.image_size)
+    drawn = phantoms.make(storage, dataset.image_size, settings.phantoms) if settings.healthy else None
+    pretrained = None
+    if starts_from_phantoms(settings):
+        pretrained = pretrain.run(PretrainSettings.of(settings, image_size=dataset.image_size))
     regime = keys.controlled(settings.regime, settings.control)
     step = Step(
         storage,
@@ -102,7 +102,8 @@ def run(settings: TrainClassifierSettings) -> Step:
         inputs={
             "dataset": dataset.digest,
             **synthetic,
-            **({"phantoms": phantoms.digest} if phantoms else {}),
+            **({"phantoms": drawn.digest} if drawn else {}),
+            **({"pretrained": pretrained.digest} if pretrained else {}),
             **_weights_digest(settings.classifier_weights),
         },
     )
@@ -110,8 +111,13 @@ def run(settings: TrainClassifierSettings) -> Step:
         log.info("%s is there: nothing to do", step.prefix)
         return step
     step.forget()
-    _train(settings, step, _controlled(dataset, settings.control, settings.seed), phantoms)
+    _train(settings, step, _controlled(dataset, settings.control, settings.seed), drawn, pretrained)
     return step
+
+
+def starts_from_phantoms(settings: ClassifierSettings) -> bool:
+    """Return whether these classifiers start from weights that `pretrain` learned."""
+    return bool(settings.healthy and settings.phantom_epochs and settings.classifier_weights == "none")
 
 
 def check_healthy(healthy: str, labels: Iterable[str]) -> None:
@@ -120,17 +126,9 @@ def check_healthy(healthy: str, labels: Iterable[str]) -> None:
         raise UserError(f"--healthy: one of {', '.join(labels)}, not {healthy!r}")
 
 
-def draw_phantoms(settings: ClassifierSettings, storage: Storage, image_size: int) -> Step | None:
-    """Return the step of the phantoms that these settings ask for, drawn unless they are there; None if for none."""
-    if not settings.healthy:
-        return None
-    from jobs.mri import phantoms
-
-    seen = settings.classifier_epochs * settings.classifier_steps_per_epoch * (settings.classifier_batch // 2)
-    return phantoms.make(storage, image_size, max(2, seen // SIGHTS))
-
-
-def _train(settings: TrainClassifierSettings, step: Step, dataset: "Dataset", drawn: Step | None) -> None:
+def _train(
+    settings: TrainClassifierSettings, step: Step, dataset: "Dataset", drawn: Step | None, pretrained: Step | None
+) -> None:
     import numpy as np
 
     from jobs.classifier import networks, training
@@ -167,6 +165,9 @@ def _train(settings: TrainClassifierSettings, step: Step, dataset: "Dataset", dr
     if weights not in ("none", "imagenet"):
         weights = str(local_file("--classifier-weights", weights))
     initial = networks.initial_weights(architecture, weights, derive(settings.seed, "weights"))
+    if pretrained:
+        stored = read_output(pretrained.storage, pretrained.prefix, pretrained.manifest, pretrain.WEIGHTS)
+        initial = networks.with_backbone_of(stored, initial)
     recipe = training.Recipe(
         epochs=settings.classifier_epochs,
         steps_per_epoch=settings.classifier_steps_per_epoch,

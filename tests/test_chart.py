@@ -72,7 +72,7 @@ def changed(one: Json, other: Json) -> set[str]:
 
 # ---- the workflows ---------------------------------------------------------------------------------------------------
 
-TRAINING = ("train-gan", "generate", "train-classifier")
+TRAINING = ("pretrain", "train-gan", "generate", "train-classifier")
 LIGHT = ("preprocess", "evaluate", "plan-promotion", "promote", "phantom")
 PLACED = {
     "resources": {"requests": {"cpu": 3, "ephemeral-storage": "9Gi"}},

@@ -2,18 +2,20 @@
 
 import multiprocessing
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from bench.quality import kept
-from jobs import pipeline
+from jobs import pipeline, pretrain
 from jobs.common import keys, logs
 from jobs.common.errors import Interrupted, MachineError
 from jobs.common.step import Step
 from jobs.pipeline import Classifier, PipelineSettings
+from jobs.pretrain import PretrainSettings
 
 
 def run(
@@ -29,19 +31,22 @@ def run(
     `workers` processes share the cells; each finished step is kept in `results`, and what is kept there is not done
     again. Raises Interrupted after SIGTERM or Ctrl-C, with checkpoints written, and what the jobs raise.
     """
-    for fold in folds:
-        kept.put_back(dataset.storage, reusable(settings, dataset, fold, wanted, results), results)
-    # A fold's generators come with the first classifier that needs them; the others that do wait, so that none is made
-    # twice.
+    todo = [fold for fold in folds if not _put_back(settings, dataset, fold, wanted, results)]
+    if not todo:
+        return
+    # What several cells need comes before them, or with the first one that does, so that none is made twice.
+    networks = pipeline.pretrained(settings, wanted)
     first = next((one for one in wanted if one["regime"] != "real"), None)
-    before = [(fold, first) for fold in folds] if first else []
-    others = [(fold, one) for one in wanted if one is not first for fold in folds]
+    before = [(fold, first) for fold in todo] if first else []
+    others = [(fold, one) for one in wanted if one is not first for fold in todo]
     before += [cell for cell in others if cell[1]["regime"] == "real"]
     after = [cell for cell in others if cell[1]["regime"] != "real"]
     work = partial(_work, settings, dataset, results)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=logs.setup, initargs=("text",)) as pool:
         try:
+            for _ in pool.map(partial(_pretrain, settings), networks):
+                pass
             for cells in (before, after):
                 for _ in pool.map(work, cells):
                     pass
@@ -54,20 +59,40 @@ def run(
             raise
 
 
+def _pretrain(settings: PipelineSettings, network: str) -> None:
+    with _interruptible():
+        pretrain.run(PretrainSettings.of(settings, network=network))
+
+
 def _work(settings: PipelineSettings, dataset: Step, results: Path, cell: tuple[int, Classifier]) -> None:
     fold, classifier = cell
-    try:
+    with _interruptible():
         for step in pipeline.train(settings, dataset, [fold], [classifier]):
             kept.keep(dataset.storage, step.prefix, results)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    try:
+        yield
     except Interrupted:
         # A pool's process that only raised would take the next cell.
         os._exit(Interrupted.exit_code)
 
 
+def _put_back(
+    settings: PipelineSettings, dataset: Step, fold: int, wanted: Sequence[Classifier], results: Path
+) -> bool:
+    """Put back what is kept of a fold and can be used; return whether that is all of it."""
+    prefixes, whole = reusable(settings, dataset, fold, wanted, results)
+    kept.put_back(dataset.storage, prefixes, results)
+    return whole
+
+
 def reusable(
     settings: PipelineSettings, dataset: Step, fold: int, wanted: Sequence[Classifier], results: Path
-) -> Iterable[str]:
-    """Return the kept steps of a fold that can be put back.
+) -> tuple[list[str], bool]:
+    """Return the kept steps of a fold that can be put back, and whether nothing is missing beside them.
 
     Where a classifier is still to be trained on synthetic images these must be there, and images are not kept: their
     generator is trained again, and so are classifiers that learned from the old ones, unless it comes out the same.
@@ -80,5 +105,5 @@ def reusable(
         for one in wanted
     }
     if found >= prefixes.keys():
-        return sorted(found)
-    return sorted(prefix for prefix, one in prefixes.items() if prefix in found and one["regime"] == "real")
+        return sorted(found), True
+    return sorted(prefix for prefix, one in prefixes.items() if prefix in found and one["regime"] == "real"), False

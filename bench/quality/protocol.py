@@ -14,6 +14,7 @@ RECIPE: dict[str, Any] = {
     "synthetic_count": 2000,
     "classifier_epochs": 12,
     "classifier_steps_per_epoch": 100,
+    "classifier_learning_rate": 1e-3,
     # Two processes on two cores are faster than two threads. Threads and precision are part of the run, which several
     # machines may share.
     "threads": 1,
@@ -45,7 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "half-gan-epochs": _ON_SYNTHETIC | {"gan_epochs": RECIPE["gan_epochs"] // 2},
     "quarter-images": _ON_SYNTHETIC | {"synthetic_count": RECIPE["synthetic_count"] // 4},
     "four-times-images": _ON_SYNTHETIC | {"synthetic_count": RECIPE["synthetic_count"] * 4},
-    "no-phantoms": {"regimes": ("real", "synthetic"), "healthy": ""},
+    "no-phantoms": {"regimes": ("real", "synthetic"), "healthy": "", "classifier_learning_rate": 3e-3},
     "no-classifier-augmentation": _ON_REAL | {"classifier_augmentation": False},
     "stem-stride-1": _ON_REAL | {"classifier_stem_stride": 1},
 }

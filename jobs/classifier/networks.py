@@ -27,6 +27,7 @@ APPLICATIONS: dict[str, Callable[..., keras.Model]] = {
     "mobilenetv2": keras.applications.MobileNetV2,
     "resnet152v2": keras.applications.ResNet152V2,
 }
+HEAD = "logits"
 STEMS = {"mobilenetv2": "Conv1", "resnet152v2": "conv1_conv"}
 
 
@@ -72,8 +73,8 @@ def build(architecture: Architecture, weights: str = "none", precision: str = "f
     if weights != "none":
         backbone.set_weights(_stock(architecture.network, shape, weights).get_weights())
     features = keras.layers.GlobalAveragePooling2D(dtype="float32", name="pool")(backbone.output)
-    initializer = keras.initializers.GlorotUniform(derive(seed, "logits"))
-    head = keras.layers.Dense(len(architecture.labels), kernel_initializer=initializer, dtype="float32", name="logits")
+    initializer = keras.initializers.GlorotUniform(derive(seed, HEAD))
+    head = keras.layers.Dense(len(architecture.labels), kernel_initializer=initializer, dtype="float32", name=HEAD)
     logits = head(features)
     return keras.Model(backbone.input, logits, name=architecture.network)
 
@@ -143,6 +144,17 @@ def _line(error: Exception) -> str:
 def initial_weights(architecture: Architecture, weights: str, seed: int) -> dict[str, np.ndarray]:
     """Every variable of a new network, to the same bits for the same seed. Raises what `build` raises."""
     return tensors.model_arrays(build(architecture, weights, seed=seed))
+
+
+def with_backbone_of(data: bytes, initial: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """`initial` weights (see `initial_weights`), all but those of the head replaced by a stored classifier's.
+
+    Raises ValueError if that is another network, MachineError if the bytes are damaged.
+    """
+    arrays, _ = tensors.from_bytes(data)
+    # By position: Keras numbers the names of layers by how many it built before.
+    pairs = zip(sorted(initial), sorted(arrays), strict=True)
+    return {name: initial[name] if HEAD in name else arrays[stored] for name, stored in pairs}
 
 
 def network_input(gray: tf.Tensor) -> tf.Tensor:

@@ -14,6 +14,11 @@ def phantoms(image_size: int, count: int) -> str:
     return f"phantoms/{image_size}-{count}"
 
 
+def pretrained(name: str) -> str:
+    """Return the prefix of the weights that a network learned from phantoms alone."""
+    return f"pretrained/{name}"
+
+
 def gan(run: str, fold: int | str, label: str) -> str:
     """Return the prefix of the generator for one class, or for CLASS_CONDITIONAL all of them; fold may be 'all'."""
     return f"runs/{run}/fold-{fold}/{label}/gan"

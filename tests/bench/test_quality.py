@@ -31,6 +31,9 @@ TINY: dict[str, Any] = {
     "classifier_epochs": 1,
     "classifier_steps_per_epoch": 2,
     "classifier_batch": 8,
+    "healthy": "healthy",
+    "phantoms": 8,
+    "phantom_epochs": 1,
     "resamples": 100,
     "threads": 1,
 }
@@ -101,8 +104,9 @@ def test_a_classifier_that_is_missing_brings_its_generator_back(
     wanted = pipeline.classifiers(settings, settings.networks, settings.regimes)
     [lost] = tmp_path.glob("results/runs/*/fold-1/classifiers/mobilenetv2-synthetic-seed-0")
     shutil.rmtree(lost)
-    names = [prefix.rpartition("/")[2] for prefix in cells.reusable(settings, dataset, 1, wanted, tmp_path / "results")]
-    assert names == ["mobilenetv2-real-seed-0"]
+    prefixes, whole = cells.reusable(settings, dataset, 1, wanted, tmp_path / "results")
+    assert [prefix.rpartition("/")[2] for prefix in prefixes] == ["mobilenetv2-real-seed-0"]
+    assert not whole
 
 
 def test_looks_name_the_recipes_judged_on_the_folds(
