@@ -260,20 +260,21 @@ def test_controls_are_for_real_images_and_a_held_out_fold(folder: Path, wrong: d
 # ---- phantoms ---------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def beside_phantoms(folder: Path) -> Step:
-    return train_classifier.run(settings(folder, healthy="no", seed=3))
+PHANTOMS = {"healthy": "no", "phantoms": 8, "phantom_epochs": 1}
 
 
-def test_phantoms_teach_beside_the_images_and_are_drawn_once(folder: Path, beside_phantoms: Step, step: Step) -> None:
-    drawn = "phantoms/32-24"  # 3 epochs of 10 batches, half of 8 images, each seen five times
-    assert beside_phantoms.inputs["phantoms"] == manifest_digest(read_manifest(step.storage, drawn) or {})
-    assert "phantoms" not in step.inputs
-    assert "phantoms: drawn heads" in beside_phantoms.facts["selection"]
-    assert outputs(beside_phantoms).keys() == outputs(step).keys()
-    again = train_classifier.run(settings(folder, healthy="no", seed=3, fold=1))
-    assert again.inputs["phantoms"] == beside_phantoms.inputs["phantoms"]
-    assert train_classifier.run(settings(folder, healthy="no", seed=3)).reused
+def test_phantoms_teach_first_and_beside_the_images_and_are_drawn_once(folder: Path, step: Step) -> None:
+    with_phantoms = train_classifier.run(settings(folder, seed=3, **PHANTOMS))
+    storage = with_phantoms.storage
+    [learned] = {key.rpartition("/")[0] for key in storage.list("pretrained") if key.endswith("manifest.json")}
+    for name, prefix in (("phantoms", "phantoms/32-8"), ("pretrained", learned)):
+        assert with_phantoms.inputs[name] == manifest_digest(read_manifest(storage, prefix) or {})
+        assert name not in step.inputs
+    assert "phantoms: drawn heads" in with_phantoms.facts["selection"]
+    assert train_classifier.run(settings(folder, seed=3, **PHANTOMS)).reused
+    others = train_classifier.run(settings(folder, seed=3, **PHANTOMS | {"phantom_epochs": 0}))
+    assert not others.reused
+    assert "pretrained" not in others.inputs
 
 
 def test_a_class_without_lesions_that_is_none_is_refused(folder: Path) -> None:

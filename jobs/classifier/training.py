@@ -208,8 +208,8 @@ def assemble(
     """The batch of a step, a function of the recipe's seed and the step alone.
 
     The classes are drawn by systematic sampling, so that their counts differ from `frequencies` by less than one image;
-    the images of a class are drawn evenly, with replacement. Phantoms bring heads without and with a lesion to about
-    even shares of the batch; one with a lesion is of every other class as likely as it is frequent.
+    the images of a class are drawn evenly, with replacement. So are phantoms; one with a lesion is of every other
+    class than the healthy one, as likely as that is frequent.
 
     Returns:
         uint8 [batch, s, s] and the classes' probabilities float32 [batch, classes].
@@ -226,7 +226,7 @@ def assemble(
     if phantoms:
         lesions = np.where(classes[phantoms.healthy] > 0, 0, frequencies)
         meanings = np.stack([classes[phantoms.healthy], lesions / lesions.sum()])
-        shares = np.array([lesions.sum(), 1 - lesions.sum()])
+        shares = np.array([1 - lesions.sum(), lesions.sum()])
         drawn, labels = _pick(phantoms.pixels, phantoms.labels, shares, count, generator)
         pixels, targets = np.concatenate([pixels, drawn]), np.concatenate([targets, meanings[labels]])
     return pixels, targets.astype(np.float32)

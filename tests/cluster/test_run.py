@@ -47,7 +47,16 @@ def test_the_report_is_an_artifact_and_the_pods_are_gone(site: Site, first: dict
     evaluated = pods(first, "evaluate")[0]["outputs"]["artifacts"]
     keys = {artifact["name"]: artifact["s3"]["key"] for artifact in evaluated}
     assert b"<html" in bucket.Object(keys["report"]).get()["Body"].read()
-    jobs = {"preprocess", "train-gan", "generate", "train-classifier", "evaluate", "plan-promotion", "promote"}
+    jobs = {
+        "preprocess",
+        "pretrain",
+        "train-gan",
+        "generate",
+        "train-classifier",
+        "evaluate",
+        "plan-promotion",
+        "promote",
+    }
     archived = " ".join(logs(bucket, name))
     assert all(f"{name}-{job}-" in archived for job in jobs)
     site.kubectl("wait", "--for=delete", "pod", "-l", f"workflows.argoproj.io/workflow={name}", "--timeout=120s")
@@ -59,6 +68,7 @@ def test_the_fan_out_follows_the_data(first: dict[str, Any]) -> None:
     }
     assert count == {"train-gan": 4, "generate": 4}
     assert len(pods(first, "train-classifier")) == 4
+    assert len(pods(first, "pretrain")) == 1
 
 
 def test_real_classifiers_wait_for_no_gan(first: dict[str, Any]) -> None:

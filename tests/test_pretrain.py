@@ -1,0 +1,51 @@
+"""pretrain: what it writes, that it is done once and repeats, and that classifiers start from it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs import pretrain
+from jobs.classifier import networks
+from jobs.classifier.networks import Architecture
+from jobs.common import hardware
+from jobs.common.settings import ExecutionSettings
+from jobs.common.step import Step
+from jobs.pretrain import PretrainSettings
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tensorflow() -> None:
+    hardware.configure(ExecutionSettings(threads=2))
+
+
+def settings(folder: Path, **values: object) -> PretrainSettings:
+    tiny = {"image_size": 32, "phantoms": 8, "phantom_epochs": 1, "classifier_steps_per_epoch": 2}
+    return PretrainSettings(**(tiny | {"classifier_batch": 8, "threads": 2, "storage": str(folder)} | values))
+
+
+@pytest.fixture(scope="module")
+def step(tmp_path_factory: pytest.TempPathFactory) -> Step:
+    return pretrain.run(settings(tmp_path_factory.mktemp("storage")))
+
+
+def test_it_is_done_once_for_its_settings_and_repeats(step: Step, tmp_path: Path) -> None:
+    folder = Path(step.storage.url)
+    assert pretrain.run(settings(folder)).reused
+    assert not pretrain.run(settings(folder, phantom_epochs=2)).reused
+    again = pretrain.run(settings(tmp_path))
+    assert again.digest == step.digest
+    assert again.read(pretrain.WEIGHTS) == step.read(pretrain.WEIGHTS)
+
+
+def test_a_classifier_starts_from_all_but_the_head(step: Step) -> None:
+    stored = step.read(pretrain.WEIGHTS)
+    initial = networks.initial_weights(Architecture("mobilenetv2", ("a", "b", "c"), 32, 2), "none", 1)
+    started = networks.with_backbone_of(stored, initial)
+    learned, _ = networks.load_classifier(stored)
+    assert list(started) == list(initial)
+    *backbone, kernel, bias = started.values()
+    assert (kernel.shape, bias.shape) == ((1280, 3), (3,))
+    np.testing.assert_array_equal(kernel, list(initial.values())[-2])
+    for ours, theirs in zip(backbone, learned.variables, strict=False):
+        np.testing.assert_array_equal(ours, theirs.numpy())
