@@ -163,6 +163,7 @@ def _evaluate(
     cheap, similarity = findings.cheap_controls(
         next(iter(recipes.values()))[0], folds, thumbnails, files, truth, settings.seed
     )
+    cheap |= gather.phantoms(storage, parts, *next(iter(recipes)))
     cheap_bootstraps = {name: bootstrap([answers]) for name, answers in cheap.items()}
     network = settings.networks[0]
     checks = []

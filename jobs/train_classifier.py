@@ -4,7 +4,8 @@ Reads   datasets/<id>/ and, where the regime needs them, runs/<run>/fold-K/<clas
         phantoms/<image size>-<count>/ and pretrained/<network>-<digest>/ with --healthy, which are made if they are
         not there.
 Writes  runs/<run>/fold-K/classifiers/<network>-<regime>-seed-<seed>/: classifier.safetensors, history.csv,
-        predictions.csv (not for fold `all`, which holds nothing out), manifest.json.
+        predictions.csv (not for fold `all`, which holds nothing out), manifest.json; phantoms.csv, what the weights
+        it started from say of the same images, where they were learned from phantoms.
 """
 
 import io
@@ -166,8 +167,8 @@ def _train(
         weights = str(local_file("--classifier-weights", weights))
     initial = networks.initial_weights(architecture, weights, derive(settings.seed, "weights"))
     if pretrained:
-        stored = read_output(pretrained.storage, pretrained.prefix, pretrained.manifest, pretrain.WEIGHTS)
-        initial = networks.with_backbone_of(stored, initial)
+        start = read_output(pretrained.storage, pretrained.prefix, pretrained.manifest, pretrain.WEIGHTS)
+        initial = networks.with_backbone_of(start, initial)
     recipe = training.Recipe(
         epochs=settings.classifier_epochs,
         steps_per_epoch=settings.classifier_steps_per_epoch,
@@ -202,6 +203,11 @@ def _train(
             model, _ = networks.load_classifier(stored)
         probabilities = networks.predict(model, held_out.pixels)
         step.write("predictions.csv", write_predictions(_predictions(dataset, rows, probabilities)))
+        if pretrained and heads:
+            # What phantoms alone teach, to compare with.
+            lesions = networks.predict(networks.load_classifier(start)[0], held_out.pixels)
+            probabilities = lesions @ training.meanings(frequencies, heads.healthy)
+            step.write("phantoms.csv", write_predictions(_predictions(dataset, rows, probabilities)))
     step.finish(
         hardware=hardware.record(),
         labels=list(dataset.labels),

@@ -271,6 +271,9 @@ def test_phantoms_teach_first_and_beside_the_images_and_are_drawn_once(folder: P
         assert with_phantoms.inputs[name] == manifest_digest(read_manifest(storage, prefix) or {})
         assert name not in step.inputs
     assert "phantoms: drawn heads" in with_phantoms.facts["selection"]
+    before, after = (read_predictions(with_phantoms.read(name)) for name in ("phantoms.csv", "predictions.csv"))
+    assert before.ids == after.ids
+    assert (before.probabilities != after.probabilities).all()
     assert train_classifier.run(settings(folder, seed=3, **PHANTOMS)).reused
     others = train_classifier.run(settings(folder, seed=3, **PHANTOMS | {"phantom_epochs": 0}))
     assert not others.reused

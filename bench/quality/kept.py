@@ -10,7 +10,7 @@ from jobs.common.step import MANIFEST, read_manifest
 from jobs.common.storage import MissingKey, Storage
 
 # Whatever shows a real image is never kept: nearest.png, a dataset's images.
-FILES = ("predictions.csv", "history.csv", "losses.csv", "quality.json")
+FILES = ("predictions.csv", "phantoms.csv", "history.csv", "losses.csv", "quality.json")
 
 
 def keep(storage: Storage, prefix: str, folder: Path) -> None:

@@ -12,6 +12,7 @@ NAMES = {
     "majority": "always the larger class",
     "file-only": "a forest that sees only file size, aspect and border",
     "nearest-pixels": "1-NN on pixels",
+    "phantoms": "phantoms alone: MobileNetV2 before it saw any image",
     "hog": "histograms of oriented gradients, logistic regression",
     "permuted": "labels permuted by group",
     "leaky": "a split that ignores groups",

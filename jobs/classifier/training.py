@@ -224,12 +224,17 @@ def assemble(
     pixels, labels = _pick(pool.pixels, pool.labels, frequencies, recipe.batch - count, generator)
     targets = classes[labels]
     if phantoms:
-        lesions = np.where(classes[phantoms.healthy] > 0, 0, frequencies)
-        meanings = np.stack([classes[phantoms.healthy], lesions / lesions.sum()])
-        shares = np.array([1 - lesions.sum(), lesions.sum()])
-        drawn, labels = _pick(phantoms.pixels, phantoms.labels, shares, count, generator)
-        pixels, targets = np.concatenate([pixels, drawn]), np.concatenate([targets, meanings[labels]])
+        healthy = frequencies[phantoms.healthy]
+        drawn, labels = _pick(phantoms.pixels, phantoms.labels, np.array([healthy, 1 - healthy]), count, generator)
+        meaning = meanings(frequencies, phantoms.healthy)
+        pixels, targets = np.concatenate([pixels, drawn]), np.concatenate([targets, meaning[labels]])
     return pixels, targets.astype(np.float32)
+
+
+def meanings(frequencies: np.ndarray, healthy: int) -> np.ndarray:
+    """What phantoms without and with a lesion say of the class: probabilities float [2, classes]."""
+    lesions = np.where(np.arange(len(frequencies)) == healthy, 0.0, frequencies)
+    return np.stack([np.eye(len(frequencies))[healthy], lesions / lesions.sum()])
 
 
 def _pick(

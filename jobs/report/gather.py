@@ -84,13 +84,24 @@ def _chosen(parts: list[Part], job: str, **where: Any) -> list[Part]:
 # ---- what they hold -----------------------------------------------------------------------------------------------
 
 
-def predictions(storage: Storage, parts: list[Part], network: str, regime: str) -> list[Predictions]:
+def predictions(
+    storage: Storage, parts: list[Part], network: str, regime: str, name: str = "predictions.csv"
+) -> list[Predictions]:
     """Return for each seed the pooled predictions of the folds."""
     by_seed: dict[int, list[Predictions]] = {}
     for part in _chosen(parts, "train-classifier", network=network, regime=regime):
-        found = read_predictions(read_output(storage, part.prefix, part.manifest, "predictions.csv"))
+        found = read_predictions(read_output(storage, part.prefix, part.manifest, name))
         by_seed.setdefault(part.where["seed"], []).append(found)
     return [join_predictions(folds) for folds in by_seed.values()]
+
+
+def phantoms(storage: Storage, parts: list[Part], network: str, regime: str) -> dict[str, Predictions]:
+    """Return what the network said before it had seen an image, as the control `phantoms`; none if it knew nothing."""
+    if not all(
+        "phantoms.csv" in part.manifest["outputs"] for part in _chosen(parts, "train-classifier", regime=regime)
+    ):
+        return {}
+    return {"phantoms": predictions(storage, parts, network, regime, "phantoms.csv")[0]}
 
 
 def tables(storage: Storage, parts: list[Part], name: str, **where: Any) -> list[dict[str, list[float]]]:

@@ -28,6 +28,7 @@ CONTROLS = {
     "nearest-pixels": Control(
         "nearest training image", "answers the class of the training image whose pixels correlate most (1-NN)"
     ),
+    "phantoms": Control("phantoms alone", "is the network as drawn heads taught it, before it saw any image"),
 }
 QUALITY = {
     "kid": "KID",
