@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from bench.quality import __main__ as quality
-from bench.quality import ablate, baselines, cells, inner, page, protocol, table
+from bench.quality import ablate, baselines, cells, command, inner, page, protocol, table
 from jobs import phantom, pipeline, preprocess
 from jobs.common.storage import open_storage
 from jobs.mri.dataset import open_dataset
@@ -63,6 +63,9 @@ def test_the_pipeline_finds_nothing_left_to_do(first: tuple[PipelineSettings, Pa
     report = json.loads(step.read("report.json"))
     for part in ("results", "comparisons", "controls"):
         assert result[part] == report[part]
+    # What the network knew before it saw an image is the same for every classifier.
+    [before] = {path.read_bytes() for path in Path(settings.storage).glob("runs/*/fold-0/classifiers/*/phantoms.csv")}
+    assert {row["control"] for row in report["controls"]["results"]} >= {"majority", "phantoms"}
 
 
 def test_nothing_kept_shows_a_real_image_or_is_large(first: tuple[PipelineSettings, Path, dict[str, Any]]) -> None:
@@ -138,7 +141,7 @@ def test_the_table_has_every_row(first: tuple[PipelineSettings, Path, dict[str, 
     lines = table.markdown(first[2]).splitlines()
     assert len({line.count("|") for line in lines}) == 1
     shown = [line.split(" | ")[1] for line in lines[2:]]
-    assert shown == ["synthetic", "real", "real + synthetic", *list(table.NAMES.values())[:4]]
+    assert shown == ["synthetic", "real", "real + synthetic", *list(table.NAMES.values())[:5]]
     assert " % [" in lines[2]
 
 
@@ -158,7 +161,7 @@ def test_four_classes_need_nothing_else(tmp_path: Path) -> None:
         f"| {one['label']}" for one in result["dataset"]["labels"]
     ]
     assert np.shape(result["confusion"][0]["matrix"]) == (4, 4)
-    assert len(table.markdown(result).splitlines()) == 2 + 1 + 4
+    assert len(table.markdown(result).splitlines()) == 2 + 1 + 5
 
 
 def test_the_page_and_the_readme_say_the_result(
@@ -211,6 +214,12 @@ def test_variants_are_judged_on_inner_splits_alone(data: Path, tmp_path: Path) -
         ["| recipe", "real + synthetic"],
         ["| plain-dcgan", "synthetic"],
     ]
+
+
+def test_the_class_without_lesions_is_guessed_unless_it_is_named(data: Path, tmp_path: Path) -> None:
+    given = command.parser("x", None).parse_args(["--data", str(data), "--storage", str(tmp_path)])
+    assert command.settings(given, {"image_size": 32, "folds": 2}).healthy == "healthy"
+    assert command.settings(given, {"image_size": 32, "folds": 2, "healthy": ""}).healthy == ""
 
 
 @pytest.mark.parametrize("name", protocol.VARIANTS)
