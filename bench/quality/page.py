@@ -34,7 +34,7 @@ def page(result: Json) -> str:
         "# Results",
         f"Written by `python -m bench.quality.page` from {STORED}/quality.json, the result of `make quality`.",
         f"{data['images']} images ({images}) in {data['groups']} groups, {data['folds']} folds that no group "
-        f"straddles, {seeds}. Networks start from random weights. {_looks(result['looks'])} "
+        f"straddles, {seeds}. {_start(result['recipe'])} {_looks(result['looks'])} "
         f"Commit {result['commit'][:7]}, run {result['run']}, "
         f"{words.duration(result['seconds'])} of jobs on {_hardware(result['hardware'])}.",
         "## Accuracy",
@@ -61,6 +61,12 @@ def page(result: Json) -> str:
     ]
     # A list is one paragraph.
     return re.sub(r"(?m)^(- .*)\n\n(?=- )", r"\1\n", "\n\n".join(parts)) + "\n"
+
+
+def _start(recipe: dict[str, Json]) -> str:
+    if recipe["train-classifier"].get("healthy"):
+        return "Networks start from what phantoms, drawn heads, taught them: from no image of a person."
+    return "Networks start from random weights."
 
 
 def _looks(runs: list[str]) -> str:

@@ -1,5 +1,6 @@
 """Phantoms to learn from: drawn heads without and with a lesion, as many as asked for, cropped like any image."""
 
+import logging
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,6 +12,8 @@ from jobs.common.storage import Storage
 from jobs.mri.crop import crop_to_head
 from jobs.mri.drawing import KINDS, any_sequence, draw_head
 
+log = logging.getLogger("mrigan.phantoms")
+
 FILE = "phantoms.safetensors"
 
 
@@ -19,6 +22,7 @@ def make(storage: Storage, image_size: int, count: int) -> Step:
     settings = {"image_size": image_size, "count": count}
     step = Step(storage, keys.phantoms(image_size, count), job="phantoms", settings=settings, inputs={})
     if not step.finished():
+        log.info("drawing %d phantoms of %d pixels", count, image_size)
         step.forget()
         pixels, labels = zip(*_drawn(image_size, count), strict=True)
         step.write(FILE, tensors.to_bytes({"pixels": np.stack(pixels), "labels": np.array(labels)}, {}))

@@ -64,7 +64,8 @@ def test_the_pipeline_finds_nothing_left_to_do(first: tuple[PipelineSettings, Pa
     for part in ("results", "comparisons", "controls"):
         assert result[part] == report[part]
     # What the network knew before it saw an image is the same for every classifier.
-    [before] = {path.read_bytes() for path in Path(settings.storage).glob("runs/*/fold-0/classifiers/*/phantoms.csv")}
+    before = {path.read_bytes() for path in Path(settings.storage).glob("runs/*/fold-0/classifiers/*/phantoms.csv")}
+    assert len(before) == 1
     assert {row["control"] for row in report["controls"]["results"]} >= {"majority", "phantoms"}
 
 
