@@ -67,6 +67,7 @@ def test_the_pipeline_finds_nothing_left_to_do(first: tuple[PipelineSettings, Pa
     before = {path.read_bytes() for path in Path(settings.storage).glob("runs/*/fold-0/classifiers/*/phantoms.csv")}
     assert len(before) == 1
     assert {row["control"] for row in report["controls"]["results"]} >= {"majority", "phantoms"}
+    assert b"Every classifier also learned phantoms" in step.read("report.html")
 
 
 def test_nothing_kept_shows_a_real_image_or_is_large(first: tuple[PipelineSettings, Path, dict[str, Any]]) -> None:
