@@ -195,9 +195,9 @@ def generators(settings: PipelineSettings, dataset: Step, wanted: Sequence[Class
 
 def pretrained(settings: PipelineSettings, wanted: Sequence[Classifier]) -> list[str]:
     """Return the networks that learn phantoms first for these classifiers: none if they start from other weights."""
-    return (
-        list(dict.fromkeys(one["network"] for one in wanted)) if train_classifier.starts_from_phantoms(settings) else []
-    )
+    if not train_classifier.starts_from_phantoms(settings):
+        return []
+    return list(dict.fromkeys(one["network"] for one in wanted))
 
 
 def refit(settings: PipelineSettings, promotion: PromoteSettings) -> list[Classifier]:

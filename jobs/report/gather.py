@@ -97,9 +97,8 @@ def predictions(
 
 def phantoms(storage: Storage, parts: list[Part], network: str, regime: str) -> dict[str, Predictions]:
     """Return what the network said before it had seen an image, as the control `phantoms`; none if it knew nothing."""
-    if not all(
-        "phantoms.csv" in part.manifest["outputs"] for part in _chosen(parts, "train-classifier", regime=regime)
-    ):
+    chosen = _chosen(parts, "train-classifier", network=network, regime=regime)
+    if not all("phantoms.csv" in part.manifest["outputs"] for part in chosen):
         return {}
     return {"phantoms": predictions(storage, parts, network, regime, "phantoms.csv")[0]}
 
