@@ -4,6 +4,8 @@ Reads   datasets/<id>/.
 Writes  runs/<run>/fold-<fold>/<label>/gan/: generator.safetensors, losses.csv, samples/epoch-<n>.png, manifest.json;
         checkpoints/ while it trains.
 
+What another run trained from the same images with the same settings of the GAN is copied.
+
 A job that is stopped (SIGTERM, Ctrl-C, kill) goes on when it is started again, and ends with the same bytes as one
 that never was.
 """
@@ -106,11 +108,15 @@ def run(settings: TrainGanSettings) -> Step:
     if step.finished():
         log.info("fold %s, %s: the generator is there already", settings.fold, place)
         return step
+    if step.take_over():
+        log.info("fold %s, %s: another run trained this very generator: copied", settings.fold, place)
+        return step
     rows = [row for row in dataset.training(settings.fold) if row.label in labels]
     if not rows:
         raise UserError(f"fold {settings.fold} has no training image of {place}: prepare the dataset with fewer folds")
     step.forget()
     train(settings, step, dataset.pixels(rows), [labels.index(row.label) for row in rows], labels)
+    step.share()
     return step
 
 

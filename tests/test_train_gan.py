@@ -64,8 +64,8 @@ def settings(folder: Path, **values: object) -> TrainGanSettings:
     return TrainGanSettings(**(COMMON | {"storage": str(folder)} | values))
 
 
-def outputs(folder: Path, label: str = "yes") -> dict[str, bytes]:
-    below = folder / keys.gan("r", 0, label)
+def outputs(folder: Path, run: str = "r") -> dict[str, bytes]:
+    below = folder / keys.gan(run, 0, "yes")
     found = {path.relative_to(below).as_posix(): path.read_bytes() for path in below.rglob("*") if path.is_file()}
     found.pop("manifest.json", None)
     return found
@@ -119,6 +119,14 @@ def test_a_second_run_does_nothing(folder: Path, step: Step, monkeypatch: pytest
     monkeypatch.setattr(train_gan, "train", lambda *_: pytest.fail("it trains again"))
     assert train_gan.run(settings(folder)).digest == step.digest
     assert train_gan.run(settings(folder, checkpoint_steps=7, run="r")).digest == step.digest
+
+
+def test_what_another_run_trained_is_copied(folder: Path, step: Step, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_gan, "train", lambda *_: pytest.fail("it trains again"))
+    copied = train_gan.run(settings(folder, run="s"))
+    assert copied.prefix == keys.gan("s", 0, "yes")
+    assert copied.digest == step.digest
+    assert outputs(folder, run="s") == outputs(folder)
 
 
 def start(folder: Path, every: int) -> subprocess.Popen[bytes]:

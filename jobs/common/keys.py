@@ -39,6 +39,11 @@ def controlled(regime: str, control: str) -> str:
     return regime if control == "none" else f"{regime}-{control}"
 
 
+def done(digest: str) -> str:
+    """Return the key of the prefix at which a step of this digest was done, for other runs that ask for it."""
+    return f"done/{digest}"
+
+
 def report(run: str) -> str:
     """Return the prefix of a run's report."""
     return f"runs/{run}/report"

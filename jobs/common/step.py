@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jobs.common import metrics
+from jobs.common import keys, metrics
 from jobs.common.errors import MachineError
 from jobs.common.storage import MissingKey, Storage, write_many
 
@@ -101,6 +101,32 @@ class Step:
         text = json.dumps(self.manifest, indent=1, sort_keys=True) + "\n"
         self.storage.write(f"{self.prefix}/{MANIFEST}", text.encode())
         self.reused = False
+
+    def share(self) -> None:
+        """Tell other runs that this very work, finished, is here."""
+        self.storage.write(keys.done(digest(self.asked)), self.prefix.encode())
+
+    def take_over(self) -> bool:
+        """Copy what another run shared of this very work, and return whether there was any; then it is finished.
+
+        Raises MachineError if an output there is damaged.
+        """
+        try:
+            source = self.storage.read(keys.done(digest(self.asked))).decode()
+        except MissingKey:
+            return False
+        manifest = read_manifest(self.storage, source) or {}
+        if source == self.prefix or {name: manifest.get(name) for name in self.asked} != self.asked:
+            return False
+        for key in [f"{self.prefix}/{MANIFEST}", *self.storage.list(self.prefix)]:
+            self.storage.delete(key)
+        for name in (key.removeprefix(f"{source}/") for key in self.storage.list(source)):
+            if name in manifest["outputs"]:
+                self.storage.write(f"{self.prefix}/{name}", read_output(self.storage, source, manifest, name))
+            elif f"{name.partition('/')[0]}/" in manifest["outputs"]:
+                self.storage.write(f"{self.prefix}/{name}", self.storage.read(f"{source}/{name}"))
+        self.storage.write(f"{self.prefix}/{MANIFEST}", self.storage.read(f"{source}/{MANIFEST}"))
+        return self.finished()
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -15,8 +15,8 @@ def storage(tmp_path: Path) -> Storage:
     return open_storage(str(tmp_path))
 
 
-def make(storage: Storage, **settings: int) -> Step:
-    return Step(storage, "runs/r/step", job="train-gan", settings=settings or {"epochs": 1}, inputs={"dataset": "d"})
+def make(storage: Storage, prefix: str = "runs/r/step", **settings: int) -> Step:
+    return Step(storage, prefix, job="train-gan", settings=settings or {"epochs": 1}, inputs={"dataset": "d"})
 
 
 def test_a_step_is_done_once_its_manifest_is_written(storage: Storage) -> None:
@@ -46,6 +46,43 @@ def test_the_digest_tells_outputs_apart_and_nothing_else(storage: Storage) -> No
         digests.append(step.digest)
     assert digests[0] == digests[2] != digests[1]
     assert step.manifest["outputs"]["images/"]["files"] == 2
+
+
+def shared(storage: Storage) -> Step:
+    step = make(storage)
+    step.write("losses.csv", b"1\n")
+    step.write_many([("samples/0.png", b"a"), ("samples/1.png", b"b")])
+    step.finish()
+    step.share()
+    storage.write("runs/r/step/checkpoints/left.safetensors", b"no output")
+    return step
+
+
+def test_shared_work_is_taken_over_whole(storage: Storage) -> None:
+    step = shared(storage)
+    storage.write("runs/s/step/samples/9.png", b"of other settings")
+    other = make(storage, "runs/s/step")
+    assert other.take_over() and other.reused
+    assert other.digest == step.digest
+    names = ["losses.csv", "manifest.json", "samples/0.png", "samples/1.png"]
+    assert storage.list("runs/s/step") == [f"runs/s/step/{name}" for name in names]
+    assert all(other.read(name) == step.read(name) for name in names)
+
+
+def test_other_or_deleted_work_is_not_taken_over(storage: Storage) -> None:
+    step = shared(storage)
+    assert not make(storage, "runs/s/step", epochs=2).take_over()
+    step.forget()
+    assert not make(storage, "runs/s/step").take_over()
+    assert storage.list("runs/s") == []
+
+
+def test_damaged_work_is_not_taken_over(storage: Storage) -> None:
+    shared(storage)
+    storage.write("runs/r/step/losses.csv", b"2\n")
+    with pytest.raises(MachineError, match=r"runs/r/step/losses\.csv is damaged"):
+        make(storage, "runs/s/step").take_over()
+    assert not make(storage, "runs/s/step").finished()
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"settings": 1}', b"\xff"])
