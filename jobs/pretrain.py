@@ -76,6 +76,7 @@ def _train(settings: PretrainSettings, step: Step, drawn: Step) -> None:
     import numpy as np
 
     from jobs.classifier import networks, training
+    from jobs.classifier.batches import Images
     from jobs.common.checkpoint import Checkpoints
     from jobs.common.hardware import configure
     from jobs.mri import phantoms
@@ -95,7 +96,7 @@ def _train(settings: PretrainSettings, step: Step, drawn: Step) -> None:
         model, history = training.train(
             architecture,
             networks.initial_weights(architecture, "none", derive(recipe.seed, "weights")),
-            [training.Images(*phantoms.read(drawn))],
+            [Images(*phantoms.read(drawn))],
             np.array([0.5, 0.5]),
             None,
             recipe,

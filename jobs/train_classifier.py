@@ -13,7 +13,6 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from jobs import pretrain
@@ -83,7 +82,7 @@ def run(settings: TrainClassifierSettings) -> Step:
     if settings.control != "none" and (settings.regime != "real" or settings.fold == "all"):
         raise UserError(f"--control {settings.control} goes with --regime real and a fold that is held out")
 
-    from jobs.mri import phantoms
+    from jobs.mri import negative_controls, phantoms
     from jobs.mri.dataset import open_dataset
 
     storage = open_storage(settings.storage)
@@ -112,7 +111,7 @@ def run(settings: TrainClassifierSettings) -> Step:
         log.info("%s is there: nothing to do", step.prefix)
         return step
     step.forget()
-    _train(settings, step, _controlled(dataset, settings.control, settings.seed), drawn, pretrained)
+    _train(settings, step, negative_controls.apply(settings.control, dataset, settings.seed), drawn, pretrained)
     return step
 
 
@@ -132,7 +131,7 @@ def _train(
 ) -> None:
     import numpy as np
 
-    from jobs.classifier import networks, training
+    from jobs.classifier import batches, networks, training
     from jobs.classifier.predictions import write_predictions
     from jobs.common.checkpoint import Checkpoints
     from jobs.common.hardware import configure
@@ -143,19 +142,19 @@ def _train(
     counts = Counter(row.label for row in real)
     frequencies = np.array([counts[label] / len(real) for label in dataset.labels])
     rows = dataset.held_out(settings.fold)
-    held_out = training.Images(dataset.pixels(rows), _indices(dataset, rows)) if rows else None
+    held_out = batches.Images(dataset.pixels(rows), _indices(dataset, rows)) if rows else None
     pools = []
     if settings.regime != "real":
-        pools.append(training.Images(*_synthetic(settings, step.storage, dataset)))
+        pools.append(batches.Images(*_synthetic(settings, step.storage, dataset)))
     if settings.regime != "synthetic":
-        pools.append(training.Images(dataset.pixels(real), _indices(dataset, real)))
+        pools.append(batches.Images(dataset.pixels(real), _indices(dataset, real)))
     heads = None
     if drawn:
         shown, lesions = phantoms.read(drawn)
         if settings.control == "permuted":
             # They would teach what the permuted images must not.
             lesions = np.random.default_rng(derive(settings.seed, "permuted", "phantoms")).permutation(lesions)
-        heads = training.Phantoms(shown, lesions, dataset.labels.index(settings.healthy))
+        heads = batches.Phantoms(shown, lesions, dataset.labels.index(settings.healthy))
 
     # -- training ------------------------------------------------------------------------------------------------
     hardware = configure(settings, depthwise=settings.network == "mobilenetv2")
@@ -206,7 +205,7 @@ def _train(
         if pretrained and heads:
             # What phantoms alone teach, to compare with.
             lesions = networks.predict(networks.load_classifier(start)[0], held_out.pixels)
-            probabilities = lesions @ training.meanings(frequencies, heads.healthy)
+            probabilities = lesions @ batches.meanings(frequencies, heads.healthy)
             step.write("phantoms.csv", write_predictions(_predictions(dataset, rows, probabilities)))
     step.finish(
         hardware=hardware.record(),
@@ -235,49 +234,6 @@ def _selection(settings: TrainClassifierSettings) -> str:
     if settings.regime == "synthetic":
         text += " Real images changed the generator of the synthetic images, no weight of the classifier."
     return text
-
-
-# -- controls ------------------------------------------------------------------------------------------------
-
-
-def _controlled(dataset: "Dataset", control: str, seed: int) -> "Dataset":
-    """The dataset as a control has it; only rows change."""
-    if control == "permuted":
-        return replace(dataset, rows=_permuted(dataset.rows, seed))
-    if control == "leaky":
-        return replace(dataset, rows=_leaky(dataset.rows, dataset.folds, seed))
-    return dataset
-
-
-def _permuted(rows: list["Row"], seed: int) -> list["Row"]:
-    """Rows whose labels say nothing: each group bears the label of another group of its fold.
-
-    Within a fold, because a label that is rarer in training would be more frequent among the held-out images, and
-    learning its rarity alone would score below chance. A group of several labels counts as its first.
-    """
-    import numpy as np
-
-    first: dict[tuple[int, str], str] = {}
-    for row in rows:
-        first.setdefault((row.fold, row.group), row.label)
-    permuted: dict[tuple[int, str], str] = {}
-    for fold in sorted({row.fold for row in rows}):
-        groups = sorted(group for group in first if group[0] == fold)
-        order = np.random.default_rng(derive(seed, "permuted", fold)).permutation(len(groups))
-        permuted |= {group: first[groups[other]] for group, other in zip(groups, order, strict=True)}
-    return [replace(row, label=permuted[row.fold, row.group]) for row in rows]
-
-
-def _leaky(rows: list["Row"], folds: int, seed: int) -> list["Row"]:
-    """Rows whose folds are stratified by class but ignore groups, so that near-duplicates straddle them."""
-    from sklearn.model_selection import StratifiedKFold
-
-    splitter = StratifiedKFold(folds, shuffle=True, random_state=derive(seed, "leaky"))
-    leaky = list(rows)
-    for fold, (_, held_out) in enumerate(splitter.split(rows, [row.label for row in rows])):
-        for index in held_out:
-            leaky[index] = replace(rows[index], fold=fold)
-    return leaky
 
 
 # -- inputs and outputs --------------------------------------------------------------------------------------

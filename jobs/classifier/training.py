@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -17,6 +16,7 @@ import tensorflow as tf
 
 from jobs.classifier import networks
 from jobs.classifier.augmentation import augment, mix
+from jobs.classifier.batches import Images, Phantoms, assemble
 from jobs.classifier.networks import Architecture
 from jobs.common import logs, metrics, progress, tensors
 from jobs.common.checkpoint import Checkpoints
@@ -34,24 +34,6 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7
 AVERAGE_DECAY = 0.99
 # A call into TensorFlow cannot be interrupted: it must be short beside the time a pod has between SIGTERM and SIGKILL.
 CALL_SECONDS, CALL_STEPS = 2.0, 20
-
-
-class Images(NamedTuple):
-    """Images of one origin: pixels uint8 [n, s, s], labels int [n] (an index of the class)."""
-
-    pixels: np.ndarray
-    labels: np.ndarray
-
-
-class Phantoms(NamedTuple):
-    """Drawn heads, which fill half of each batch: pixels uint8 [n, s, s], labels int [n] (0 no lesion, 1 a lesion).
-
-    Those without a lesion are of the class `healthy`, an index; those with one may be of any other.
-    """
-
-    pixels: np.ndarray
-    labels: np.ndarray
-    healthy: int
 
 
 @dataclass(frozen=True)
@@ -148,14 +130,14 @@ def train(
     while position < recipe.steps:
         # -- a few steps -----------------------------------------------------------------------------------------
         count = min(steps_per_call, recipe.steps_per_epoch - len(running))
-        batches = [assemble(pools, phantoms, frequencies, recipe, position + i) for i in range(count)]
+        chosen = [batch(recipe, pools, phantoms, frequencies, position + i) for i in range(count)]
         rates = [learning_rate(recipe, position + i) for i in range(count)]
         strengths = [strength(recipe, position + i) for i in range(count)]
         started = time.monotonic()
         with metrics.gpu_use():
             values = take_steps(
-                np.stack([pixels for pixels, _ in batches]),
-                np.stack([targets for _, targets in batches]),
+                np.stack([pixels for pixels, _ in chosen]),
+                np.stack([targets for _, targets in chosen]),
                 np.array(rates, np.float32),
                 np.array(strengths, np.float32),
                 np.int32(seed),
@@ -202,54 +184,12 @@ def _tell_epoch(told: metrics.Training, row: Epoch, epochs: int) -> None:
     logs.event(log, text, **{name: round(value, 6) for name, value in asdict(row).items() if value is not None})
 
 
-def assemble(
-    pools: Sequence[Images], phantoms: Phantoms | None, frequencies: np.ndarray, recipe: Recipe, step: int
+def batch(
+    recipe: Recipe, pools: Sequence[Images], phantoms: Phantoms | None, frequencies: np.ndarray, step: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The batch of a step, a function of the recipe's seed and the step alone.
-
-    The classes are drawn by systematic sampling, so that their counts differ from `frequencies` by less than one image;
-    the images of a class are drawn evenly, with replacement. So are phantoms; one with a lesion is of every other
-    class than the healthy one, as likely as that is frequent.
-
-    Returns:
-        uint8 [batch, s, s] and the classes' probabilities float32 [batch, classes].
-
-    Raises:
-        UserError: the pool has no image of a class that is to be drawn.
-    """
+    """What step number `step`, from 0, learns (see `batches.assemble`): a function of the recipe and the step alone."""
     pool = pools[0] if step < PRETRAINING * recipe.steps else pools[-1]
-    generator = np.random.default_rng(derive(recipe.seed, "batch", step))
-    classes = np.eye(len(frequencies), dtype=np.float32)
-    count = recipe.batch // 2 if phantoms else 0
-    pixels, labels = _pick(pool.pixels, pool.labels, frequencies, recipe.batch - count, generator)
-    targets = classes[labels]
-    if phantoms:
-        healthy = frequencies[phantoms.healthy]
-        drawn, labels = _pick(phantoms.pixels, phantoms.labels, np.array([healthy, 1 - healthy]), count, generator)
-        meaning = meanings(frequencies, phantoms.healthy)
-        pixels, targets = np.concatenate([pixels, drawn]), np.concatenate([targets, meaning[labels]])
-    return pixels, targets.astype(np.float32)
-
-
-def meanings(frequencies: np.ndarray, healthy: int) -> np.ndarray:
-    """What phantoms without and with a lesion say of the class: probabilities float [2, classes]."""
-    lesions = np.where(np.arange(len(frequencies)) == healthy, 0.0, frequencies)
-    return np.stack([np.eye(len(frequencies))[healthy], lesions / lesions.sum()])
-
-
-def _pick(
-    pixels: np.ndarray, labels: np.ndarray, frequencies: np.ndarray, count: int, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """`count` of the images and their labels, the classes in their shares."""
-    marks = (np.arange(count) + generator.random()) / count
-    drawn = np.searchsorted(np.cumsum(frequencies)[:-1], marks, side="right")
-    indices = np.zeros(count, np.int64)
-    for label in np.unique(drawn):
-        members = np.flatnonzero(labels == label)
-        if not len(members):
-            raise UserError(f"no training image of class number {label}: use fewer folds or more images")
-        indices[drawn == label] = generator.choice(members, int((drawn == label).sum()))
-    return pixels[indices], drawn
+    return assemble(pool, phantoms, frequencies, recipe.batch, derive(recipe.seed, "batch", step))
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:

@@ -12,10 +12,9 @@ from sklearn.metrics import log_loss
 
 from jobs.classifier import augmentation, networks, training
 from jobs.classifier.networks import Architecture
-from jobs.classifier.training import Epoch, Images, Phantoms, Recipe
+from jobs.classifier.training import Epoch, Images, Recipe
 from jobs.common import hardware, tensors
 from jobs.common.checkpoint import Checkpoints
-from jobs.common.errors import UserError
 from jobs.common.settings import ExecutionSettings
 from jobs.common.step import Step
 from jobs.common.storage import open_storage
@@ -60,44 +59,13 @@ def test_synthetic_images_come_before_real_ones_and_classes_in_their_shares() ->
     recipe = Recipe(10, 30, 32, 1e-3, True, seed=7)
     total = np.zeros(3)
     for step in range(300):
-        pixels, targets = training.assemble([generated, real], None, frequencies, recipe, step)
+        pixels, targets = training.batch(recipe, [generated, real], None, frequencies, step)
         assert (pixels == (1 if step < 100 else 2)).all()
-        assert (training.assemble([real], None, frequencies, recipe, step)[0] == 2).all()
+        assert (training.batch(recipe, [real], None, frequencies, step)[0] == 2).all()
         counts = targets.sum(axis=0)
         assert (np.abs(counts - 32 * frequencies) < 1).all()
         total += counts
     np.testing.assert_allclose(total / total.sum(), frequencies, atol=0.01)
-
-
-def test_a_batch_follows_from_seed_and_step_and_pixels_stay_with_their_label() -> None:
-    labels = np.arange(40) % 2
-    pool = Images(np.arange(40, dtype=np.uint8).repeat(4).reshape(40, 2, 2), labels)
-    recipe = Recipe(1, 1, 32, 1e-3, True, seed=1)
-    half = np.array([0.5, 0.5])
-    pixels, targets = training.assemble([pool], None, half, recipe, 3)
-    np.testing.assert_array_equal(np.eye(2)[labels[pixels[:, 0, 0]]], targets)
-    np.testing.assert_array_equal(training.assemble([pool], None, half, recipe, 3)[0], pixels)
-    assert (training.assemble([pool], None, half, recipe, 4)[0] != pixels).any()
-
-
-def test_phantoms_fill_half_of_a_batch_in_the_same_shares() -> None:
-    pool = Images(np.full((60, 2, 2), 9, np.uint8), np.repeat([0, 1, 2], [12, 18, 30]))
-    phantoms = Phantoms(np.arange(20, dtype=np.uint8).repeat(4).reshape(20, 2, 2) % 2, np.arange(20) % 2, healthy=1)
-    recipe = Recipe(1, 1, 40, 1e-3, True, seed=1)
-    pixels, targets = training.assemble([pool], phantoms, np.array([0.2, 0.3, 0.5]), recipe, 0)
-    drawn = pixels[:, 0, 0] < 9
-    assert drawn.sum() == 20
-    np.testing.assert_array_equal(targets[~drawn].sum(axis=0), [4, 6, 10])
-    # A lesion may be of either of the other classes, the more frequent one as much more likely.
-    expected = np.where(pixels[drawn][:, :1, 0] == 1, [2 / 7, 0, 5 / 7], [0, 1, 0])
-    np.testing.assert_allclose(targets[drawn], expected, rtol=1e-6)
-    assert targets[:, 1].sum() == 12
-
-
-def test_a_class_without_images_is_named() -> None:
-    pool = Images(np.zeros((4, 2, 2), np.uint8), np.zeros(4, np.int64))
-    with pytest.raises(UserError, match="no training image of class number 1"):
-        training.assemble([pool], None, np.array([0.5, 0.5]), RECIPE, 0)
 
 
 # ---- augmentation -----------------------------------------------------------------------------------------------
