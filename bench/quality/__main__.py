@@ -44,16 +44,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = command.parser("python -m bench.quality", __doc__).parse_args(arguments)
 
     def work() -> None:
-        for stage in protocol.STAGES:
+        found: dict[str, dict[str, Any]] = {}
+        for name, stage in protocol.STAGES:
             settings = command.settings(given, protocol.RECIPE | stage)
-            result = run(settings, command.RESULTS, given.workers)
-            print(table.markdown(result), table.differences(result), sep="\n\n", flush=True)
+            found[name] = run(settings, command.RESULTS, given.workers, name)
+            print(table.markdown(*found.values()), table.differences(*found.values()), sep="\n\n", flush=True)
 
     return command.finish("bench.quality", work)
 
 
-def run(settings: PipelineSettings, results: Path, workers: int) -> dict[str, Any]:
-    """Do what `settings` ask for, write `results`/<dataset's name>/quality.json and return what it says.
+def run(settings: PipelineSettings, results: Path, workers: int, called: str = "quality") -> dict[str, Any]:
+    """Do what `settings` ask for, write `results`/<dataset's name>/<called>.json and return what it says.
 
     Raises what the jobs raise, Interrupted after a signal; what was finished stays.
     """
@@ -71,14 +72,14 @@ def run(settings: PipelineSettings, results: Path, workers: int) -> dict[str, An
         "commit": command.commit(),
         "run": place["run"],
         "dataset": {name: found["dataset"][name] for name in ("id", "images", "groups", "labels", "folds")},
-        "looks": looks(results / "quality.json", place["run"]),
+        "looks": looks(results / f"{called}.json", place["run"]),
         "seconds": round(sum(cost["seconds"] for cost in found["cost"])),
         "baselines": baselines.results(
             open_dataset(dataset.storage, place["dataset"]), settings.resamples, settings.seed
         ),
     } | {name: found[name] for name in PARTS}
     results.mkdir(parents=True, exist_ok=True)
-    (results / "quality.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    (results / f"{called}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     drawn = samples(dataset.storage, place["run"], list(dataset.facts["labels"]))
     if len(drawn):
         (results / "samples.png").write_bytes(grid.grid_png(drawn, COLUMNS))

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         for name in given.variants or protocol.VARIANTS:
-            asked = protocol.RECIPE | protocol.STAGES[0] | protocol.VARIANTS[name]
+            asked = protocol.RECIPE | protocol.ONE_SEED | protocol.VARIANTS[name]
             print(table(run(name, command.settings(given, asked), command.RESULTS, given.workers)), flush=True)
 
     return command.finish("bench.quality.ablate", work)

@@ -1,49 +1,55 @@
-"""docs/results.md and the README's table, from the stored result: python -m bench.quality.page."""
+"""docs/results.md and the README's table, from the stored results: python -m bench.quality.page."""
 
 import json
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.quality import table
+from bench.quality import protocol, table
 from jobs.report import words
 
 ROOT = Path(__file__).parents[2]
 STORED = Path("bench/results/quality/brain_tumor_dataset")
-BEGIN, END = f"<!-- from {STORED}/quality.json -->", "<!-- to here -->"
+BEGIN, END = f"<!-- from {STORED} -->", "<!-- to here -->"
 Json = dict[str, Any]
 
 
-def write(result: Json, root: Path = ROOT) -> None:
+def stored() -> list[Json]:
+    """Return the results in the order of the protocol, those that are there."""
+    names = dict.fromkeys(name for name, _ in protocol.STAGES)
+    paths = (ROOT / STORED / f"{name}.json" for name in names)
+    return [json.loads(path.read_text()) for path in paths if path.exists()]
+
+
+def write(results: Sequence[Json], root: Path = ROOT) -> None:
     """Write docs/results.md whole, and the README's table between BEGIN and END, in `root`."""
-    (root / "docs" / "results.md").write_text(page(result))
+    (root / "docs" / "results.md").write_text(page(*results))
     readme = root / "README.md"
     before, _, rest = readme.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{BEGIN}\n\n{table.markdown(result)}\n\n{END}{after}")
+    readme.write_text(f"{before}{BEGIN}\n\n{table.markdown(*results)}\n\n{END}{after}")
 
 
-def page(result: Json) -> str:
-    """Return docs/results.md."""
-    data, settings = result["dataset"], result["settings"]
-    seeds = f"{settings['seeds']} seed" + ("s" if settings["seeds"] > 1 else "")
+def page(result: Json, *others: Json) -> str:
+    """Return docs/results.md; what is said of the images is of the first result alone."""
+    data = result["dataset"]
     images = ", ".join(f"{one['images']} {one['label']}" for one in data["labels"])
     parts = [
         "# Results",
-        f"Written by `python -m bench.quality.page` from {STORED}/quality.json, the result of `make quality`.",
+        f"Written by `python -m bench.quality.page` from {STORED}, the results of `make quality`.",
         f"{data['images']} images ({images}) in {data['groups']} groups, {data['folds']} folds that no group "
-        f"straddles, {seeds}. {_start(result['recipe'])} {_looks(result['looks'])} "
-        f"Commit {result['commit'][:7]}, run {result['run']}, "
-        f"{words.duration(result['seconds'])} of jobs on {_hardware(result['hardware'])}.",
+        f"straddles. {_start(result['recipe'])}",
+        *(f"- {_networks(one)}: {_run(one)}" for one in (result, *others)),
         "## Accuracy",
         "Of the held-out real images of all folds, with 95 % intervals (whole groups and seeds drawn again within each "
         "fold).",
-        table.markdown(result),
+        table.markdown(result, *others),
         "Differences of accuracy on the same images, in points:",
-        table.differences(result),
-        *result["selection"],
+        table.differences(result, *others),
+        *dict.fromkeys(text for one in (result, *others) for text in one["selection"]),
         "## Synthetic images",
         "Means of all folds, against held-out real images; *real* is what training images reach in the same place. "
         "Features of five random networks (see [report.md](report.md)). Copies over 0.15 above chance are suspicious; "
@@ -58,6 +64,7 @@ def page(result: Json) -> str:
         "[The run's report](images/results.png), the whole page as one picture, without the real images that it shows.",
         "## Recipe",
         *(f"- {job}: {_settings(one)}" for job, one in result["recipe"].items() if one),
+        *(f"- {_networks(other)}, in place of that: {_changed(result, other)}" for other in others),
     ]
     # A list is one paragraph.
     return re.sub(r"(?m)^(- .*)\n\n(?=- )", r"\1\n", "\n\n".join(parts)) + "\n"
@@ -69,10 +76,27 @@ def _start(recipe: dict[str, Json]) -> str:
     return "Networks start from random weights."
 
 
+def _networks(result: Json) -> str:
+    return " and ".join(words.NETWORKS[network] for network in result["settings"]["networks"])
+
+
+def _run(result: Json) -> str:
+    seeds = result["settings"]["seeds"]
+    return (
+        f"{seeds} seed{'s' * (seeds > 1)}, run {result['run']}, commit {result['commit'][:7]}, "
+        f"{words.duration(result['seconds'])} of jobs on {_hardware(result['hardware'])}. {_looks(result['looks'])}"
+    )
+
+
 def _looks(runs: list[str]) -> str:
     if len(runs) == 1:
-        return "This is the only recipe that was judged on these folds."
+        return "The only recipe that was judged on these folds."
     return f"{len(runs)} recipes were judged on these folds, this one included, so it may owe a little to chance."
+
+
+def _changed(first: Json, other: Json) -> str:
+    same, recipe = (one["recipe"]["train-classifier"] for one in (first, other))
+    return _settings({name: value for name, value in recipe.items() if value != same.get(name)})
 
 
 def _hardware(found: list[Json]) -> str:
@@ -88,6 +112,6 @@ def _value(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    write(json.loads((ROOT / STORED / "quality.json").read_text()))
+    write(stored())
     shutil.copyfile(ROOT / STORED / "samples.png", ROOT / "docs" / "images" / "samples.png")
     sys.exit()

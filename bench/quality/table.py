@@ -12,7 +12,7 @@ NAMES = {
     "majority": "always the larger class",
     "file-only": "a forest that sees only file size, aspect and border",
     "nearest-pixels": "1-NN on pixels",
-    "phantoms": "phantoms alone: MobileNetV2 before it saw any image",
+    "phantoms": "phantoms alone: {} before it saw any image",
     "hog": "histograms of oriented gradients, logistic regression",
     "permuted": "labels permuted by group",
     "leaky": "a split that ignores groups",
@@ -22,16 +22,19 @@ DRAWN = ("kid", "precision", "recall", "density", "coverage")
 Json = dict[str, Any]
 
 
-def markdown(result: Json) -> str:
-    """Return the accuracies of a result (see jobs' docs/report.md for its parts) as a Markdown table."""
+def markdown(*results: Json) -> str:
+    """Return the accuracies of results on the same folds (see docs/report.md for their parts) as a Markdown table."""
     lines = ["| network | trained on | accuracy | balanced accuracy | ROC-AUC |", "|---|---|---|---|---|"]
     rows: dict[tuple[str, str], dict[str, Json]] = {}
-    for entry in result["results"]:
+    for entry in _all(results, "results"):
         key = (NETWORKS[entry["network"]], words.REGIMES[entry["regime"]])
         rows.setdefault(key, {})[entry["metric"]] = entry
-    for entry in result["controls"]["results"] + result["baselines"]:
-        rows.setdefault(("*control*", NAMES[entry["control"]]), {})[entry["metric"]] = entry
-    for entry in result["controls"]["checks"]:
+    for result in results:
+        network = NETWORKS[result["settings"]["networks"][0]]
+        for entry in result["controls"]["results"] + result["baselines"]:
+            key = ("*control*", NAMES[entry["control"]].format(network))
+            rows.setdefault(key, {})[entry["metric"]] = entry
+    for entry in (entry for result in results for entry in result["controls"]["checks"]):
         rows[f"{NETWORKS[entry['network']]}, *control*", NAMES[entry["check"]]] = {"balanced_accuracy": entry}
     for (network, regime), metrics in rows.items():
         shown = [_estimate(metrics.get(metric), metric) for metric in SHOWN]
@@ -39,10 +42,10 @@ def markdown(result: Json) -> str:
     return "\n".join(lines)
 
 
-def differences(result: Json) -> str:
+def differences(*results: Json) -> str:
     """Return how accuracy differs between regimes of one network, a line for each pair."""
     lines = []
-    for entry in result["comparisons"]:
+    for entry in _all(results, "comparisons"):
         first, second = entry["first"], entry["second"]
         if entry["metric"] == "accuracy" and first["network"] == second["network"]:
             regimes = " minus ".join(words.REGIMES[one["regime"]] for one in (second, first))
@@ -76,6 +79,10 @@ def generators(result: Json) -> str:
         line.append(_mean(one["generated"] / one["real"] for one in distance))
         lines.append(line)
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _all(results: Iterable[Json], part: str) -> list[Json]:
+    return [entry for result in results for entry in result[part]]
 
 
 def _mean(values: Iterable[float | None]) -> str:

@@ -143,14 +143,29 @@ def test_the_table_has_every_row(first: tuple[PipelineSettings, Path, dict[str, 
     lines = table.markdown(first[2]).splitlines()
     assert len({line.count("|") for line in lines}) == 1
     shown = [line.split(" | ")[1] for line in lines[2:]]
-    assert shown == ["synthetic", "real", "real + synthetic", *list(table.NAMES.values())[:5]]
+    controls = [name.format("MobileNetV2") for name in list(table.NAMES.values())[:5]]
+    assert shown == ["synthetic", "real", "real + synthetic", *controls]
     assert " % [" in lines[2]
 
 
+def test_results_of_another_network_stand_in_the_same_table(
+    first: tuple[PipelineSettings, Path, dict[str, Any]],
+) -> None:
+    result = first[2]
+    other = json.loads(json.dumps(result).replace('"mobilenetv2"', '"resnet152v2"'))
+    other["recipe"]["train-classifier"]["classifier_batch"] = 4
+    lines = table.markdown(result, other).splitlines()
+    assert len(lines) == len(table.markdown(result).splitlines()) + 3 + 1
+    assert len(lines) == len(set(lines))
+    written = page.page(result, other)
+    assert "\n- ResNet152V2: 1 seed, run " in written
+    assert "\n- ResNet152V2, in place of that: classifier_batch 4\n" in written
+
+
 def test_the_documents_say_what_is_stored() -> None:
-    result = json.loads((page.ROOT / page.STORED / "quality.json").read_text())
-    assert (page.ROOT / "docs" / "results.md").read_text() == page.page(result)
-    assert f"{page.BEGIN}\n\n{table.markdown(result)}\n\n{page.END}" in (page.ROOT / "README.md").read_text()
+    results = page.stored()
+    assert (page.ROOT / "docs" / "results.md").read_text() == page.page(*results)
+    assert f"{page.BEGIN}\n\n{table.markdown(*results)}\n\n{page.END}" in (page.ROOT / "README.md").read_text()
 
 
 def test_four_classes_need_nothing_else(tmp_path: Path) -> None:
@@ -173,12 +188,12 @@ def test_the_page_and_the_readme_say_the_result(
     (tmp_path / "docs").mkdir()
     (tmp_path / "README.md").write_text(f"before\n\n{page.BEGIN}\nold\n{page.END}\n\nafter\n")
     for _ in range(2):
-        page.write(result, tmp_path)
+        page.write([result], tmp_path)
         written = (tmp_path / "docs" / "results.md").read_text()
         assert written.count(table.markdown(result)) == 1
         for one in result["dataset"]["labels"]:
             assert f"\n| {one['label']} | " in written
-        assert "This is the only recipe" in written and "nan" not in written and "None" not in written
+        assert "The only recipe" in written and "nan" not in written and "None" not in written
         whole = (tmp_path / "README.md").read_text()
         assert whole == f"before\n\n{page.BEGIN}\n\n{table.markdown(result)}\n\n{page.END}\n\nafter\n"
 
@@ -227,7 +242,7 @@ def test_the_class_without_lesions_is_guessed_unless_it_is_named(data: Path, tmp
 @pytest.mark.parametrize("name", protocol.VARIANTS)
 def test_every_variant_is_a_recipe_of_its_own(name: str) -> None:
     def recipe(variant: dict[str, Any]) -> PipelineSettings:
-        return PipelineSettings(data="x", storage="y", **(protocol.RECIPE | protocol.STAGES[0] | variant))
+        return PipelineSettings(data="x", storage="y", **(protocol.RECIPE | protocol.ONE_SEED | variant))
 
     same = [other for other, variant in protocol.VARIANTS.items() if recipe(variant) == recipe(protocol.VARIANTS[name])]
     assert same == [name]
