@@ -110,8 +110,12 @@ def run(settings: TrainClassifierSettings) -> Step:
     if step.finished():
         log.info("%s is there: nothing to do", step.prefix)
         return step
+    if step.take_over():
+        log.info("%s: another run trained this very classifier: copied", step.prefix)
+        return step
     step.forget()
     _train(settings, step, negative_controls.apply(settings.control, dataset, settings.seed), drawn, pretrained)
+    step.share()
     return step
 
 

@@ -157,6 +157,14 @@ def test_what_is_there_is_not_done_again(folder: Path, step: Step) -> None:
     assert again.digest == step.digest
 
 
+def test_what_another_run_trained_is_copied(folder: Path, step: Step, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_classifier, "_train", lambda *_: pytest.fail("it trains again"))
+    copied = train_classifier.run(settings(folder, run="s"))
+    assert copied.prefix == step.prefix.replace("runs/r/", "runs/s/")
+    assert copied.digest == step.digest
+    assert outputs(copied) == outputs(step)
+
+
 def test_fold_all_gives_a_model_and_no_predictions(folder: Path) -> None:
     everything = train_classifier.run(settings(folder, fold="all"))
     assert sorted(outputs(everything)) == ["classifier.safetensors", "history.csv"]
