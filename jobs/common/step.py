@@ -14,7 +14,7 @@ from typing import Any
 
 from jobs.common import keys, metrics
 from jobs.common.errors import MachineError
-from jobs.common.storage import MissingKey, Storage, write_many
+from jobs.common.storage import MissingKey, Storage, read_many, write_many
 
 # Raised by hand when the code changes what the same settings give; old steps are then done again.
 RESULTS_VERSION = 4
@@ -107,25 +107,26 @@ class Step:
         self.storage.write(keys.done(digest(self.asked)), self.prefix.encode())
 
     def take_over(self) -> bool:
-        """Copy what another run shared of this very work, and return whether there was any; then it is finished.
+        """Copy what another run shared of this very work, and return whether all of it was there; it is finished then.
 
-        Raises MachineError if an output there is damaged.
+        What is missing or damaged there is no reason to fail: it can be done here.
         """
         try:
             source = self.storage.read(keys.done(digest(self.asked))).decode()
-        except MissingKey:
+            manifest = read_manifest(self.storage, source) or {}
+            if source == self.prefix or {name: manifest.get(name) for name in self.asked} != self.asked:
+                return False
+            names = (key.removeprefix(f"{source}/") for key in self.storage.list(source))
+            asked = [name for name in names if {name, f"{name.partition('/')[0]}/"} & manifest["outputs"].keys()]
+            files = dict(zip(asked, read_many(self.storage, [f"{source}/{name}" for name in asked]), strict=True))
+        except (MissingKey, MachineError):
             return False
-        manifest = read_manifest(self.storage, source) or {}
-        if source == self.prefix or {name: manifest.get(name) for name in self.asked} != self.asked:
+        if _folded({name: hashlib.sha256(data).hexdigest() for name, data in files.items()}) != manifest["outputs"]:
             return False
         for key in [f"{self.prefix}/{MANIFEST}", *self.storage.list(self.prefix)]:
             self.storage.delete(key)
-        for name in (key.removeprefix(f"{source}/") for key in self.storage.list(source)):
-            if name in manifest["outputs"]:
-                self.storage.write(f"{self.prefix}/{name}", read_output(self.storage, source, manifest, name))
-            elif f"{name.partition('/')[0]}/" in manifest["outputs"]:
-                self.storage.write(f"{self.prefix}/{name}", self.storage.read(f"{source}/{name}"))
-        self.storage.write(f"{self.prefix}/{MANIFEST}", self.storage.read(f"{source}/{MANIFEST}"))
+        write_many(self.storage, ((f"{self.prefix}/{name}", data) for name, data in files.items()))
+        self.storage.write(f"{self.prefix}/{MANIFEST}", json.dumps(manifest, indent=1, sort_keys=True).encode() + b"\n")
         return self.finished()
 
     @property

@@ -77,12 +77,17 @@ def test_other_or_deleted_work_is_not_taken_over(storage: Storage) -> None:
     assert storage.list("runs/s") == []
 
 
-def test_damaged_work_is_not_taken_over(storage: Storage) -> None:
+@pytest.mark.parametrize("name", ["losses.csv", "samples/0.png"])
+@pytest.mark.parametrize("data", [None, b"other"])
+def test_damaged_work_is_not_taken_over(storage: Storage, name: str, data: bytes | None) -> None:
     shared(storage)
-    storage.write("runs/r/step/losses.csv", b"2\n")
-    with pytest.raises(MachineError, match=r"runs/r/step/losses\.csv is damaged"):
-        make(storage, "runs/s/step").take_over()
-    assert not make(storage, "runs/s/step").finished()
+    if data:
+        storage.write(f"runs/r/step/{name}", data)
+    else:
+        storage.delete(f"runs/r/step/{name}")
+    storage.write("runs/s/step/checkpoints/mine.safetensors", b"half done")
+    assert not make(storage, "runs/s/step").take_over()
+    assert storage.list("runs/s") == ["runs/s/step/checkpoints/mine.safetensors"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"settings": 1}', b"\xff"])
