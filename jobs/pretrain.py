@@ -27,8 +27,8 @@ class NetworkSettings(Settings):
 
     classifier_steps_per_epoch: int = setting(100, "batches in an epoch, in every regime", unit="steps", ge=1)
     classifier_batch: int = setting(32, "images in a batch", unit="images", ge=2)
-    classifier_stem_stride: Literal[1, 2] = setting(
-        2, "stride of the first convolution; 1 keeps more detail of small images, at three times the cost"
+    classifier_stem_stride: int = setting(
+        2, "stride of the first convolution; 1 keeps more detail of small images, at three times the cost", ge=1, le=2
     )
     phantoms: int = setting(4000, "drawn heads, half of them with a lesion; used with --healthy", unit="images", ge=2)
     phantom_epochs: int = setting(
@@ -88,6 +88,7 @@ def _train(settings: PretrainSettings, step: Step, drawn: Step) -> None:
         learning_rate=LEARNING_RATE,
         augmentation=True,
         seed=0,
+        remedy="set --precision float32, or leave pretraining out by --phantom-epochs 0",
     )
     hardware = configure(settings, depthwise=settings.network == "mobilenetv2")
     architecture = networks.Architecture(settings.network, LABELS, settings.image_size, settings.classifier_stem_stride)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs import cli
+from jobs.common.settings import spell, validate
 from jobs.pipeline import PRESETS, PipelineSettings
 from jobs.preprocess import PreprocessSettings
 
@@ -38,6 +39,15 @@ def test_every_setting_has_one_meaning_in_all_jobs(capsys: pytest.CaptureFixture
     assert {setting: kinds for setting, kinds in meanings.items() if len(kinds) > 1} == {}
 
 
+def test_every_default_can_be_spelled_as_text() -> None:
+    for job in cli.JOBS.values():
+        kind = getattr(__import__(job.module, fromlist=["x"]), job.settings)
+        defaults = {name: field.default for name, field in kind.model_fields.items() if not field.is_required()}
+        needed = {name: "0" for name, field in kind.model_fields.items() if field.is_required()}
+        spelled = {name: spell(value) for name, value in defaults.items() if value not in ("", None, ())}
+        assert validate(kind, spelled | needed) == validate(kind, needed)
+
+
 def run(*words: str) -> int:
     """Run the command line in this process and return its exit code."""
     return cli.main(words)
@@ -52,7 +62,7 @@ def run(*words: str) -> int:
         (["preprocess", "--fold", "2"], "mrigan preprocess: unknown setting --fold: did you mean --folds?"),
         (["preprocess", "--data", "x", "--folds", "1"], "--folds: input should be greater than or equal to 2, not '1'"),
         (["preprocess", "--data", "/no/such/folder"], "/no/such/folder"),
-        (["pipeline", "--data", "x", "--preset", "fast"], "--preset: one of demo, quick, full, not 'fast'"),
+        (["pipeline", "--data", "x", "--preset", "fast"], "--preset: one of demo, quick, recipe, full, not 'fast'"),
         (["train-gan", "--dataset", "0", "--run", "r", "--fold", "0"], "there is no dataset 0"),
         (["predict", "image.png"], "has no champion"),
     ],

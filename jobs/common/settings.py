@@ -172,7 +172,8 @@ def from_file(path: str, kind: type[Settings], known: Sequence[str]) -> dict[str
     Raises UserError if the file cannot be read, is no mapping, or holds a name that no job has.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text())
+        # All words stay words, as on the command line: YAML 1.1 would take a class called no for false.
+        values = yaml.load(Path(path).read_text(), yaml.BaseLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"cannot read the settings file {path}: {reason}") from error

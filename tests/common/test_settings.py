@@ -8,6 +8,7 @@ import pytest
 
 from jobs.common import settings as common
 from jobs.common.errors import UserError
+from jobs.pipeline import PipelineSettings
 
 
 class Example(common.Settings):
@@ -39,6 +40,14 @@ def test_three_spellings_of_one_name(tmp_path: Path) -> None:
     ]
     expected = Example(image_size=128, gan_conditional=True, regimes=("real", "synthetic"))
     assert [common.validate(Example, values) for values in spelled] == [expected] * 3
+
+
+def test_words_of_a_file_stay_words(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("healthy: no\nlabel: 007\nclassifier_stem_stride: 1\ngan_conditional: no\n")
+    found = common.from_file(str(file), PipelineSettings, (*PipelineSettings.model_fields, "label"))
+    settings = common.validate(PipelineSettings, found | {"data": "x"})
+    assert (settings.healthy, settings.classifier_stem_stride, settings.gan_conditional) == ("no", 1, False)
 
 
 def test_paths_stay_out_of_results() -> None:
