@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mrigan.evaluate")
 
-REPORT_SCHEMA = 1
+REPORT_SCHEMA = 2
 CONTROLS = ("permuted", "leaky")
 FILES = ("report.json", "report.html")
 READ = 512  # images in memory at a time when all are looked through
@@ -94,7 +94,8 @@ def find(settings: EvaluateSettings) -> "tuple[Step, Dataset, list[Part]]":
         storage,
         keys.report(settings.run),
         job="evaluate",
-        settings=settings.result(),
+        # A report of an older form is written anew.
+        settings=settings.result() | {"schema": REPORT_SCHEMA},
         inputs={"dataset": dataset.digest} | {part.prefix: manifest_digest(part.manifest) for part in parts},
     )
     return step, dataset, parts
@@ -168,10 +169,12 @@ def _evaluate(
     network = settings.networks[0]
     checks = []
     if settings.controls:
-        permuted, leaky = (bootstrap(found[network, keys.controlled("real", control)]) for control in CONTROLS)
-        checks.append(findings.permuted_check(network, permuted, len(dataset.labels)))
+        permuted, leaky = (found[network, keys.controlled("real", control)] for control in CONTROLS)
+        checks += findings.permuted_checks(network, bootstrap(permuted), len(dataset.labels))
         if (network, "real") in bootstraps:
-            checks.append(findings.leaky_check(network, leaky, bootstraps[network, "real"]))
+            # Its own folds tear groups apart, and images of one group are not drawn independently.
+            honest = [x._replace(folds=recipes[network, "real"][0].folds) for x in leaky]
+            checks.append(findings.leaky_check(network, bootstrap(honest), bootstraps[network, "real"]))
 
     # ---- report ---------------------------------------------------------------------------------------------------
     quality = [gather.quality(storage, part) for part in parts if part.job == "generate"]

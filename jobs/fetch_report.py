@@ -19,6 +19,8 @@ from jobs.common.step import Step, read_manifest
 from jobs.common.storage import open_storage
 from jobs.submit import NamespaceSettings
 
+RUN = r"[0-9a-f]{12}"  # what pipeline calls a run; any other name may be that of a run or of a workflow
+
 
 class FetchReportSettings(StorageSettings, NamespaceSettings):
     """What report can be told."""
@@ -32,11 +34,13 @@ def run(settings: FetchReportSettings) -> None:
     """Fetch the report and print its path. Raises UserError if there is none."""
     if len(settings.runs) != 1:
         raise UserError("name one RUN: see --help")
-    name = settings.runs[0]
-    if not re.fullmatch(r"[0-9a-f]{12}", name):
-        name = _run_of(name, settings.namespace)
-    storage = open_storage(settings.storage)
+    storage, name = open_storage(settings.storage), settings.runs[0]
+    if not re.fullmatch(NAME, name):
+        raise UserError(f"{name}: no run and no workflow is called so")
     manifest = read_manifest(storage, keys.report(name))
+    if manifest is None and not re.fullmatch(RUN, name):
+        name = _run_of(name, settings.namespace)
+        manifest = read_manifest(storage, keys.report(name))
     if manifest is None:
         raise UserError(
             f"{settings.storage} has no report of run {name}: name its --storage, or wait until it is there"
@@ -52,8 +56,6 @@ def run(settings: FetchReportSettings) -> None:
 
 def _run_of(name: str, namespace: str) -> str:
     """Return the run that a workflow made."""
-    if not re.fullmatch(NAME, name):
-        raise UserError(f"{name}: no run and no workflow is called so")
     found = workflow.output(cluster.connect(namespace).workflow(name), "run")
     if found is None:
         raise UserError(f"workflow {name} has not said yet which run it makes: see mrigan status {name}")

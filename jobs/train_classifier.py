@@ -236,7 +236,10 @@ def _selection(settings: TrainClassifierSettings) -> str:
             " Half of each batch, in every regime, are phantoms: drawn heads, in which there is nothing of any image."
         )
     if settings.regime == "synthetic":
-        text += " Real images changed the generator of the synthetic images, no weight of the classifier."
+        text += (
+            " Of classifiers that learned from synthetic images alone, real images changed no weight, but those of the "
+            "generators."
+        )
     return text
 
 
@@ -288,10 +291,13 @@ def _synthetic(
     size = dataset.image_size
     pixels, labels = [], []
     for index, label in enumerate(dataset.labels):
-        parts = _parts(storage, settings.run, settings.fold, label)
-        names = [key for part in parts for key in storage.list(f"{part}/images") if key.endswith(".png")]
-        if not names:
-            raise UserError(f"{parts[0]} holds no images: delete it and run mrigan generate again")
+        names: list[str] = []
+        for part in _parts(storage, settings.run, settings.fold, label):
+            found = [key for key in storage.list(f"{part}/images") if key.endswith(".png")]
+            manifest = read_manifest(storage, part) or {}
+            if not found or len(found) != manifest["outputs"]["images/"]["files"]:
+                raise UserError(f"{part} has not all of its images: delete it and run mrigan generate again")
+            names += found
         for name, data in zip(names, read_many(storage, names), strict=True):
             try:
                 image = np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)))

@@ -137,9 +137,11 @@ def test_cheap_controls_and_similarity_are_always_there(report: Any) -> None:
 
 
 def test_controls_on_request_pass_or_fail_plainly(report: Any) -> None:
-    permuted, leaky = report["controls"]["checks"]
-    assert (permuted["check"], permuted["network"], permuted["passed"]) == ("permuted", "mobilenetv2", True)
-    assert permuted["low"] <= 0.5 <= permuted["high"]
+    *permuted, leaky = report["controls"]["checks"]
+    assert [check["metric"] for check in permuted] == ["balanced_accuracy", "roc_auc"]
+    for check in permuted:
+        assert (check["check"], check["network"], check["passed"]) == ("permuted", "mobilenetv2", True)
+        assert check["low"] <= 0.5 <= check["high"]
     assert (leaky["check"], leaky["passed"]) == ("leaky", True)
     assert leaky["value"] > leaky["expected"] == found(report, "balanced_accuracy")["value"]
 
@@ -150,8 +152,8 @@ def test_a_failed_check_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(fake_run.SKILL, "real-leaky", 0.5)
     fake_run.make(storage, images=20, regimes=("real",), controls=True)
     step = evaluate.run(settings(storage, regimes=("real",), controls=True))
-    assert [x["passed"] for x in json.loads(step.read("report.json"))["controls"]["checks"]] == [False, False]
-    assert step.read("report.html").decode().count('class="tag fail">fail<') == 2
+    assert [x["passed"] for x in json.loads(step.read("report.json"))["controls"]["checks"]] == [False] * 3
+    assert step.read("report.html").decode().count('class="tag fail">fail<') == 3
 
 
 def test_the_documentation_names_every_field(report: Any) -> None:

@@ -56,7 +56,7 @@ def test_what_is_right_is_passed_on_as_it_was_written() -> None:
         ("gan-epochs=ten", "^gan-epochs: must be a whole number, not 'ten'"),
         ("folds=1", "^folds: input should be greater than or equal to 2"),
         ("networks=vgg", "^networks: input should be"),
-        ("preset=huge", "^preset: one of demo, quick, full, not 'huge'"),
+        ("preset=huge", "^preset: one of demo, quick, recipe, full, not 'huge'"),
         ("gpus=one", "^gpus: must be a whole number, not 'one'"),
         ("gpus=-1", "^gpus: input should be greater than or equal to 0"),
     ],

@@ -72,7 +72,7 @@ def run(settings: PipelineSettings, results: Path, workers: int, called: str = "
         "commit": command.commit(),
         "run": place["run"],
         "dataset": {name: found["dataset"][name] for name in ("id", "images", "groups", "labels", "folds")},
-        "looks": looks(results / f"{called}.json", place["run"]),
+        "looks": looks(results, place),
         "seconds": round(sum(cost["seconds"] for cost in found["cost"])),
         "baselines": baselines.results(
             open_dataset(dataset.storage, place["dataset"]), settings.resamples, settings.seed
@@ -97,10 +97,11 @@ def samples(storage: Storage, run: str, labels: Sequence[str]) -> np.ndarray:
     return np.array([np.asarray(Image.open(io.BytesIO(data))) for data in files])
 
 
-def looks(stored: Path, run: str) -> list[str]:
-    """Return the runs that were ever judged on the dataset's folds: those that `stored` names, and `run`."""
-    before = json.loads(stored.read_text())["looks"] if stored.is_file() else []
-    return [*before, run] if run not in before else before
+def looks(results: Path, place: dict[str, str]) -> list[str]:
+    """Return the runs that were ever judged on the dataset's folds: those that stored results name, and this one."""
+    stored = (json.loads(path.read_text()) for path in sorted(results.glob("*.json")))
+    before = [run for one in stored if one.get("dataset", {}).get("id") == place["dataset"] for run in one["looks"]]
+    return list(dict.fromkeys([*before, place["run"]]))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from jobs import pipeline, pretrain
 from jobs.common import keys, logs
 from jobs.common.errors import Interrupted, MachineError
 from jobs.common.step import Step
+from jobs.common.storage import Storage
 from jobs.pipeline import Classifier, PipelineSettings
 from jobs.pretrain import PretrainSettings
 
@@ -34,6 +35,7 @@ def run(
     todo = [fold for fold in folds if not _put_back(settings, dataset, fold, wanted, results)]
     if not todo:
         return
+    _forget_hollow(dataset.storage, pipeline.name_of_run(dataset, settings), todo)
     # What several cells need comes before them, or with the first one that does, so that none is made twice.
     networks = pipeline.pretrained(settings, wanted)
     first = next((one for one in wanted if one["regime"] != "real"), None)
@@ -87,6 +89,19 @@ def _put_back(
     prefixes, whole = reusable(settings, dataset, fold, wanted, results)
     kept.put_back(dataset.storage, prefixes, results)
     return whole
+
+
+def _forget_hollow(storage: Storage, run: str, folds: Sequence[int]) -> None:
+    """Take back what classifiers are still to learn from and what lies there without images or weights.
+
+    Classifiers themselves stay: nothing but their predictions is asked of them.
+    """
+    for fold in folds:
+        manifests = [key for key in storage.list(f"runs/{run}/fold-{fold}") if key.endswith(f"/{kept.MANIFEST}")]
+        for key in manifests:
+            prefix = key.removesuffix(f"/{kept.MANIFEST}")
+            if "/classifiers/" not in prefix and kept.hollow(storage, prefix):
+                storage.delete(key)
 
 
 def reusable(

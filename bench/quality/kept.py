@@ -29,6 +29,13 @@ def keep(storage: Storage, prefix: str, folder: Path) -> None:
     (place / MANIFEST).write_bytes(manifest)
 
 
+def hollow(storage: Storage, prefix: str) -> bool:
+    """Return whether a step was put back without images or weights that its manifest names."""
+    manifest = read_manifest(storage, prefix) or {"outputs": {}}
+    there = {key.removeprefix(f"{prefix}/").partition("/") for key in storage.list(prefix)}
+    return not manifest["outputs"].keys() <= {f"{first}{slash}" for first, slash, _ in there}
+
+
 def put_back(storage: Storage, prefixes: Iterable[str], folder: Path) -> None:
     """Copy kept steps into storage, each manifest last; those that storage has stay as they are."""
     for prefix in prefixes:

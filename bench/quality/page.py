@@ -84,7 +84,8 @@ def _run(result: Json) -> str:
     seeds = result["settings"]["seeds"]
     return (
         f"{seeds} seed{'s' * (seeds > 1)}, run {result['run']}, commit {result['commit'][:7]}, "
-        f"{words.duration(result['seconds'])} of jobs on {_hardware(result['hardware'])}. {_looks(result['looks'])}"
+        f"{words.duration(result['seconds'])} of jobs, pretraining not counted, on {_hardware(result['hardware'])}. "
+        f"{_looks(result['looks'])}"
     )
 
 

@@ -35,7 +35,8 @@ def markdown(*results: Json) -> str:
             key = ("*control*", NAMES[entry["control"]].format(network))
             rows.setdefault(key, {})[entry["metric"]] = entry
     for entry in (entry for result in results for entry in result["controls"]["checks"]):
-        rows[f"{NETWORKS[entry['network']]}, *control*", NAMES[entry["check"]]] = {"balanced_accuracy": entry}
+        key = (f"{NETWORKS[entry['network']]}, *control*", NAMES[entry["check"]])
+        rows.setdefault(key, {})[entry["metric"]] = entry
     for (network, regime), metrics in rows.items():
         shown = [_estimate(metrics.get(metric), metric) for metric in SHOWN]
         lines.append("| " + " | ".join([network, regime, *shown]) + " |")

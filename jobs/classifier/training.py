@@ -38,7 +38,10 @@ CALL_SECONDS, CALL_STEPS = 2.0, 20
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how to train. `batch` is in images; `learning_rate` is the peak of the schedule."""
+    """How long and how to train.
+
+    `batch` is in images; `learning_rate` is the peak of the schedule; `remedy` is what to do if the loss is not finite.
+    """
 
     epochs: int
     steps_per_epoch: int
@@ -46,6 +49,7 @@ class Recipe:
     learning_rate: float
     augmentation: bool
     seed: int
+    remedy: str = "lower --classifier-learning-rate"
 
     @property
     def steps(self) -> int:
@@ -149,7 +153,7 @@ def train(
             told.epoch({("loss", "training"): math.nan})
             raise UserError(
                 f"the training loss is not finite in steps {position + 1} to {position + count}: "
-                f"lower --classifier-learning-rate (now {recipe.learning_rate})"
+                f"{recipe.remedy} (the learning rate is {recipe.learning_rate:g})"
             )
         running, position = np.concatenate([running, values]), position + count
 

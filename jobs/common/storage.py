@@ -249,13 +249,18 @@ class S3:
         """Replace the object only if it still holds `expected`, by S3's conditional writes."""
         condition: dict[str, str] = {"IfNoneMatch": "*"}
         if expected is not None:
+
+            def read() -> tuple[bytes, str]:
+                found = self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)
+                return found["Body"].read(), found["ETag"]
+
             try:
-                current = self._call(lambda: self.client.get_object(Bucket=self.bucket, Key=self.prefix + key), key)
+                current, version = self._call(read, key)
             except MissingKey:
                 return False
-            if current["Body"].read() != expected:
+            if current != expected:
                 return False
-            condition = {"IfMatch": current["ETag"]}
+            condition = {"IfMatch": version}
         return (
             self._call(
                 lambda: self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data, **condition),

@@ -91,20 +91,31 @@ def similarity_curve(seeds: list[Predictions], similarity: np.ndarray, resamples
     return curve
 
 
-def permuted_check(network: str, found: metrics.Bootstrap, classes: int) -> Json:
-    """Trained on labels permuted by group, balanced accuracy must be chance: its interval must hold 1 / classes."""
-    value = metrics.estimate(found, "balanced_accuracy")
-    passed = value.low <= 1 / classes <= value.high
-    return {"check": "permuted", "network": network, "passed": passed, "expected": 1 / classes} | _estimate(
-        found, "balanced_accuracy"
-    )
+def permuted_checks(network: str, found: metrics.Bootstrap, classes: int) -> list[Json]:
+    """Trained on labels permuted by group it must be at chance: the intervals must hold 1 / classes, and ROC-AUC 1/2.
+
+    A classifier that always gives one answer has the former whatever it knows, so the latter is looked at as well.
+    """
+    checks = []
+    for metric, chance in (("balanced_accuracy", 1 / classes), ("roc_auc", 0.5)):
+        entry = _estimate(found, metric)
+        passed = None if entry["low"] is None else entry["low"] <= chance <= entry["high"]
+        check = {"check": "permuted", "network": network, "metric": metric, "passed": passed, "expected": chance}
+        checks.append(check | entry)
+    return checks
 
 
 def leaky_check(network: str, leaky: metrics.Bootstrap, real: metrics.Bootstrap) -> Json:
-    """With the split made leaky on purpose, balanced accuracy must be higher than without."""
-    a, b = metrics.estimate(leaky, "balanced_accuracy"), metrics.estimate(real, "balanced_accuracy")
-    check = {"check": "leaky", "network": network, "passed": a.value > b.value, "expected": tidy(b.value)}
-    return check | _estimate(leaky, "balanced_accuracy")
+    """With the split made leaky on purpose, balanced accuracy must be higher than without, by a paired interval.
+
+    Both are about the same images in the same folds and groups, those of the honest split.
+    """
+    metric = "balanced_accuracy"
+    difference = metrics.difference(leaky, real, metric)
+    passed = None if difference.low <= 0 <= difference.high else difference.low > 0
+    expected = tidy(metrics.estimate(real, metric).value)
+    check = {"check": "leaky", "network": network, "metric": metric, "passed": passed, "expected": expected}
+    return check | _estimate(leaky, metric)
 
 
 def confusions(recipes: dict[Recipe, list[Predictions]]) -> list[Json]:

@@ -114,15 +114,28 @@ def test_a_classifier_that_is_missing_brings_its_generator_back(
     assert not whole
 
 
+def test_more_seeds_can_follow_on_another_machine(
+    first: tuple[PipelineSettings, Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    settings, results, result = first
+    shutil.copytree(results, tmp_path / "results" / results.name)
+    elsewhere = settings.model_copy(update={"storage": str(tmp_path / "storage")})
+    quality.run(elsewhere, tmp_path / "results", workers=1)
+    more = quality.run(elsewhere.model_copy(update={"seeds": 2}), tmp_path / "results", workers=2)
+    assert more["run"] == result["run"]
+    assert len(list(tmp_path.glob("results/heads/runs/*/fold-*/classifiers/mobilenetv2-synthetic-seed-1"))) == 2
+
+
 def test_looks_name_the_recipes_judged_on_the_folds(
     first: tuple[PipelineSettings, Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     _, results, result = first
     assert result["looks"] == [result["run"]]
-    stored = results / "quality.json"
-    assert quality.looks(stored, result["run"]) == [result["run"]]
-    assert quality.looks(stored, "another") == [result["run"], "another"]
-    assert quality.looks(tmp_path / "quality.json", "another") == ["another"]
+    here = {"dataset": result["dataset"]["id"], "run": result["run"]}
+    assert quality.looks(results, here) == [result["run"]]
+    assert quality.looks(results, here | {"run": "another"}) == [result["run"], "another"]
+    assert quality.looks(results, {"dataset": "of other images", "run": "another"}) == ["another"]
+    assert quality.looks(tmp_path, here) == [result["run"]]
 
 
 def test_inner_splits_hold_no_image_of_the_outer_fold(data: Path, tmp_path: Path) -> None:
