@@ -35,7 +35,9 @@ def run(settings: StatusSettings) -> None:
         return
     for name in settings.workflows:
         one = there.workflow(name)
-        print(f"{name}: {workflow.phase(one)} {workflow.progress(one)} {workflow.message(one)}".rstrip())
+        made = workflow.output(one, "run")
+        words = [workflow.phase(one), workflow.progress(one), f"run {made}" if made else "", workflow.message(one)]
+        print(f"{name}: {' '.join(filter(None, words))}")
         lines = [[workflow.label(one, node), node.get("phase", ""), _why(there, one, node)] for node in _shown(one)]
         if lines:
             print(table([["POD", "PHASE", "MESSAGE"], *lines]))

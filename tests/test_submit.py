@@ -7,7 +7,10 @@ import pytest
 import yaml
 
 from jobs import cli, submit
+from jobs.common import keys
 from jobs.common.errors import MachineError, UserError
+from jobs.common.step import Step
+from jobs.common.storage import open_storage
 from jobs.pipeline import PipelineSettings
 from jobs.plan import PlanSettings
 from jobs.submit import SubmitSettings, checked, end, watch
@@ -93,6 +96,16 @@ def test_parameters_may_stand_on_both_sides_of_a_flag() -> None:
 def test_a_report_is_of_one_run(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["report", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_report_is_found_by_any_name_of_its_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    step = Step(open_storage(str(tmp_path / "s")), keys.report("mine"), job="evaluate", settings={}, inputs={})
+    for name in ("report.json", "report.html"):
+        step.write(name, b"{}")
+    step.finish()
+    words = ["--storage", str(tmp_path / "s"), "--report-folder", str(tmp_path / "RUN")]
+    assert cli.main(["report", "mine", *words]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "mine" / "report.html")
 
 
 def workflow(phase: str, *nodes: dict[str, Any]) -> dict[str, Any]:

@@ -282,6 +282,14 @@ def test_synthetic_images_of_another_dataset_or_size_or_damaged_are_refused(tmp_
         train_classifier.run(settings(tmp_path, regime="synthetic"))
 
 
+def test_synthetic_images_that_were_deleted_in_part_are_refused(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path)
+    parts = [write_synthetic(tmp_path, dataset, label) for label in LABELS]
+    parts[0].storage.delete(f"{parts[0].prefix}/images/000003.png")
+    with pytest.raises(UserError, match=r"no/synthetic has not all of its images: delete it and run mrigan generate"):
+        train_classifier.run(settings(tmp_path, regime="synthetic"))
+
+
 def test_a_loss_that_is_not_finite_is_named_with_its_steps(folder: Path) -> None:
     with pytest.raises(UserError, match=r"not finite in steps \d+ to \d+: lower --classifier-learning-rate"):
         train_classifier.run(settings(folder, seed=1, classifier_learning_rate=1e38))
