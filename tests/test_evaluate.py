@@ -136,24 +136,37 @@ def test_cheap_controls_and_similarity_are_always_there(report: Any) -> None:
         assert sum(x["n"] for x in curve["bins"]) == 48
 
 
-def test_controls_on_request_pass_or_fail_plainly(report: Any) -> None:
+def test_controls_are_checked_on_request(report: Any) -> None:
     *permuted, leaky = report["controls"]["checks"]
     assert [check["metric"] for check in permuted] == ["balanced_accuracy", "roc_auc"]
     for check in permuted:
         assert (check["check"], check["network"], check["passed"]) == ("permuted", "mobilenetv2", True)
         assert check["low"] <= 0.5 <= check["high"]
-    assert (leaky["check"], leaky["passed"]) == ("leaky", True)
+    # 48 images are too few for so small a difference.
+    assert (leaky["check"], leaky["passed"]) == ("leaky", None)
     assert leaky["value"] > leaky["expected"] == found(report, "balanced_accuracy")["value"]
 
 
-def test_a_failed_check_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("permuted", "real", "leaky", "passed", "said"),
+    [(0.0, 1.0, 9.0, True, 'class="tag pass">pass<'), (3.0, 3.0, 0.2, False, 'class="tag fail">fail<')],
+)
+def test_a_check_passes_or_fails_plainly(
+    permuted: float,
+    real: float,
+    leaky: float,
+    passed: bool,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     storage = open_storage(str(tmp_path))
-    monkeypatch.setitem(fake_run.SKILL, "real-permuted", 3.0)
-    monkeypatch.setitem(fake_run.SKILL, "real-leaky", 0.5)
+    for regime, skill in (("real", real), ("real-permuted", permuted), ("real-leaky", leaky)):
+        monkeypatch.setitem(fake_run.SKILL, regime, skill)
     fake_run.make(storage, images=20, regimes=("real",), controls=True)
     step = evaluate.run(settings(storage, regimes=("real",), controls=True))
-    assert [x["passed"] for x in json.loads(step.read("report.json"))["controls"]["checks"]] == [False] * 3
-    assert step.read("report.html").decode().count('class="tag fail">fail<') == 3
+    assert [x["passed"] for x in json.loads(step.read("report.json"))["controls"]["checks"]] == [passed] * 3
+    assert step.read("report.html").decode().count(said) == 3
 
 
 def test_the_documentation_names_every_field(report: Any) -> None:
