@@ -60,7 +60,7 @@ class Step:
         `reused` says the same afterwards, until `finish` replaces what was there.
         """
         self.manifest = read_manifest(self.storage, self.prefix) or {}
-        self.reused = {name: self.manifest.get(name) for name in self.asked} == self.asked
+        self.reused = self._answers(self.manifest)
         if not self.reused:
             self.manifest = {}
         return self.reused
@@ -98,8 +98,7 @@ class Step:
             "hardware": dict(hardware or {}) | {"machine": platform.machine()},
             "versions": _versions(),
         }
-        text = json.dumps(self.manifest, indent=1, sort_keys=True) + "\n"
-        self.storage.write(f"{self.prefix}/{MANIFEST}", text.encode())
+        self._write_manifest(self.manifest)
         self.reused = False
 
     def share(self) -> None:
@@ -114,7 +113,7 @@ class Step:
         try:
             source = self.storage.read(keys.done(digest(self.asked))).decode()
             manifest = read_manifest(self.storage, source) or {}
-            if source == self.prefix or {name: manifest.get(name) for name in self.asked} != self.asked:
+            if source == self.prefix or not self._answers(manifest):
                 return False
             names = (key.removeprefix(f"{source}/") for key in self.storage.list(source))
             asked = [name for name in names if {name, f"{name.partition('/')[0]}/"} & manifest["outputs"].keys()]
@@ -123,11 +122,19 @@ class Step:
             return False
         if _folded({name: hashlib.sha256(data).hexdigest() for name, data in files.items()}) != manifest["outputs"]:
             return False
-        for key in [f"{self.prefix}/{MANIFEST}", *self.storage.list(self.prefix)]:
+        self.forget()
+        for key in self.storage.list(self.prefix):
             self.storage.delete(key)
         write_many(self.storage, ((f"{self.prefix}/{name}", data) for name, data in files.items()))
-        self.storage.write(f"{self.prefix}/{MANIFEST}", json.dumps(manifest, indent=1, sort_keys=True).encode() + b"\n")
+        self._write_manifest(manifest)
         return self.finished()
+
+    def _answers(self, manifest: Mapping[str, Any]) -> bool:
+        return {name: manifest.get(name) for name in self.asked} == self.asked
+
+    def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
+        self.storage.write(f"{self.prefix}/{MANIFEST}", text.encode())
 
     @property
     def facts(self) -> dict[str, Any]:
