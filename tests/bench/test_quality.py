@@ -90,12 +90,18 @@ def test_the_picture_shows_synthetic_images_alone(first: tuple[PipelineSettings,
         assert (shown[top : top + cell - 1, left : left + cell - 1] == np.asarray(Image.open(drawn))).all()
 
 
-def test_kept_results_are_enough_on_another_machine(
-    first: tuple[PipelineSettings, Path, dict[str, Any]], tmp_path: Path
-) -> None:
-    settings, results, result = first
+@pytest.fixture
+def elsewhere(first: tuple[PipelineSettings, Path, dict[str, Any]], tmp_path: Path) -> PipelineSettings:
+    """Return the settings of the run on a machine that has nothing but its kept results, in tmp_path / results."""
+    settings, results, _ = first
     shutil.copytree(results, tmp_path / "results" / results.name)
-    elsewhere = settings.model_copy(update={"storage": str(tmp_path / "storage")})
+    return settings.model_copy(update={"storage": str(tmp_path / "storage")})
+
+
+def test_kept_results_are_enough_on_another_machine(
+    first: tuple[PipelineSettings, Path, dict[str, Any]], elsewhere: PipelineSettings, tmp_path: Path
+) -> None:
+    result = first[2]
     assert quality.run(elsewhere, tmp_path / "results", workers=1) == result
     assert not list(tmp_path.glob("storage/runs/**/*.safetensors"))
 
@@ -115,11 +121,9 @@ def test_a_classifier_that_is_missing_brings_its_generator_back(
 
 
 def test_more_seeds_can_follow_on_another_machine(
-    first: tuple[PipelineSettings, Path, dict[str, Any]], tmp_path: Path
+    first: tuple[PipelineSettings, Path, dict[str, Any]], elsewhere: PipelineSettings, tmp_path: Path
 ) -> None:
-    settings, results, result = first
-    shutil.copytree(results, tmp_path / "results" / results.name)
-    elsewhere = settings.model_copy(update={"storage": str(tmp_path / "storage")})
+    result = first[2]
     quality.run(elsewhere, tmp_path / "results", workers=1)
     more = quality.run(elsewhere.model_copy(update={"seeds": 2}), tmp_path / "results", workers=2)
     assert more["run"] == result["run"]
