@@ -82,12 +82,13 @@ def find(settings: EvaluateSettings) -> "tuple[Step, Dataset, list[Part]]":
 
     storage = open_storage(settings.storage)
     dataset = open_dataset(storage, settings.dataset)
-    recipes: list[tuple[str, str]] = [(network, regime) for network in settings.networks for regime in settings.regimes]
-    if settings.controls:
-        recipes += [(settings.networks[0], keys.controlled("real", control)) for control in CONTROLS]
+    recipes = [(network, regime) for network in settings.networks for regime in settings.regimes]
     seeds = range(settings.seed, settings.seed + settings.seeds)
     folds = range(dataset.folds)
     parts = gather.classifiers(storage, settings.run, dataset, recipes, seeds, folds)
+    if settings.controls:
+        wrong = [(settings.networks[0], keys.controlled("real", control)) for control in CONTROLS]
+        parts += gather.classifiers(storage, settings.run, dataset, wrong, seeds[:1], folds)
     if set(settings.regimes) != {"real"}:
         parts += gather.generators(storage, settings.run, dataset, folds)
     step = Step(
@@ -174,7 +175,8 @@ def _evaluate(
         if (network, "real") in bootstraps:
             # Its own folds tear groups apart, and images of one group are not drawn independently.
             honest = [x._replace(folds=recipes[network, "real"][0].folds) for x in leaky]
-            checks.append(findings.leaky_check(network, bootstrap(honest), bootstraps[network, "real"]))
+            same_seed = recipes[network, "real"][: len(honest)]
+            checks.append(findings.leaky_check(network, bootstrap(honest), bootstrap(same_seed)))
 
     # ---- report ---------------------------------------------------------------------------------------------------
     quality = [gather.quality(storage, part) for part in parts if part.job == "generate"]

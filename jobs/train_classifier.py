@@ -106,16 +106,13 @@ def run(settings: TrainClassifierSettings) -> Step:
             **({"pretrained": pretrained.digest} if pretrained else {}),
             **_weights_digest(settings.classifier_weights),
         },
+        shared=True,
     )
     if step.finished():
         log.info("%s is there: nothing to do", step.prefix)
         return step
-    if step.take_over():
-        log.info("%s: another run trained this very classifier: copied", step.prefix)
-        return step
     step.forget()
     _train(settings, step, negative_controls.apply(settings.control, dataset, settings.seed), drawn, pretrained)
-    step.share()
     return step
 
 

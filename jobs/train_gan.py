@@ -104,19 +104,16 @@ def run(settings: TrainGanSettings) -> Step:
         job="train-gan",
         settings=settings.result() | {"label": place},
         inputs={"dataset": dataset.digest},
+        shared=True,
     )
     if step.finished():
         log.info("fold %s, %s: the generator is there already", settings.fold, place)
-        return step
-    if step.take_over():
-        log.info("fold %s, %s: another run trained this very generator: copied", settings.fold, place)
         return step
     rows = [row for row in dataset.training(settings.fold) if row.label in labels]
     if not rows:
         raise UserError(f"fold {settings.fold} has no training image of {place}: prepare the dataset with fewer folds")
     step.forget()
     train(settings, step, dataset.pixels(rows), [labels.index(row.label) for row in rows], labels)
-    step.share()
     return step
 
 

@@ -19,7 +19,7 @@ from jobs.mri.dataset import Row, to_csv
 
 DATASET, RUN = "d1", "r1"
 # How far a class's score stands out from noise, by regime.
-SKILL = {"synthetic": 1.0, "real": 2.0, "real+synthetic": 2.3, "real-permuted": 0.0, "real-leaky": 5.0}
+SKILL = {"synthetic": 1.0, "real": 2.0, "real+synthetic": 2.3, "real-permuted": 0.0, "real-leaky": 2.2}
 HARDWARE = {
     "device": "a processor",
     "threads": 2,
@@ -69,7 +69,7 @@ def make(
         for network in networks:
             wrong = ["real-permuted", "real-leaky"] if controls and network == networks[0] else []
             for regime in [*regimes, *wrong]:
-                for seed in range(seeds):
+                for seed in range(1 if regime in wrong else seeds):
                     _classifier(storage, digest, rows, labels, fold, network, regime, seed)
     return rows
 

@@ -7,6 +7,7 @@ lies under a prefix without a manifest is half-written and is never read by anot
 import hashlib
 import importlib.metadata
 import json
+import logging
 import platform
 import time
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,8 @@ from typing import Any
 from jobs.common import keys, metrics
 from jobs.common.errors import MachineError
 from jobs.common.storage import MissingKey, Storage, read_many, write_many
+
+log = logging.getLogger("mrigan.step")
 
 # Raised by hand when the code changes what the same settings give; old steps are then done again.
 RESULTS_VERSION = 4
@@ -29,16 +32,27 @@ def digest(value: Any) -> str:
 
 
 class Step:
-    """One job's outputs under `prefix`, made from `settings` and from `inputs` (name to digest)."""
+    """One job's outputs under `prefix`, made from `settings` and from `inputs` (name to digest).
+
+    What is `shared` is worth copying from one run to another, in place of doing it again.
+    """
 
     def __init__(
-        self, storage: Storage, prefix: str, *, job: str, settings: Mapping[str, Any], inputs: Mapping[str, str]
+        self,
+        storage: Storage,
+        prefix: str,
+        *,
+        job: str,
+        settings: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        shared: bool = False,
     ) -> None:
         self.storage = storage
         self.prefix = prefix
         self.job = job
         self.settings = dict(settings)
         self.inputs = dict(inputs)
+        self.shared = shared
         self.manifest: dict[str, Any] = {}
         self.reused = False
         self._outputs: dict[str, str] = {}
@@ -57,12 +71,13 @@ class Step:
     def finished(self) -> bool:
         """Return whether this very work is done; then `manifest`, `facts` and `digest` can be read.
 
-        `reused` says the same afterwards, until `finish` replaces what was there.
+        What another run shared of it is copied first. `reused` says the same afterwards, until `finish` replaces what
+        was there.
         """
-        self.manifest = read_manifest(self.storage, self.prefix) or {}
-        self.reused = self._answers(self.manifest)
-        if not self.reused:
-            self.manifest = {}
+        found = read_manifest(self.storage, self.prefix) or {}
+        if not self._answers(found):
+            found = (self.shared and self._take_over()) or {}
+        self.manifest, self.reused = found, bool(found)
         return self.reused
 
     def write(self, name: str, data: bytes) -> None:
@@ -100,13 +115,11 @@ class Step:
         }
         self._write_manifest(self.manifest)
         self.reused = False
+        if self.shared:
+            self.storage.write(keys.done(digest(self.asked)), self.prefix.encode())
 
-    def share(self) -> None:
-        """Tell other runs that this very work, finished, is here."""
-        self.storage.write(keys.done(digest(self.asked)), self.prefix.encode())
-
-    def take_over(self) -> bool:
-        """Copy what another run shared of this very work, and return whether all of it was there; it is finished then.
+    def _take_over(self) -> dict[str, Any] | None:
+        """Copy what another run shared of this very work, and return its manifest, None unless all of it was there.
 
         What is missing or damaged there is no reason to fail: it can be done here.
         """
@@ -114,20 +127,21 @@ class Step:
             source = self.storage.read(keys.done(digest(self.asked))).decode()
             manifest = read_manifest(self.storage, source) or {}
             if source == self.prefix or not self._answers(manifest):
-                return False
+                return None
             names = (key.removeprefix(f"{source}/") for key in self.storage.list(source))
             asked = [name for name in names if {name, f"{name.partition('/')[0]}/"} & manifest["outputs"].keys()]
             files = dict(zip(asked, read_many(self.storage, [f"{source}/{name}" for name in asked]), strict=True))
         except (MissingKey, MachineError):
-            return False
+            return None
         if _folded({name: hashlib.sha256(data).hexdigest() for name, data in files.items()}) != manifest["outputs"]:
-            return False
+            return None
         self.forget()
         for key in self.storage.list(self.prefix):
             self.storage.delete(key)
         write_many(self.storage, ((f"{self.prefix}/{name}", data) for name, data in files.items()))
         self._write_manifest(manifest)
-        return self.finished()
+        log.info("%s: another run, at %s, did this very work: copied", self.prefix, source)
+        return manifest
 
     def _answers(self, manifest: Mapping[str, Any]) -> bool:
         return {name: manifest.get(name) for name in self.asked} == self.asked

@@ -36,7 +36,7 @@ def classifiers(
     storage: Storage,
     run: str,
     dataset: Dataset,
-    recipes: list[tuple[str, str]],
+    recipes: Sequence[tuple[str, str]],
     seeds: Sequence[int],
     folds: Sequence[int],
 ) -> list[Part]:

@@ -15,8 +15,13 @@ def storage(tmp_path: Path) -> Storage:
     return open_storage(str(tmp_path))
 
 
-def make(storage: Storage, prefix: str = "runs/r/step", **settings: int) -> Step:
-    return Step(storage, prefix, job="train-gan", settings=settings or {"epochs": 1}, inputs={"dataset": "d"})
+def make(storage: Storage, prefix: str = "runs/r/step", shared: bool = False, **settings: int) -> Step:
+    asked = settings or {"epochs": 1}
+    return Step(storage, prefix, job="train-gan", settings=asked, inputs={"dataset": "d"}, shared=shared)
+
+
+def make_other(storage: Storage, **settings: int) -> Step:
+    return make(storage, "runs/s/step", shared=True, **settings)
 
 
 def test_a_step_is_done_once_its_manifest_is_written(storage: Storage) -> None:
@@ -48,45 +53,51 @@ def test_the_digest_tells_outputs_apart_and_nothing_else(storage: Storage) -> No
     assert step.manifest["outputs"]["images/"]["files"] == 2
 
 
-def shared(storage: Storage) -> Step:
-    step = make(storage)
+def share(storage: Storage) -> Step:
+    step = make(storage, shared=True)
     step.write("losses.csv", b"1\n")
     step.write_many([("samples/0.png", b"a"), ("samples/1.png", b"b")])
     step.finish()
-    step.share()
     storage.write("runs/r/step/checkpoints/left.safetensors", b"no output")
     return step
 
 
 def test_shared_work_is_taken_over_whole(storage: Storage) -> None:
-    step = shared(storage)
+    step = share(storage)
     storage.write("runs/s/step/samples/9.png", b"of other settings")
-    other = make(storage, "runs/s/step")
-    assert other.take_over() and other.reused
+    other = make_other(storage)
+    assert other.finished() and other.reused
     assert other.digest == step.digest
     names = ["losses.csv", "manifest.json", "samples/0.png", "samples/1.png"]
     assert storage.list("runs/s/step") == [f"runs/s/step/{name}" for name in names]
     assert all(other.read(name) == step.read(name) for name in names)
 
 
+def test_work_that_is_not_shared_is_not_taken_over(storage: Storage) -> None:
+    make(storage).finish()
+    assert not make_other(storage).finished()
+    make_other(storage).finish()
+    assert not make(storage, "runs/t/step").finished()
+
+
 def test_other_or_deleted_work_is_not_taken_over(storage: Storage) -> None:
-    step = shared(storage)
-    assert not make(storage, "runs/s/step", epochs=2).take_over()
+    step = share(storage)
+    assert not make_other(storage, epochs=2).finished()
     step.forget()
-    assert not make(storage, "runs/s/step").take_over()
+    assert not make_other(storage).finished()
     assert storage.list("runs/s") == []
 
 
 @pytest.mark.parametrize("name", ["losses.csv", "samples/0.png"])
 @pytest.mark.parametrize("data", [None, b"other"])
 def test_damaged_work_is_not_taken_over(storage: Storage, name: str, data: bytes | None) -> None:
-    shared(storage)
+    share(storage)
     if data:
         storage.write(f"runs/r/step/{name}", data)
     else:
         storage.delete(f"runs/r/step/{name}")
     storage.write("runs/s/step/checkpoints/mine.safetensors", b"half done")
-    assert not make(storage, "runs/s/step").take_over()
+    assert not make_other(storage).finished()
     assert storage.list("runs/s") == ["runs/s/step/checkpoints/mine.safetensors"]
 
 
