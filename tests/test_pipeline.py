@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from jobs import evaluate, pipeline
 from jobs.classifier.champion import parse_record
 from jobs.cli import JOBS, read_settings
 from jobs.common import keys
 from jobs.common.storage import open_storage
 from jobs.pipeline import PRESETS, PipelineSettings
+from tests import fake_run
 
 TINY = {
     "IMAGE_SIZE": "32",
@@ -178,6 +180,21 @@ def test_a_damaged_checkpoint_is_named(heads: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_are_valid(preset: str) -> None:
     assert PipelineSettings(data="x", **PRESETS[preset])
+
+
+def test_classifiers_are_trained_for_the_report_and_no_others(tmp_path: Path) -> None:
+    networks = ("mobilenetv2", "resnet152v2")
+    asked = PipelineSettings(data="heads", networks=networks, seeds=2, controls=True)
+    storage = open_storage(str(tmp_path))
+    fake_run.make(storage, images=4, networks=networks, seeds=2, controls=True)
+    wanted = pipeline.classifiers(asked, asked.networks, asked.regimes) + pipeline.controls(asked)
+    trained = {
+        keys.classifier(fake_run.RUN, 0, one["network"], keys.controlled(one["regime"], one["control"]), one["seed"])
+        for one in wanted
+    }
+    reported = evaluate.EvaluateSettings.of(asked, storage=storage.url, dataset=fake_run.DATASET, run=fake_run.RUN)
+    _, _, parts = evaluate.find(reported)
+    assert trained == {part.prefix for part in parts if part.job == "train-classifier" and part.where["fold"] == 0}
 
 
 def test_a_plan_leads_pods_to_the_same_steps(heads: Path, finished: tuple[Path, str], tmp_path: Path) -> None:
