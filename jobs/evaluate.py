@@ -201,7 +201,7 @@ def _evaluate(
         "confusion": findings.confusions(recipes),
         "quality": quality,
         "selection": gather.selection(parts),
-        "cost": [{"job": part.job} | part.where | {"seconds": gather.seconds(part)} for part in parts],
+        "cost": gather.cost(parts),
         "recipe": gather.recipe(parts),
         "hardware": gather.distinct(part.manifest.get("hardware", {}) for part in parts),
         "versions": gather.distinct(part.manifest.get("versions", {}) for part in parts),

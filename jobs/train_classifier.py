@@ -218,6 +218,8 @@ def _train(
         },
         selection=_selection(settings),
         parameters=networks.parameter_count(model),
+        # For the report's cost: whoever reports has the classifiers, not always what they started from.
+        **({"pretraining_seconds": pretrained.manifest["seconds"]} if pretrained else {}),
     )
     checkpoints.clear()
 

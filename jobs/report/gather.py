@@ -186,8 +186,18 @@ def recipe(parts: list[Part]) -> Json:
     }
 
 
-def seconds(part: Part) -> float:
-    """Return how long the step took."""
+def cost(parts: list[Part]) -> list[Json]:
+    """Return how long each step took, and the pretraining that all classifiers of a network share."""
+    shared = {
+        part.where["network"]: part.manifest["facts"]["pretraining_seconds"]
+        for part in parts
+        if "pretraining_seconds" in part.manifest["facts"]
+    }
+    pretraining = [{"job": "pretrain", "network": network, "seconds": took} for network, took in shared.items()]
+    return [{"job": part.job} | part.where | {"seconds": _seconds(part)} for part in parts] + pretraining
+
+
+def _seconds(part: Part) -> float:
     # A step that was stopped and went on knows the seconds of its last start only; the GAN keeps count of all.
     return max(part.manifest.get("seconds", 0.0), part.manifest["facts"].get("training_seconds", 0.0))
 

@@ -41,6 +41,7 @@ QUALITY = {
 JOBS = {
     "train-gan": "train a generator",
     "generate": "draw and judge synthetic images",
+    "pretrain": "learn phantoms before any image",
     "train-classifier": "train a classifier",
 }
 # Of values between 0 and 1, those read as shares.

@@ -67,6 +67,9 @@ def test_the_pipeline_finds_nothing_left_to_do(first: tuple[PipelineSettings, Pa
     before = {path.read_bytes() for path in Path(settings.storage).glob("runs/*/fold-0/classifiers/*/phantoms.csv")}
     assert len(before) == 1
     assert {row["control"] for row in report["controls"]["results"]} >= {"majority", "phantoms"}
+    pretraining = [row["seconds"] for row in report["cost"] if row["job"] == "pretrain"]
+    [learned] = (json.loads(path.read_text()) for path in Path(settings.storage).glob("pretrained/*/manifest.json"))
+    assert pretraining == [learned["seconds"]]
     assert b"Every classifier also learned phantoms" in step.read("report.html")
 
 
