@@ -19,7 +19,9 @@ log = logging.getLogger("mrigan.pretrain")
 
 WEIGHTS = "classifier.safetensors"
 LABELS = ("no lesion", "lesion")
-LEARNING_RATE = 0.003  # what networks from random weights bear
+LEARNING_RATES = {"mobilenetv2": 0.003, "resnet152v2": 0.001}  # what they bear from random weights
+# How a network starts: an input of its steps, so that those of the other network stay done when it changes.
+STARTS = {"mobilenetv2": {}, "resnet152v2": {"start": "residual branches at zero"}}
 
 
 class NetworkSettings(Settings):
@@ -63,7 +65,7 @@ def run(settings: PretrainSettings) -> Step:
         keys.pretrained(name),
         job="pretrain",
         settings=settings.result(),
-        inputs={"phantoms": drawn.digest},
+        inputs={"phantoms": drawn.digest} | STARTS[settings.network],
     )
     if step.finished():
         log.info("%s is there: nothing to do", step.prefix)
@@ -86,7 +88,7 @@ def _train(settings: PretrainSettings, step: Step, drawn: Step) -> None:
         epochs=settings.phantom_epochs,
         steps_per_epoch=settings.classifier_steps_per_epoch,
         batch=settings.classifier_batch,
-        learning_rate=LEARNING_RATE,
+        learning_rate=LEARNING_RATES[settings.network],
         augmentation=True,
         seed=0,
         remedy="set --precision float32, or leave pretraining out by --phantom-epochs 0",

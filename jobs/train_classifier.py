@@ -105,6 +105,7 @@ def run(settings: TrainClassifierSettings) -> Step:
             **({"phantoms": drawn.digest} if drawn else {}),
             **({"pretrained": pretrained.digest} if pretrained else {}),
             **_weights_digest(settings.classifier_weights),
+            **pretrain.STARTS[settings.network],
         },
         shared=True,
     )

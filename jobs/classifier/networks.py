@@ -29,6 +29,11 @@ APPLICATIONS: dict[str, Callable[..., keras.Model]] = {
 }
 HEAD = "logits"
 STEMS = {"mobilenetv2": "Conv1", "resnet152v2": "conv1_conv"}
+# The last layers of ResNet152V2's 50 residual branches start at zero, so that each block is the identity at first: as
+# Keras makes it, it hardly learns in a thousand steps (Goyal et al., "Accurate, large minibatch SGD", 2017,
+# https://arxiv.org/abs/1706.02677; De & Smith, "Batch normalization biases residual blocks towards the identity
+# function in deep networks", NeurIPS 2020, https://arxiv.org/abs/2002.10444).
+BRANCH_ENDS = {"resnet152v2": ("_3_conv",)}
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ def _stock_config(network: str, shape: tuple[int, int, int]) -> dict:
 
 
 def _edited(config: dict, architecture: Architecture, precision: str, seed: int) -> dict:
-    """The Keras configuration of a stock network with our stem, BatchNorm momentum, precision and seed."""
+    """The Keras configuration of a stock network with our stem, momentum, first weights, precision and seed."""
     config = copy.deepcopy(config)
     policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
     for layer in config["layers"]:
@@ -101,6 +106,8 @@ def _edited(config: dict, architecture: Architecture, precision: str, seed: int)
                 settings[name]["config"]["seed"] = derive(seed, settings["name"], name)
         if layer["class_name"] == "BatchNormalization":
             settings["momentum"] = BATCHNORM_MOMENTUM
+        if settings["name"].endswith(BRANCH_ENDS.get(architecture.network, ())):
+            settings["kernel_initializer"] = keras.initializers.serialize(keras.initializers.Zeros())
         if settings["name"] == STEMS[architecture.network]:
             settings["strides"] = (architecture.stem_stride, architecture.stem_stride)
     return config

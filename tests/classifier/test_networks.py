@@ -74,6 +74,16 @@ def test_the_stem_decides_how_much_detail_is_left(stride: int, side: int) -> Non
     assert momenta == {0.9}
 
 
+def test_each_block_of_resnet_is_the_identity_at_first() -> None:
+    built = networks.build(Architecture("resnet152v2", ("a", "b"), 32, 2))
+    sums = [layer for layer in built.layers if isinstance(layer, keras.layers.Add)]
+    assert len(sums) == 50
+    ends = keras.Model(built.input, [(layer.input[0], layer.output) for layer in sums])
+    for shortcut, whole in ends(networks.network_input(tf.cast(IMAGES, tf.float32) / 255.0)):
+        assert np.std(whole) > 0.01
+        np.testing.assert_array_equal(whole, shortcut)
+
+
 def test_an_image_is_judged_alike_alone_and_among_others(model: keras.Model) -> None:
     together = networks.predict(model, IMAGES)
     alone = np.concatenate([networks.predict(model, IMAGES[i : i + 1]) for i in range(len(IMAGES))])
