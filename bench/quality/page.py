@@ -49,7 +49,7 @@ def page(result: Json, *others: Json) -> str:
         table.markdown(result, *others),
         "Differences of accuracy on the same images, in points:",
         table.differences(result, *others),
-        *dict.fromkeys(text for one in (result, *others) for text in one["selection"]),
+        *words.merged(text for one in (result, *others) for text in one["selection"]),
         "## Synthetic images",
         "Means of all folds, against held-out real images; *real* is what training images reach in the same place. "
         "Features of five random networks (see [report.md](report.md)). Copies over 0.15 above chance are suspicious; "

@@ -4,7 +4,6 @@ import csv
 import io
 import itertools
 import json
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from jobs.common.errors import MachineError, UserError
 from jobs.common.step import read_manifest, read_output
 from jobs.common.storage import MissingKey, Storage, read_many
 from jobs.mri.dataset import Dataset
-from jobs.report import exhibits
+from jobs.report import exhibits, words
 
 SHOWN = 8  # images of a class side by side
 Json = dict[str, Any]
@@ -203,20 +202,10 @@ def _seconds(part: Part) -> float:
 
 
 def selection(parts: list[Part]) -> list[str]:
-    """Return on which data anything about the classifiers was chosen, in sentences.
-
-    Those that differ only in their numbers become one, with the smallest and the largest number; one that begins
-    another is left out.
-    """
-    texts = [str(part.manifest["facts"]["selection"]) for part in parts if "selection" in part.manifest["facts"]]
-    alike: dict[str, list[list[int]]] = {}
-    for text in texts:
-        alike.setdefault(re.sub(r"\d+", "{}", text), []).append([int(number) for number in re.findall(r"\d+", text)])
-    merged = [
-        template.format(*(f"{min(x)} to {max(x)}" if min(x) < max(x) else x[0] for x in zip(*numbers, strict=True)))
-        for template, numbers in sorted(alike.items())
-    ]
-    return [one for one in merged if sum(other.startswith(one) for other in merged) == 1]
+    """Return on which data anything about the classifiers was chosen, in sentences (see `words.merged`)."""
+    return words.merged(
+        str(part.manifest["facts"]["selection"]) for part in parts if "selection" in part.manifest["facts"]
+    )
 
 
 def distinct(values: Iterable[Json]) -> list[Json]:

@@ -1,5 +1,7 @@
 """What things are called on the page, and how numbers are written there."""
 
+import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 DASH, MINUS, SPACE = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
@@ -96,3 +98,19 @@ def figure(value: float | None) -> str:
     if value is None:
         return DASH
     return (f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}").replace("-", MINUS)
+
+
+def merged(texts: Iterable[str]) -> list[str]:
+    """Return texts without repetitions.
+
+    Those that differ only in their numbers become one, with the smallest and the largest number; one that begins
+    another is left out.
+    """
+    alike: dict[str, list[list[int]]] = {}
+    for text in texts:
+        alike.setdefault(re.sub(r"\d+", "{}", text), []).append([int(number) for number in re.findall(r"\d+", text)])
+    found = [
+        template.format(*(f"{min(x)} to {max(x)}" if min(x) < max(x) else x[0] for x in zip(*numbers, strict=True)))
+        for template, numbers in sorted(alike.items())
+    ]
+    return [one for one in found if sum(other.startswith(one) for other in found) == 1]
