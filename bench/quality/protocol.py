@@ -13,7 +13,7 @@ RECIPE: dict[str, Any] = PRESETS["recipe"] | {"threads": 1, "precision": "float3
 _RESNET: dict[str, Any] = {
     "classifier_batch": 16,
     "classifier_epochs": 4,
-    "classifier_learning_rate": 1e-4,
+    "classifier_learning_rate": 3e-4,
     "phantom_epochs": 12,
 }
 ONE_SEED: dict[str, Any] = {"networks": ("mobilenetv2",), "seeds": 1, "controls": False}
