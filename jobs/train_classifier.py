@@ -8,21 +8,19 @@ Writes  runs/<run>/fold-K/classifiers/<network>-<regime>-seed-<seed>/: classifie
         it started from say of the same images, where they were learned from phantoms.
 """
 
-import io
 import logging
-import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 from jobs import pretrain
 from jobs.common import keys
-from jobs.common.errors import MachineError, UserError
+from jobs.common.errors import UserError
 from jobs.common.files import file_digest, local_file
 from jobs.common.seeds import derive
 from jobs.common.settings import NAME, ExecutionSettings, StorageSettings, setting
-from jobs.common.step import Step, manifest_digest, read_manifest, read_output
-from jobs.common.storage import Storage, open_storage, read_many
+from jobs.common.step import Step, manifest_digest, read_output
+from jobs.common.storage import open_storage
 from jobs.pretrain import NetworkSettings, PretrainSettings
 
 if TYPE_CHECKING:
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
 
     from jobs.classifier.predictions import Predictions
     from jobs.mri.dataset import Dataset, Row
+    from jobs.mri.synthetic import Part
 
 log = logging.getLogger("mrigan.train_classifier")
 
@@ -82,13 +81,13 @@ def run(settings: TrainClassifierSettings) -> Step:
     if settings.control != "none" and (settings.regime != "real" or settings.fold == "all"):
         raise UserError(f"--control {settings.control} goes with --regime real and a fold that is held out")
 
-    from jobs.mri import negative_controls, phantoms
+    from jobs.mri import negative_controls, phantoms, synthetic
     from jobs.mri.dataset import open_dataset
 
     storage = open_storage(settings.storage)
     dataset = open_dataset(storage, settings.dataset)
     check_healthy(settings.healthy, dataset.labels)
-    synthetic = _synthetic_digests(settings, storage, dataset)
+    generated = [] if settings.regime == "real" else synthetic.find(storage, dataset, settings.run, settings.fold)
     drawn = phantoms.make(storage, dataset.image_size, settings.phantoms) if settings.healthy else None
     pretrained = None
     if starts_from_phantoms(settings):
@@ -101,7 +100,7 @@ def run(settings: TrainClassifierSettings) -> Step:
         settings=settings.result(),
         inputs={
             "dataset": dataset.digest,
-            **synthetic,
+            **{part.name: manifest_digest(part.manifest) for part in generated},
             **({"phantoms": drawn.digest} if drawn else {}),
             **({"pretrained": pretrained.digest} if pretrained else {}),
             **_weights_digest(settings.classifier_weights),
@@ -113,7 +112,8 @@ def run(settings: TrainClassifierSettings) -> Step:
         log.info("%s is there: nothing to do", step.prefix)
         return step
     step.forget()
-    _train(settings, step, negative_controls.apply(settings.control, dataset, settings.seed), drawn, pretrained)
+    dataset = negative_controls.apply(settings.control, dataset, settings.seed)
+    _train(settings, step, dataset, generated, drawn, pretrained)
     return step
 
 
@@ -129,7 +129,12 @@ def check_healthy(healthy: str, labels: Iterable[str]) -> None:
 
 
 def _train(
-    settings: TrainClassifierSettings, step: Step, dataset: "Dataset", drawn: Step | None, pretrained: Step | None
+    settings: TrainClassifierSettings,
+    step: Step,
+    dataset: "Dataset",
+    generated: "list[Part]",
+    drawn: Step | None,
+    pretrained: Step | None,
 ) -> None:
     import numpy as np
 
@@ -137,7 +142,7 @@ def _train(
     from jobs.classifier.predictions import write_predictions
     from jobs.common.checkpoint import Checkpoints
     from jobs.common.hardware import configure
-    from jobs.mri import phantoms
+    from jobs.mri import phantoms, synthetic
 
     # -- images --------------------------------------------------------------------------------------------------
     real = dataset.training(settings.fold)
@@ -146,8 +151,8 @@ def _train(
     rows = dataset.held_out(settings.fold)
     held_out = batches.Images(dataset.pixels(rows), _indices(dataset, rows)) if rows else None
     pools = []
-    if settings.regime != "real":
-        pools.append(batches.Images(*_synthetic(settings, step.storage, dataset)))
+    if generated:
+        pools.append(batches.Images(*synthetic.read(step.storage, dataset, generated)))
     if settings.regime != "synthetic":
         pools.append(batches.Images(dataset.pixels(real), _indices(dataset, real)))
     heads = None
@@ -246,69 +251,9 @@ def _selection(settings: TrainClassifierSettings) -> str:
 # -- inputs and outputs --------------------------------------------------------------------------------------
 
 
-def _parts(storage: Storage, run: str, fold: int | str, label: str) -> list[str]:
-    """The prefixes of a class's synthetic images: `generate` makes one for each range of numbers."""
-    prefix = keys.synthetic(run, fold, label)
-    found = re.compile(re.escape(prefix) + r"(-\d+)?/manifest\.json")
-    return [key.rpartition("/")[0] for key in storage.list(prefix.rpartition("/")[0]) if found.fullmatch(key)]
-
-
-def _synthetic_digests(settings: TrainClassifierSettings, storage: Storage, dataset: "Dataset") -> dict[str, str]:
-    """The digest of each part of the synthetic images, where the regime needs them."""
-    digests: dict[str, str] = {}
-    for label in dataset.labels if settings.regime != "real" else ():
-        parts = _parts(storage, settings.run, settings.fold, label)
-        which = f"--dataset {dataset.id} --run {settings.run} --fold {settings.fold} --label {label}"
-        if not parts:
-            raise UserError(
-                f"fold {settings.fold} has no synthetic images of {label}: make them by `mrigan train-gan {which}` "
-                f"and `mrigan generate {which}`"
-            )
-        for prefix in parts:
-            manifest = read_manifest(storage, prefix)
-            if manifest is None or manifest["inputs"].get("dataset") != dataset.digest:
-                # Their generator may have seen images that are held out here.
-                raise UserError(
-                    f"{prefix} was not made from dataset {dataset.id}: make it anew by `mrigan train-gan {which}` "
-                    f"and `mrigan generate {which}`, or choose another --run"
-                )
-            digests[prefix.partition("/fold-")[2].partition("/")[2]] = manifest_digest(manifest)
-    return digests
-
-
 def _weights_digest(weights: str) -> dict[str, str]:
     """The digest of a file of weights: its path does not say what is in it."""
     return {} if weights in ("none", "imagenet") else {"weights": file_digest("--classifier-weights", weights)}
-
-
-def _synthetic(
-    settings: TrainClassifierSettings, storage: Storage, dataset: "Dataset"
-) -> tuple["np.ndarray", "np.ndarray"]:
-    """All synthetic images of the fold: pixels uint8 [n, s, s] and labels int [n]."""
-    import numpy as np
-    from PIL import Image
-
-    size = dataset.image_size
-    pixels, labels = [], []
-    for index, label in enumerate(dataset.labels):
-        names: list[str] = []
-        for part in _parts(storage, settings.run, settings.fold, label):
-            found = [key for key in storage.list(f"{part}/images") if key.endswith(".png")]
-            manifest = read_manifest(storage, part) or {}
-            if not found or len(found) != manifest["outputs"]["images/"]["files"]:
-                raise UserError(f"{part} has not all of its images: delete it and run mrigan generate again")
-            names += found
-        for name, data in zip(names, read_many(storage, names), strict=True):
-            try:
-                image = np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)))
-            except (OSError, SyntaxError, ValueError) as error:
-                where = name.rpartition("/images/")[0]
-                raise MachineError(f"{name} is damaged: delete {where} and run mrigan generate again") from error
-            if image.shape != (size, size) or image.dtype != np.uint8:
-                raise UserError(f"{name} is not {size} x {size} 8-bit gray like the dataset: generate it again")
-            pixels.append(image)
-            labels.append(index)
-    return np.stack(pixels), np.array(labels)
 
 
 def _indices(dataset: "Dataset", rows: list["Row"]) -> "np.ndarray":
