@@ -74,6 +74,8 @@ def run(settings: PipelineSettings, results: Path, workers: int, called: str = "
         "dataset": {name: found["dataset"][name] for name in ("id", "images", "groups", "labels", "folds")},
         "looks": looks(results, place),
         "seconds": round(sum(cost["seconds"] for cost in found["cost"])),
+        # Part of these; 0 if none of the classifiers knows how long it took.
+        "pretraining_seconds": round(sum(cost["seconds"] for cost in found["cost"] if cost["job"] == "pretrain")),
         "baselines": baselines.results(
             open_dataset(dataset.storage, place["dataset"]), settings.resamples, settings.seed
         ),

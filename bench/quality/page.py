@@ -84,9 +84,14 @@ def _run(result: Json) -> str:
     seeds = result["settings"]["seeds"]
     return (
         f"{seeds} seed{'s' * (seeds > 1)}, run {result['run']}, commit {result['commit'][:7]}, "
-        f"{words.duration(result['seconds'])} of jobs, pretraining not counted, on {_hardware(result['hardware'])}. "
+        f"{words.duration(result['seconds'])} of jobs, {_pretraining(result)}, on {_hardware(result['hardware'])}. "
         f"{_looks(result['looks'])}"
     )
+
+
+def _pretraining(result: Json) -> str:
+    seconds = result.get("pretraining_seconds")
+    return f"{words.duration(seconds)} of them pretraining" if seconds else "pretraining not counted"
 
 
 def _looks(runs: list[str]) -> str:

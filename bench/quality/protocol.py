@@ -23,6 +23,7 @@ STAGES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("quality", ONE_SEED),
     ("quality", ONE_SEED | {"controls": True}),
     ("resnet152v2", ONE_SEED | {"networks": ("resnet152v2",), "regimes": ("synthetic",)} | _RESNET),
+    ("resnet152v2", ONE_SEED | {"networks": ("resnet152v2",), "regimes": ("synthetic", "real")} | _RESNET),
     ("resnet152v2", ONE_SEED | {"networks": ("resnet152v2",)} | _RESNET),
     ("quality", ONE_SEED | {"controls": True, "seeds": 2}),
     ("quality", ONE_SEED | {"controls": True, "seeds": 3}),
