@@ -30,7 +30,7 @@ APPLICATIONS: dict[str, Callable[..., keras.Model]] = {
 HEAD = "logits"
 STEMS = {"mobilenetv2": "Conv1", "resnet152v2": "conv1_conv"}
 # The last layers of ResNet152V2's 50 residual branches start at zero, so that each block is the identity at first: as
-# Keras makes it, it hardly learns in a thousand steps (Goyal et al., "Accurate, large minibatch SGD", 2017,
+# Keras makes it, it learns far more slowly (Goyal et al., "Accurate, large minibatch SGD", 2017,
 # https://arxiv.org/abs/1706.02677; De & Smith, "Batch normalization biases residual blocks towards the identity
 # function in deep networks", NeurIPS 2020, https://arxiv.org/abs/2002.10444).
 BRANCH_ENDS = {"resnet152v2": ("_3_conv",)}
