@@ -32,9 +32,9 @@ class NetworkSettings(Settings):
     classifier_stem_stride: int = setting(
         2, "stride of the first convolution; 1 keeps more detail of small images, at five times the cost", ge=1, le=2
     )
-    phantoms: int = setting(4000, "drawn heads, half of them with a lesion; used with --healthy", unit="images", ge=2)
+    phantoms: int = setting(8000, "drawn heads, half of them with a lesion; used with --healthy", unit="images", ge=2)
     phantom_epochs: int = setting(
-        24, "epochs on phantoms alone before a classifier sees its images; used with --healthy", unit="epochs", ge=0
+        96, "epochs on phantoms alone before a classifier sees its images; used with --healthy", unit="epochs", ge=0
     )
 
 
@@ -43,8 +43,8 @@ class PretrainSettings(NetworkSettings, StorageSettings, ExecutionSettings):
 
     network: Literal["resnet152v2", "mobilenetv2"] = setting("mobilenetv2", "network of keras.applications")
     image_size: int = setting(64, "side of the square images", unit="pixels", ge=32, le=512)
-    phantoms: int = setting(4000, "drawn heads, half of them with a lesion", unit="images", ge=2)
-    phantom_epochs: int = setting(24, "epochs", unit="epochs", ge=1)
+    phantoms: int = setting(8000, "drawn heads, half of them with a lesion", unit="images", ge=2)
+    phantom_epochs: int = setting(96, "epochs", unit="epochs", ge=1)
     checkpoint_steps: int = setting(1000, "most steps between two checkpoints", unit="steps", ge=1, result=False)
     checkpoint_seconds: float = setting(300, "most time between two checkpoints", unit="s", gt=0, result=False)
 

@@ -14,61 +14,43 @@ SEQUENCES = (
 )
 
 
-def any_sequence(rng: np.random.Generator) -> tuple[float, ...]:
-    """Return gray values as in SEQUENCES: half the time one of these, else any that tell the tissues apart.
-
-    Who has seen every contrast takes a new one for just another (domain randomization: Billot et al., "SynthSeg",
-    Medical Image Analysis 2023, https://arxiv.org/abs/2107.09559).
-    """
-    if rng.random() < 0.5:
-        return SEQUENCES[rng.integers(len(SEQUENCES))]
-    while True:
-        scalp, fluid, gray, white, bright = rng.uniform(0.05, 1.0, 5)
-        matter, furrows = abs(gray - white), abs(fluid - gray)
-        if 0.06 < matter < 0.4 and furrows > 0.15 and min(abs(bright - gray), abs(bright - white)) > 0.2:
-            return scalp, rng.uniform(0.02, 0.3), fluid, gray, white, bright
-
-
-def draw_head(kind: str, rng: np.random.Generator, sequence: tuple[float, ...] | None = None) -> np.ndarray:
-    """Return uint8 [height, width], 150 to 260 pixels: a head of one of KINDS, each drawn differently.
-
-    `sequence` holds its gray values, about; None stands for one of SEQUENCES.
-    """
+def draw_head(kind: str, rng: np.random.Generator) -> np.ndarray:
+    """Return uint8 [height, width], 150 to 260 pixels: a head of one of KINDS, each drawn differently."""
     height, width = (int(side) for side in rng.integers(190, 261, 2) * (1.0, 0.85))
-    x, y, radius = _coordinates(height, width, rng)
-    values = sequence or SEQUENCES[rng.integers(len(SEQUENCES))]
+    x, y, radius = coordinates(height, width, rng)
+    values = SEQUENCES[rng.integers(len(SEQUENCES))]
     scalp, skull, fluid, gray, white, bright = np.array(values) * rng.uniform(0.9, 1.1, 6)
 
     # From the outside in: each layer is painted over the one before.
     image = np.zeros((height, width))
     edge = 0.98 - rng.uniform(0.02, 0.06)
     skull_edge = edge - rng.uniform(0.025, 0.045)
-    image = _paint(image, scalp * (1 + 0.15 * _noise(image.shape, 6, rng)), 1 - radius)
-    image = _paint(image, skull, edge - radius)
-    image = _paint(image, fluid, skull_edge - radius)
+    image = paint(image, scalp * (1 + 0.15 * noise(image.shape, 6, rng)), 1 - radius)
+    image = paint(image, skull, edge - radius)
+    image = paint(image, fluid, skull_edge - radius)
     brain = skull_edge - rng.uniform(0.012, 0.03) - radius
-    image = _paint(image, gray, brain)
+    image = paint(image, gray, brain)
 
     # Folds: the white matter reaches into the gray along smooth random lines, fluid fills the furrows between.
-    lines = np.abs(_noise(image.shape, rng.uniform(4.0, 5.5), rng))
+    lines = np.abs(noise(image.shape, rng.uniform(4.0, 5.5), rng))
     fade = np.maximum(brain - rng.uniform(0.10, 0.16), 0)
-    image = _paint(image, white, np.minimum(brain - 0.035, 0.16 * lines - 0.07 + 0.6 * fade))
-    image = _paint(image, fluid, np.where(brain > -0.01, 0.022 - 0.16 * lines - 0.25 * fade, -1))
+    image = paint(image, white, np.minimum(brain - 0.035, 0.16 * lines - 0.07 + 0.6 * fade))
+    image = paint(image, fluid, np.where(brain > -0.01, 0.022 - 0.16 * lines - 0.25 * fade, -1))
     fissure = 0.008 + 0.012 * np.abs(y) ** 3 - np.abs(x + 0.012 * np.sin(5 * y + rng.uniform(0, 6)))
-    image = _paint(image, fluid, np.where((brain > 0) & (np.abs(y) > 0.32), fissure, -1))
+    image = paint(image, fluid, np.where((brain > 0) & (np.abs(y) > 0.32), fissure, -1))
 
     # Deep gray matter, then the ventricles: horns to the front and to the back on each side.
     size, tilt, shift = rng.uniform(0.75, 1.35), rng.uniform(0.2, 0.45), rng.uniform(-0.06, 0.06)
     for side in (-1, 1):
         own = size * rng.uniform(0.9, 1.1)
-        image = _paint(image, 0.5 * (gray + white), _ellipse(x, y, side * 0.20, 0.02 + shift, 0.10, 0.16, -side * 0.4))
-        front = _ellipse(x, y, side * 0.095, -0.20 + shift, 0.050 * own, 0.16 * own, side * tilt)
-        back = _ellipse(x, y, side * 0.16, 0.24 + shift, 0.048 * own, 0.19 * own, -side * (tilt + 0.15))
-        image = _paint(image, fluid, np.maximum(front, back))
-    image = _paint(image, fluid, _ellipse(x, y, 0, 0.04 + shift, 0.018 * size, 0.10, 0))
+        image = paint(image, 0.5 * (gray + white), ellipse(x, y, side * 0.20, 0.02 + shift, 0.10, 0.16, -side * 0.4))
+        front = ellipse(x, y, side * 0.095, -0.20 + shift, 0.050 * own, 0.16 * own, side * tilt)
+        back = ellipse(x, y, side * 0.16, 0.24 + shift, 0.048 * own, 0.19 * own, -side * (tilt + 0.15))
+        image = paint(image, fluid, np.maximum(front, back))
+    image = paint(image, fluid, ellipse(x, y, 0, 0.04 + shift, 0.018 * size, 0.10, 0))
 
     image = _with_lesion(image, kind, x, y, brain, fluid, bright, rng)
-    return _scanned(image, x, y, rng)
+    return scanned(image, x, y, rng)
 
 
 def _with_lesion(
@@ -88,21 +70,21 @@ def _with_lesion(
         angle = rng.uniform(-0.9, 0.9) + (0 if rng.random() < 0.5 else np.pi)
         distance = 0.80 - 0.4 * size if kind == "border-lesion" else rng.uniform(0.36, 0.56)
         centre_x, centre_y = 0.8 * distance * np.cos(angle), distance * np.sin(angle)
-        outline = 0.03 * _noise(image.shape, 12, rng)
-        lesion = _ellipse(x, y, centre_x, centre_y, size, size * rng.uniform(0.75, 1.3), rng.uniform(0, 3)) + outline
+        outline = 0.03 * noise(image.shape, 12, rng)
+        lesion = ellipse(x, y, centre_x, centre_y, size, size * rng.uniform(0.75, 1.3), rng.uniform(0, 3)) + outline
         inside = brain > -0.02
         if kind in ("lesion", "ring-lesion", "many-lesions"):
             # Swelling around the lesion, soft at its rim and larger toward one side.
-            swelling = np.clip((lesion + 0.14 + 0.10 * _noise(image.shape, 14, rng)) / 0.14, 0, 1) * inside
+            swelling = np.clip((lesion + 0.14 + 0.10 * noise(image.shape, 14, rng)) / 0.14, 0, 1) * inside
             image = image + swelling * 0.45 * (0.7 * bright - image)
-        value = fluid * 0.8 if kind == "cyst" else bright * (1 + 0.08 * _noise(image.shape, 5, rng))
-        image = _paint(image, value, np.where(inside, lesion, -1))
+        value = fluid * 0.8 if kind == "cyst" else bright * (1 + 0.08 * noise(image.shape, 5, rng))
+        image = paint(image, value, np.where(inside, lesion, -1))
         if kind == "ring-lesion":
-            image = _paint(image, 0.25 * bright, np.where(inside, lesion - 0.45 * size, -1))
+            image = paint(image, 0.25 * bright, np.where(inside, lesion - 0.45 * size, -1))
     return image
 
 
-def _coordinates(height: int, width: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def coordinates(height: int, width: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return x and y in the turned and shifted head, and the distance from its middle (1 at the skin)."""
     rows, columns = np.mgrid[:height, :width]
     turn = rng.normal(0, 0.06)
@@ -119,7 +101,7 @@ def _coordinates(height: int, width: int, rng: np.random.Generator) -> tuple[np.
     return x, y, np.hypot(x, y) / outline
 
 
-def _ellipse(
+def ellipse(
     x: np.ndarray, y: np.ndarray, centre_x: float, centre_y: float, half_x: float, half_y: float, turn: float
 ) -> np.ndarray:
     """Return about the distance inside the edge of a turned ellipse, negative outside it."""
@@ -128,19 +110,19 @@ def _ellipse(
     return (1 - np.hypot(u / half_x, v / half_y)) * min(half_x, half_y)
 
 
-def _paint(image: np.ndarray, value: float | np.ndarray, inside: np.ndarray) -> np.ndarray:
+def paint(image: np.ndarray, value: float | np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Return `image` with `value` where `inside` (a distance) is positive; the edge is about two pixels soft."""
     cover = np.clip(inside / 0.016 + 0.5, 0, 1)
     return image + cover * (value - image)
 
 
-def _noise(shape: tuple[int, ...], grain: float, rng: np.random.Generator) -> np.ndarray:
+def noise(shape: tuple[int, ...], grain: float, rng: np.random.Generator) -> np.ndarray:
     """Return smooth noise of unit variance whose grains are about `grain` pixels wide."""
     smooth = ndimage.gaussian_filter(rng.standard_normal(shape), grain, mode="wrap")
     return smooth / smooth.std()
 
 
-def _scanned(image: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def scanned(image: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return `image` as a scanner gives it: blurred, brighter toward one side, with Rician noise; uint8."""
     image = ndimage.gaussian_filter(image, rng.uniform(0.5, 0.8))
     slope_x, slope_y = rng.normal(0, 0.06, 2)

@@ -10,16 +10,17 @@ from jobs.common.seeds import derive
 from jobs.common.step import Step, read_output
 from jobs.common.storage import Storage
 from jobs.mri.crop import crop_to_head
-from jobs.mri.drawing import KINDS, any_sequence, draw_head
+from jobs.mri.randomized import draw_randomized
 
 log = logging.getLogger("mrigan.phantoms")
 
 FILE = "phantoms.safetensors"
+HEADS = "randomized"  # a setting, so that phantoms of another kind are not taken for these
 
 
 def make(storage: Storage, image_size: int, count: int) -> Step:
     """Draw `count` phantoms unless they are there; return their step. They are the same ones for every data set."""
-    settings = {"image_size": image_size, "count": count}
+    settings = {"image_size": image_size, "count": count, "heads": HEADS}
     step = Step(storage, keys.phantoms(image_size, count), job="phantoms", settings=settings, inputs={})
     if not step.finished():
         log.info("drawing %d phantoms of %d pixels", count, image_size)
@@ -44,5 +45,4 @@ def _drawn(image_size: int, count: int) -> Iterator[tuple[np.ndarray, int]]:
     for number in range(count):
         rng = np.random.default_rng(derive(0, "phantoms", number))
         lesion = number % 2
-        kind = KINDS[rng.integers(1, len(KINDS))] if lesion else KINDS[0]
-        yield crop_to_head(draw_head(kind, rng, any_sequence(rng)), image_size), lesion
+        yield crop_to_head(draw_randomized(bool(lesion), rng), image_size), lesion

@@ -1,10 +1,11 @@
-"""Phantoms to learn from: the same ones every time, half of them with a lesion."""
+"""Phantoms to learn from: the same ones every time, half of them with a lesion, no two alike."""
 
 import numpy as np
-from scipy import ndimage
+import pytest
 
 from jobs.common.storage import open_storage
-from jobs.mri import drawing, phantoms
+from jobs.mri import phantoms
+from jobs.mri.randomized import draw_randomized
 
 
 def test_phantoms_are_the_same_every_time_and_more_begin_with_the_same(tmp_path) -> None:
@@ -17,10 +18,24 @@ def test_phantoms_are_the_same_every_time_and_more_begin_with_the_same(tmp_path)
     assert len(np.unique(more.reshape(6, -1), axis=0)) == 6
 
 
-def test_a_head_in_any_sequence_shows_its_gray_values() -> None:
-    values = drawing.any_sequence(np.random.default_rng(0))
-    head = drawing.draw_head("healthy", np.random.default_rng(1), (0.9, 0.0, 0.3, 0.3, 0.3, 1.0))
-    middle = ndimage.zoom(head, 0.25)[20:-20, 15:-15]
-    assert len(values) == 6
-    assert np.median(middle) / 255 < 0.4
-    assert head.max() / 255 > 0.6
+@pytest.fixture(scope="module")
+def pairs() -> list[np.ndarray]:
+    """Each [2, height, width]: the same head without and with lesions."""
+    return [
+        np.stack([draw_randomized(lesion, np.random.default_rng(seed)) for lesion in (False, True)]).astype(float)
+        for seed in range(24)
+    ]
+
+
+def test_lesions_stand_out_and_leave_the_rest_as_it_is(pairs: list[np.ndarray]) -> None:
+    changed = np.array([(np.abs(lesion - healthy) > 25).mean() for healthy, lesion in pairs])
+    assert changed.min() > 0.002 and changed.max() < 0.4
+    for healthy, lesion in pairs:
+        rows, columns = np.nonzero(healthy != lesion)
+        margin = np.array(healthy.shape) // 20
+        assert (margin < (rows.min(), columns.min())).all() and len(rows) < 0.6 * healthy.size
+
+
+def test_heads_are_of_many_gray_values(pairs: list[np.ndarray]) -> None:
+    middles = [np.median(healthy[80:-80, 60:-60]) for healthy, _ in pairs]
+    assert max(middles) - min(middles) > 100
