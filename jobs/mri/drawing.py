@@ -16,13 +16,12 @@ SEQUENCES = (
 
 def draw_head(kind: str, rng: np.random.Generator) -> np.ndarray:
     """Return uint8 [height, width], 150 to 260 pixels: a head of one of KINDS, each drawn differently."""
-    height, width = (int(side) for side in rng.integers(190, 261, 2) * (1.0, 0.85))
-    x, y, radius = coordinates(height, width, rng)
+    x, y, radius = coordinates(rng)
     values = SEQUENCES[rng.integers(len(SEQUENCES))]
     scalp, skull, fluid, gray, white, bright = np.array(values) * rng.uniform(0.9, 1.1, 6)
 
     # From the outside in: each layer is painted over the one before.
-    image = np.zeros((height, width))
+    image = np.zeros(x.shape)
     edge = 0.98 - rng.uniform(0.02, 0.06)
     skull_edge = edge - rng.uniform(0.025, 0.045)
     image = paint(image, scalp * (1 + 0.15 * noise(image.shape, 6, rng)), 1 - radius)
@@ -84,8 +83,12 @@ def _with_lesion(
     return image
 
 
-def coordinates(height: int, width: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return x and y in the turned and shifted head, and the distance from its middle (1 at the skin)."""
+def coordinates(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return x and y in a turned and shifted head, and the distance from its middle (1 at the skin).
+
+    Each is float64 [height, width], 150 to 260 pixels.
+    """
+    height, width = (int(side) for side in rng.integers(190, 261, 2) * (1.0, 0.85))
     rows, columns = np.mgrid[:height, :width]
     turn = rng.normal(0, 0.06)
     length = height * rng.uniform(0.42, 0.47)

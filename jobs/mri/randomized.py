@@ -4,6 +4,8 @@ Who has seen every contrast and every shape takes a new one for just another (do
 "SynthSeg", Medical Image Analysis 2023, https://arxiv.org/abs/2107.09559).
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy import ndimage
 
@@ -12,27 +14,36 @@ from jobs.mri.drawing import SEQUENCES, coordinates, ellipse, noise, paint, scan
 LESIONS = {"solid": 0.4, "ring": 0.3, "mixed": 0.2, "cyst": 0.1}  # how often each is drawn
 
 
+class Tissues(NamedTuple):
+    """Gray values of a head's tissues, 0 black, 1 white."""
+
+    scalp: float
+    skull: float
+    fluid: float
+    gray: float
+    white: float
+
+
 def draw_randomized(lesion: bool, rng: np.random.Generator) -> np.ndarray:
     """Return uint8 [height, width], 150 to 260 pixels: a head without lesions, or the same with one or a few."""
     for_lesions = rng.spawn(1)[0]
-    height, width = (int(side) for side in rng.integers(190, 261, 2) * (1.0, 0.85))
-    x, y, radius = coordinates(height, width, rng)
-    scalp, skull, fluid, gray, white = _tissues(rng)
-    image = np.full((height, width), rng.uniform(0, 0.12) if rng.random() < 0.2 else 0.0)
+    x, y, radius = coordinates(rng)
+    tissues = _tissues(rng)
+    image = np.full(x.shape, rng.uniform(0, 0.12) if rng.random() < 0.2 else 0.0)
 
     edge = 0.98 - rng.uniform(0.01, 0.09)
     skull_edge = edge - rng.uniform(0.01, 0.05)
     brain = skull_edge - rng.uniform(0.005, 0.04) - radius
     if rng.random() < 0.9:
-        image = paint(image, scalp * (1 + 0.2 * noise(image.shape, 6, rng)), 1 - radius)
-    image = paint(image, skull, edge - radius)
-    image = paint(image, fluid, skull_edge - radius)
-    image = _with_matter(image, x, y, brain, (fluid, gray, white), rng)
+        image = paint(image, tissues.scalp * (1 + 0.2 * noise(image.shape, 6, rng)), 1 - radius)
+    image = paint(image, tissues.skull, edge - radius)
+    image = paint(image, tissues.fluid, skull_edge - radius)
+    image = _with_matter(image, x, y, brain, tissues, rng)
     # Inner structures are those of a head that is warped a little.
     amount = rng.uniform(0, 0.04)
     warped_x, warped_y = (axis + amount * noise(image.shape, rng.uniform(15, 40), rng) for axis in (x, y))
-    image = _with_structures(image, warped_x, warped_y, brain, (fluid, gray, white), rng)
-    image = _with_outer_structures(image, x, y, brain, (skull, fluid, gray, white), rng)
+    image = _with_structures(image, warped_x, warped_y, brain, tissues, rng)
+    image = _with_outer_structures(image, x, y, brain, tissues, rng)
     if rng.random() < 0.5:
         image = _with_spots(image, x, y, brain, rng)
     for _ in range(for_lesions.geometric(0.8) if lesion else 0):
@@ -40,14 +51,14 @@ def draw_randomized(lesion: bool, rng: np.random.Generator) -> np.ndarray:
     return scanned(ndimage.gaussian_filter(image, rng.uniform(0, 1.2)), x, y, rng)
 
 
-def _tissues(rng: np.random.Generator) -> np.ndarray:
-    """Return the gray values of scalp, skull, fluid, gray and white matter: a sequence's, or any that can be told."""
+def _tissues(rng: np.random.Generator) -> Tissues:
+    """Return a sequence's gray values, or any that can be told apart."""
     if rng.random() < 0.4:
-        return np.array(SEQUENCES[rng.integers(len(SEQUENCES))][:5]) * rng.uniform(0.85, 1.15, 5)
+        return Tissues(*np.array(SEQUENCES[rng.integers(len(SEQUENCES))][:5]) * rng.uniform(0.85, 1.15, 5))
     while True:
         scalp, fluid, gray, white = rng.uniform(0.05, 0.95, 4)
         if 0.04 < abs(gray - white) < 0.4 and abs(fluid - gray) > 0.12:
-            return np.array([scalp, rng.uniform(0.02, 0.3), fluid, gray, white])
+            return Tissues(scalp, rng.uniform(0.02, 0.3), fluid, gray, white)
 
 
 def _grainy(value: float, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
@@ -55,15 +66,10 @@ def _grainy(value: float, shape: tuple[int, ...], rng: np.random.Generator) -> n
 
 
 def _with_matter(
-    image: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    brain: np.ndarray,
-    values: tuple[float, float, float],
-    rng: np.random.Generator,
+    image: np.ndarray, x: np.ndarray, y: np.ndarray, brain: np.ndarray, tissues: Tissues, rng: np.random.Generator
 ) -> np.ndarray:
     """Paint gray matter, folded white matter, and fluid in the furrows and in the fissure between the halves."""
-    fluid, gray, white = values
+    _, _, fluid, gray, white = tissues
     image = paint(image, _grainy(gray, image.shape, rng), brain)
     lines = np.abs(noise(image.shape, rng.uniform(3.5, 7), rng))
     fade = np.maximum(brain - rng.uniform(0.05, 0.25), 0)
@@ -78,15 +84,10 @@ def _with_matter(
 
 
 def _with_structures(
-    image: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    brain: np.ndarray,
-    values: tuple[float, float, float],
-    rng: np.random.Generator,
+    image: np.ndarray, x: np.ndarray, y: np.ndarray, brain: np.ndarray, tissues: Tissues, rng: np.random.Generator
 ) -> np.ndarray:
     """Paint what a healthy brain may have inside: anything in pairs or on the midline, and most often ventricles."""
-    fluid, gray, white = values
+    _, _, fluid, gray, white = tissues
 
     def some_value() -> float:
         return rng.choice([fluid, gray, white, (gray + white) / 2, rng.uniform(0.05, 0.95)]) * rng.uniform(0.85, 1.15)
@@ -124,21 +125,16 @@ def _with_structures(
 
 
 def _with_outer_structures(
-    image: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    brain: np.ndarray,
-    values: tuple[float, float, float, float],
-    rng: np.random.Generator,
+    image: np.ndarray, x: np.ndarray, y: np.ndarray, brain: np.ndarray, tissues: Tissues, rng: np.random.Generator
 ) -> np.ndarray:
     """Paint what lower slices show: now and then eyes, a cerebellum, the base of the skull."""
-    skull, fluid, gray, white = values
+    _, skull, fluid, gray, white = tissues
+    mirrored = np.abs(x)
     if rng.random() < 0.2:
         value, size = rng.choice([fluid, 0.9, 0.3]), rng.uniform(0.1, 0.18)
         centre_x, centre_y = rng.uniform(0.35, 0.5), rng.uniform(-0.95, -0.7)
-        for side in (-1, 1):
-            image = paint(image, skull, ellipse(x, y, side * centre_x, centre_y, 1.25 * size, 1.35 * size, 0))
-            image = paint(image, value, ellipse(x, y, side * centre_x, centre_y, size, size, 0))
+        image = paint(image, skull, ellipse(mirrored, y, centre_x, centre_y, 1.25 * size, 1.35 * size, 0))
+        image = paint(image, value, ellipse(mirrored, y, centre_x, centre_y, size, size, 0))
     if rng.random() < 0.2:
         leaves = np.where(noise(image.shape, 2.5, rng) > 0, white, gray)
         where = ellipse(x, y, 0, rng.uniform(0.5, 0.7), rng.uniform(0.45, 0.7), rng.uniform(0.25, 0.4), 0)
@@ -147,9 +143,7 @@ def _with_outer_structures(
         value, turn = rng.choice([0.02, 0.9, skull]), rng.uniform(0, 3)
         centre_x, centre_y = rng.uniform(0.4, 0.8), rng.uniform(-0.3, 0.5)
         half_x, half_y = rng.uniform(0.08, 0.2), rng.uniform(0.08, 0.25)
-        for side in (-1, 1):
-            where = ellipse(x, y, side * centre_x, centre_y, half_x, half_y, side * turn)
-            image = paint(image, value, where)
+        image = paint(image, value, ellipse(mirrored, y, centre_x, centre_y, half_x, half_y, turn))
     return image
 
 
