@@ -249,15 +249,21 @@ def train(
     settings: PipelineSettings, dataset: Step, folds: Iterable[int | str], wanted: Sequence[Classifier]
 ) -> Iterator[Step]:
     """Yield the steps of every fold: generators and their images where a regime needs them, then the classifiers."""
-    labels = generators(settings, dataset, wanted)
     for fold in folds:
+        yield from draw(settings, dataset, fold, wanted)
         where = place(settings, dataset) | {"fold": fold}
-        for label in labels:
-            yield _run("train-gan", train_gan, TrainGanSettings.of(settings, **where, label=label))
-        for label in dataset.facts["labels"] if labels else ():
-            yield _run("generate", generate, GenerateSettings.of(settings, **where, label=label))
         for one in wanted:
             yield _run("train-classifier", train_classifier, TrainClassifierSettings.of(settings, **where, **one))
+
+
+def draw(settings: PipelineSettings, dataset: Step, fold: int | str, wanted: Sequence[Classifier]) -> Iterator[Step]:
+    """Yield the steps of a fold's generators and their images: none if the classifiers learn from real images alone."""
+    where = place(settings, dataset) | {"fold": fold}
+    labels = generators(settings, dataset, wanted)
+    for label in labels:
+        yield _run("train-gan", train_gan, TrainGanSettings.of(settings, **where, label=label))
+    for label in dataset.facts["labels"] if labels else ():
+        yield _run("generate", generate, GenerateSettings.of(settings, **where, label=label))
 
 
 def _run(job: str, module: ModuleType, settings: Settings) -> Step:

@@ -2,10 +2,9 @@
 
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -32,25 +31,21 @@ def run(
     `workers` processes share the cells; each finished step is kept in `results`, and what is kept there is not done
     again. Raises Interrupted after SIGTERM or Ctrl-C, with checkpoints written, and what the jobs raise.
     """
-    todo = [fold for fold in folds if not _put_back(settings, dataset, fold, wanted, results)]
-    if not todo:
+    todo = {fold: _put_back(settings, dataset, fold, wanted, results) for fold in folds}
+    left = [(fold, one) for one in wanted for fold in folds if one in todo[fold]]
+    if not left:
         return
-    _forget_hollow(dataset.storage, pipeline.name_of_run(dataset, settings), todo)
-    # What several cells need comes before them, or with the first one that does, so that none is made twice.
-    networks = pipeline.pretrained(settings, wanted)
-    first = next((one for one in wanted if one["regime"] != "real"), None)
-    before = [(fold, first) for fold in todo] if first else []
-    others = [(fold, one) for one in wanted if one is not first for fold in todo]
-    before += [cell for cell in others if cell[1]["regime"] == "real"]
-    after = [cell for cell in others if cell[1]["regime"] != "real"]
-    work = partial(_work, settings, dataset, results)
+    drawn_for = {fold: ones for fold, ones in todo.items() if any(one["regime"] != "real" for one in ones)}
+    _forget_hollow(dataset.storage, pipeline.name_of_run(dataset, settings), drawn_for)
+    # What several classifiers start from comes before them, so that none is made twice.
+    shared = [partial(_pretrain, settings, network) for network in pipeline.pretrained(settings, wanted)]
+    shared += [partial(_draw, settings, dataset, results, fold, ones) for fold, ones in drawn_for.items()]
+    own = [partial(_classify, settings, dataset, results, fold, one) for fold, one in left]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=logs.setup, initargs=("text",)) as pool:
         try:
-            for _ in pool.map(partial(_pretrain, settings), networks):
-                pass
-            for cells in (before, after):
-                for _ in pool.map(work, cells):
+            for cells in (shared, own):
+                for _ in pool.map(_do, cells):
                     pass
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -61,37 +56,38 @@ def run(
             raise
 
 
-def _pretrain(settings: PipelineSettings, network: str) -> None:
-    with _interruptible():
-        pretrain.run(PretrainSettings.of(settings, network=network))
-
-
-def _work(settings: PipelineSettings, dataset: Step, results: Path, cell: tuple[int, Classifier]) -> None:
-    fold, classifier = cell
-    with _interruptible():
-        for step in pipeline.train(settings, dataset, [fold], [classifier]):
-            kept.keep(dataset.storage, step.prefix, results)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
+def _do(cell: Callable[[], None]) -> None:
     try:
-        yield
+        cell()
     except Interrupted:
         # A pool's process that only raised would take the next cell.
         os._exit(Interrupted.exit_code)
 
 
+def _pretrain(settings: PipelineSettings, network: str) -> None:
+    pretrain.run(PretrainSettings.of(settings, network=network))
+
+
+def _draw(settings: PipelineSettings, dataset: Step, results: Path, fold: int, wanted: Sequence[Classifier]) -> None:
+    for step in pipeline.draw(settings, dataset, fold, wanted):
+        kept.keep(dataset.storage, step.prefix, results)
+
+
+def _classify(settings: PipelineSettings, dataset: Step, results: Path, fold: int, classifier: Classifier) -> None:
+    for step in pipeline.train(settings, dataset, [fold], [classifier]):
+        kept.keep(dataset.storage, step.prefix, results)
+
+
 def _put_back(
     settings: PipelineSettings, dataset: Step, fold: int, wanted: Sequence[Classifier], results: Path
-) -> bool:
-    """Put back what is kept of a fold and can be used; return whether that is all of it."""
-    prefixes, whole = reusable(settings, dataset, fold, wanted, results)
+) -> list[Classifier]:
+    """Put back what is kept of a fold and can be used; return the classifiers that are still to be looked after."""
+    prefixes, missing = reusable(settings, dataset, fold, wanted, results)
     kept.put_back(dataset.storage, prefixes, results)
-    return whole
+    return missing
 
 
-def _forget_hollow(storage: Storage, run: str, folds: Sequence[int]) -> None:
+def _forget_hollow(storage: Storage, run: str, folds: Iterable[int]) -> None:
     """Take back what classifiers are still to learn from and what lies there without images or weights.
 
     Classifiers themselves stay: nothing but their predictions is asked of them.
@@ -106,8 +102,8 @@ def _forget_hollow(storage: Storage, run: str, folds: Sequence[int]) -> None:
 
 def reusable(
     settings: PipelineSettings, dataset: Step, fold: int, wanted: Sequence[Classifier], results: Path
-) -> tuple[list[str], bool]:
-    """Return the kept steps of a fold that can be put back, and whether nothing is missing beside them.
+) -> tuple[list[str], list[Classifier]]:
+    """Return the kept steps of a fold that can be put back, and the classifiers to train beside them.
 
     Where a classifier is still to be trained on synthetic images these must be there, and images are not kept: their
     generator is trained again, and so are classifiers that learned from the old ones, unless it comes out the same.
@@ -119,6 +115,7 @@ def reusable(
         keys.classifier(run, fold, one["network"], keys.controlled(one["regime"], one["control"]), one["seed"]): one
         for one in wanted
     }
-    if found >= prefixes.keys():
-        return sorted(found), True
-    return sorted(prefix for prefix, one in prefixes.items() if prefix in found and one["regime"] == "real"), False
+    missing = [one for prefix, one in prefixes.items() if prefix not in found]
+    if all(one["regime"] == "real" for one in missing):
+        return sorted(found), missing
+    return sorted(prefix for prefix, one in prefixes.items() if prefix in found and one["regime"] == "real"), [*wanted]

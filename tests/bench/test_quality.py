@@ -118,9 +118,20 @@ def test_a_classifier_that_is_missing_brings_its_generator_back(
     wanted = pipeline.classifiers(settings, settings.networks, settings.regimes)
     [lost] = tmp_path.glob("results/runs/*/fold-1/classifiers/mobilenetv2-synthetic-seed-0")
     shutil.rmtree(lost)
-    prefixes, whole = cells.reusable(settings, dataset, 1, wanted, tmp_path / "results")
+    prefixes, missing = cells.reusable(settings, dataset, 1, wanted, tmp_path / "results")
     assert [prefix.rpartition("/")[2] for prefix in prefixes] == ["mobilenetv2-real-seed-0"]
-    assert not whole
+    assert missing == wanted
+
+
+def test_a_classifier_of_real_images_that_is_missing_needs_no_generator(
+    first: tuple[PipelineSettings, Path, dict[str, Any]], elsewhere: PipelineSettings, tmp_path: Path
+) -> None:
+    [lost] = tmp_path.glob("results/heads/runs/*/fold-1/classifiers/mobilenetv2-real-seed-0")
+    shutil.rmtree(lost)
+    result = quality.run(elsewhere, tmp_path / "results", workers=1)
+    assert result["results"] == first[2]["results"]
+    assert (lost / "predictions.csv").exists()
+    assert [path.parent.name for path in tmp_path.glob("storage/runs/**/*.safetensors")] == ["mobilenetv2-real-seed-0"]
 
 
 def test_more_seeds_can_follow_on_another_machine(
