@@ -20,7 +20,6 @@ from jobs.common.step import read_output
 from jobs.common.storage import Storage
 from jobs.evaluate import EvaluateSettings
 from jobs.gan import grid
-from jobs.mri.dataset import open_dataset
 from jobs.pipeline import PipelineSettings
 
 SCHEMA = 1
@@ -76,9 +75,7 @@ def run(settings: PipelineSettings, results: Path, workers: int, called: str = "
         "seconds": round(sum(cost["seconds"] for cost in found["cost"])),
         # Part of these; 0 if none of the classifiers knows how long it took.
         "pretraining_seconds": round(sum(cost["seconds"] for cost in found["cost"] if cost["job"] == "pretrain")),
-        "baselines": baselines.results(
-            open_dataset(dataset.storage, place["dataset"]), settings.resamples, settings.seed
-        ),
+        "baselines": baselines.results(settings),
     } | {name: found[name] for name in PARTS}
     results.mkdir(parents=True, exist_ok=True)
     (results / f"{called}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")

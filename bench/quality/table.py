@@ -13,7 +13,7 @@ NAMES = {
     "file-only": "a forest that sees only file size, aspect and border",
     "nearest-pixels": "1-NN on pixels",
     "phantoms": "phantoms alone: {} before it saw any image",
-    "hog": "histograms of oriented gradients, logistic regression",
+    "hog": "histograms of oriented gradients (128 px), logistic regression",
     "permuted": "labels permuted by group",
     "leaky": "a split that ignores groups",
 }
