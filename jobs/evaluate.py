@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mrigan.evaluate")
 
-REPORT_SCHEMA = 2
+REPORT_SCHEMA = 3
 CONTROLS = ("permuted", "leaky")
 FILES = ("report.json", "report.html")
 READ = 512  # images in memory at a time when all are looked through
@@ -171,12 +171,14 @@ def _evaluate(
     checks = []
     if settings.controls:
         permuted, leaky = (found[network, keys.controlled("real", control)] for control in CONTROLS)
-        checks += findings.permuted_checks(network, bootstrap(permuted), len(dataset.labels))
+        learned = gather.learned(parts, network, keys.controlled("real", "permuted"))
+        largest = float(np.bincount(truth).max() / len(truth))
+        checks += findings.permuted_checks(network, bootstrap(permuted), len(dataset.labels), learned, largest)
         if (network, "real") in bootstraps:
             # Its own folds tear groups apart, and images of one group are not drawn independently.
-            honest = [x._replace(folds=recipes[network, "real"][0].folds) for x in leaky]
-            same_seed = recipes[network, "real"][: len(honest)]
-            checks.append(findings.leaky_check(network, bootstrap(honest), bootstrap(same_seed)))
+            real = recipes[network, "real"]
+            torn = [x._replace(folds=real[0].folds) for x in leaky]
+            checks += findings.leaky_check(network, torn, real, settings.resamples, settings.seed)
 
     # ---- report ---------------------------------------------------------------------------------------------------
     quality = [gather.quality(storage, part) for part in parts if part.job == "generate"]

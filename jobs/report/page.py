@@ -94,13 +94,9 @@ def caveats(report: Json) -> list[str]:
     found.append(
         "An interval says how far the value would move with other held-out images of the same kind"
         + (" and other seeds" if settings["seeds"] > 1 else "")
-        + (
-            "; it knows nothing of another hospital, scanner or disease"
-            if settings["seeds"] > 1
-            else "; each classifier and generator was trained once, so chance in training is not in it, nor is another "
-            "hospital, scanner or disease"
-        )
-        + "."
+        + "; each "
+        + ("" if settings["seeds"] > 1 else "classifier and ")
+        + "generator was trained once, so chance in that is not in it, nor is another hospital, scanner or disease."
     )
     constant = [x for x in report["confusion"] if sum(any(column) for column in zip(*x["matrix"], strict=True)) == 1]
     if constant:
