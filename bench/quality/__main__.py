@@ -8,21 +8,25 @@ import io
 import json
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from bench.quality import baselines, cells, command, protocol, table
+from bench.quality import baselines, cells, closer, command, protocol, table
 from jobs import evaluate, generate, pipeline
+from jobs.classifier import metrics
 from jobs.common.step import read_output
 from jobs.common.storage import Storage
 from jobs.evaluate import EvaluateSettings
 from jobs.gan import grid
+from jobs.mri.dataset import open_dataset
 from jobs.pipeline import PipelineSettings
+from jobs.report import findings, gather
 
-SCHEMA = 1
+SCHEMA = 2
 COLUMNS, LINES = 12, 2  # of the picture of samples, for each class
 PARTS = (
     "settings",
@@ -66,16 +70,24 @@ def run(settings: PipelineSettings, results: Path, workers: int, called: str = "
     place = pipeline.place(settings, dataset)
     report = evaluate.run(EvaluateSettings.of(settings, **place, name=name))
     found = json.loads(read_output(dataset.storage, report.prefix, report.manifest, "report.json"))
+    recipes = list(product(settings.networks, settings.regimes))
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    images = open_dataset(dataset.storage, place["dataset"])
+    parts = gather.classifiers(dataset.storage, place["run"], images, recipes, seeds, range(settings.folds))
+    said = {recipe: gather.predictions(dataset.storage, parts, *recipe) for recipe in recipes}
+    hog = baselines.predictions(baselines.prepared(settings))
+    drawn_from = (settings.resamples, settings.seed)
     result = {
         "schema": SCHEMA,
         "commit": command.commit(),
         "run": place["run"],
         "dataset": {name: found["dataset"][name] for name in ("id", "images", "groups", "labels", "folds")},
-        "looks": looks(results, place),
+        "looks": looks(results, place, images.digest),
         "seconds": round(sum(cost["seconds"] for cost in found["cost"])),
         # Part of these; 0 if none of the classifiers knows how long it took.
         "pretraining_seconds": round(sum(cost["seconds"] for cost in found["cost"] if cost["job"] == "pretrain")),
-        "baselines": baselines.results(settings),
+        "baselines": findings.control_results({"hog": metrics.bootstrap([hog], *drawn_from)}),
+        "closer": closer.results(said, hog, *drawn_from),
     } | {name: found[name] for name in PARTS}
     results.mkdir(parents=True, exist_ok=True)
     (results / f"{called}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
@@ -96,10 +108,17 @@ def samples(storage: Storage, run: str, labels: Sequence[str]) -> np.ndarray:
     return np.array([np.asarray(Image.open(io.BytesIO(data))) for data in files])
 
 
-def looks(results: Path, place: dict[str, str]) -> list[str]:
-    """Return the runs that were ever judged on the dataset's folds: those that stored results name, and this one."""
+def looks(results: Path, place: dict[str, str], digest: str) -> list[str]:
+    """Return the runs that were ever judged on the dataset's folds.
+
+    Those that stored results name, those of which a fold's predictions are kept, and this one; `digest` is that of the
+    dataset.
+    """
     stored = (json.loads(path.read_text()) for path in sorted(results.glob("*.json")))
     before = [run for one in stored if one.get("dataset", {}).get("id") == place["dataset"] for run in one["looks"]]
+    for manifest in sorted(results.glob("runs/*/fold-*/classifiers/*/manifest.json")):
+        if json.loads(manifest.read_text())["inputs"].get("dataset") == digest:
+            before.append(manifest.relative_to(results).parts[1])
     return list(dict.fromkeys([*before, place["run"]]))
 
 

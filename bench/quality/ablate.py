@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 
 from bench.quality import cells, command, protocol
 from bench.quality.inner import inner_dataset
@@ -87,13 +88,17 @@ def _read(settings: PipelineSettings, inner: Step) -> Json:
     drawn = gather.generators(dataset.storage, run, dataset, SPLITS)
     judged = [gather.quality(dataset.storage, part) for part in drawn if part.job == "generate"]
     quality: Json = {"copies": float(np.mean([one["memorization"]["copies"]["generated"] for one in judged]))}
+    images = sum(one["images"]["compared"] for one in judged)
     for metric in FIGURES:
-        # Splits and classes are judged on images of their own: their errors are taken for independent.
+        # Splits and classes are judged on images of their own, which are taken for independent.
         values = [f["generated"] for one in judged for f in one["figures"] if f["metric"] == metric]
         value = float(np.mean([x["value"] for x in values]))
         quality[metric] = {"value": value, "low": None, "high": None}
-        # With fewer than four images of a class there is no error.
-        if all(x["error"] is not None for x in values):
+        if metric != "kid":
+            # Shares of the held-out images: what half as many say of the error is worth little beside k neighbours.
+            low, high = binomtest(round(value * images), images).proportion_ci(method="wilson")
+            quality[metric] |= {"low": float(low), "high": float(high)}
+        elif all(x["error"] is not None for x in values):  # none with fewer than four images of a class
             error = float(np.sqrt(np.sum([x["error"] ** 2 for x in values])) / len(values))
             quality[metric] |= {"low": value - 1.96 * error, "high": value + 1.96 * error}
     return {"run": run, "results": results, "quality": quality}

@@ -9,12 +9,10 @@ from skimage.feature import hog
 from sklearn.linear_model import LogisticRegression
 
 from jobs import preprocess
-from jobs.classifier import metrics
 from jobs.classifier.predictions import Predictions
 from jobs.mri.dataset import Dataset, open_dataset
 from jobs.pipeline import PipelineSettings
 from jobs.preprocess import PreprocessSettings
-from jobs.report import findings
 
 # Twice the networks' at the recipe's 64 pixels: at their size it is weaker, and a baseline should be strong.
 SIZE = 128
@@ -24,6 +22,12 @@ CELL = 8  # as in the paper
 def descriptors(images: np.ndarray) -> np.ndarray:
     """Return nine orientations in each cell, blocks of 2 x 2 normalized: uint8 [n, SIZE, SIZE] -> float [n, d]."""
     return np.array([hog(image, pixels_per_cell=(CELL, CELL), cells_per_block=(2, 2)) for image in images])
+
+
+def prepared(settings: PipelineSettings) -> Dataset:
+    """Return the dataset of SIZE, which has the networks' folds; raises what preprocess raises."""
+    step = preprocess.run(PreprocessSettings.of(settings, image_size=SIZE))
+    return open_dataset(step.storage, step.prefix.rpartition("/")[2])
 
 
 def predictions(dataset: Dataset) -> Predictions:
@@ -43,16 +47,4 @@ def predictions(dataset: Dataset) -> Predictions:
         labels=list(dataset.labels),
         truth=truth,
         probabilities=probabilities,
-    )
-
-
-def results(settings: PipelineSettings) -> list[findings.Json]:
-    """Return the baseline's metrics with their intervals, in the form of report.json's controls, named `hog`.
-
-    The dataset of SIZE, which has the same folds, is prepared; raises what preprocess raises.
-    """
-    step = preprocess.run(PreprocessSettings.of(settings, image_size=SIZE))
-    dataset = open_dataset(step.storage, step.prefix.rpartition("/")[2])
-    return findings.control_results(
-        {"hog": metrics.bootstrap([predictions(dataset)], settings.resamples, settings.seed)}
     )

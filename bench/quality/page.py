@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.quality import protocol, table
+from bench.quality.inner import OUTER
 from jobs.report import words
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +50,7 @@ def page(result: Json, *others: Json) -> str:
         table.markdown(result, *others),
         "Differences of accuracy on the same images, in points:",
         table.differences(result, *others),
+        *_closely(result, *others),
         *words.merged(text for one in (result, *others) for text in one["selection"]),
         "## Synthetic images",
         "Means of all folds, against held-out real images; *real* is what training images reach in the same place. "
@@ -70,6 +72,18 @@ def page(result: Json, *others: Json) -> str:
     return re.sub(r"(?m)^(- .*)\n\n(?=- )", r"\1\n", "\n\n".join(parts)) + "\n"
 
 
+def _closely(*results: Json) -> list[str]:
+    found = table.closer(*results)
+    if not found:
+        return []
+    return [
+        "## Looked at closely",
+        f"The recipe was chosen on splits of fold {OUTER}'s training images, which are the held-out images of the "
+        f"other folds: only those of fold {OUTER} itself had no say in it.",
+        found,
+    ]
+
+
 def _start(recipe: dict[str, Json]) -> str:
     if recipe["train-classifier"].get("healthy"):
         return "Networks start from what phantoms, drawn heads, taught them: from no image of a person."
@@ -83,7 +97,7 @@ def _networks(result: Json) -> str:
 def _run(result: Json) -> str:
     seeds = result["settings"]["seeds"]
     return (
-        f"{seeds} seed{'s' * (seeds > 1)}, run {result['run']}, commit {result['commit'][:7]}, "
+        f"{seeds} seed{'s' * (seeds > 1)}, run {result['run']}, judged by commit {result['commit'][:7]}, "
         f"{words.duration(result['seconds'])} of jobs, {_pretraining(result)}, on {_hardware(result['hardware'])}. "
         f"{_looks(result['looks'])}"
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.quality.inner import OUTER
 from jobs.report import words
 from jobs.report.words import NETWORKS
 
@@ -15,7 +16,7 @@ NAMES = {
     "phantoms": "phantoms alone: {} before it saw any image",
     "hog": "histograms of oriented gradients (128 px), logistic regression",
     "permuted": "labels permuted by group",
-    "leaky": "a split that ignores groups",
+    "leaky": "a split that ignores groups, on the {} images that share one",
 }
 SHOWN = ("accuracy", "balanced_accuracy", "roc_auc")
 DRAWN = ("kid", "precision", "recall", "density", "coverage")
@@ -35,7 +36,7 @@ def markdown(*results: Json) -> str:
             key = ("*control*", NAMES[entry["control"]].format(network))
             rows.setdefault(key, {})[entry["metric"]] = entry
     for entry in (entry for result in results for entry in result["controls"]["checks"]):
-        key = (f"{NETWORKS[entry['network']]}, *control*", NAMES[entry["check"]])
+        key = (f"{NETWORKS[entry['network']]}, *control*", NAMES[entry["check"]].format(entry["n"]))
         rows.setdefault(key, {})[entry["metric"]] = entry
     for (network, regime), metrics in rows.items():
         shown = [_estimate(metrics.get(metric), metric) for metric in SHOWN]
@@ -57,10 +58,41 @@ def differences(*results: Json) -> str:
     return "\n".join(lines)
 
 
+def closer(*results: Json) -> str:
+    """Return what bench.quality.closer found of results that have it, as a Markdown table; empty if none has."""
+    having = [result for result in results if "closer" in result]
+    lines = []
+    for result in having:
+        found = result["closer"]
+        for entry in found["seeds"]:
+            one = {name: entry[name] for name in ("network", "regime")}
+            [apart] = [x for x in found["untouched"] if one.items() <= x.items() and x["metric"] == "accuracy"]
+            [beyond] = [x for x in found["beyond"] if one.items() <= x.items()]
+            more = words.signed(beyond["difference"], beyond["metric"])
+            bounds = words.signed_bounds(beyond["low"], beyond["high"], beyond["metric"])
+            by_seed = ", ".join(words.number(x, "accuracy").replace(words.SPACE, " ") for x in entry["accuracy"])
+            names = NETWORKS[one["network"]], words.REGIMES[one["regime"]]
+            lines.append([*names, _estimate(apart, "accuracy"), by_seed, f"{more} [{bounds}]"])
+    if not lines:
+        return ""
+    head = [
+        "network",
+        "trained on",
+        f"accuracy on fold {OUTER} alone, {having[0]['closer']['untouched'][0]['n']} images",
+        "on all, seed by seed",
+        "balanced accuracy beyond histograms of gradients, points",
+    ]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines])
+
+
 def generators(result: Json) -> str:
-    """Return how good the synthetic images of each class are, means over the folds, as a Markdown table."""
+    """Return how good the synthetic images of each class are, means over the folds, as a Markdown table.
+
+    KID has its 95 % interval, folds taken for independent.
+    """
     head = [
         "class",
+        "held-out images of a fold",
         *(f"{words.QUALITY[metric]} (*real*)" for metric in DRAWN),
         "copies (*real*)",
         "near-duplicates",
@@ -69,10 +101,11 @@ def generators(result: Json) -> str:
     lines = [head, ["---"] * len(head)]
     for label in dict.fromkeys(one["label"] for one in result["quality"]):
         parts = [one for one in result["quality"] if one["label"] == label]
-        line = [label]
+        counts = [one["images"]["held_out"] for one in parts]
+        line = [label, f"{min(counts)} to {max(counts)}"]
         for metric in DRAWN:
             found = [figure for one in parts for figure in one["figures"] if figure["metric"] == metric]
-            values = (_mean(figure[whose]["value"] for figure in found) for whose in ("generated", "real"))
+            values = (_mean_figure(found, whose) for whose in ("generated", "real"))
             line.append("{} (*{}*)".format(*values))
         copies, distance = ([one["memorization"][name] for one in parts] for name in ("copies", "distance"))
         line.append("{} (*{}*)".format(*(_mean(one[whose] for one in copies) for whose in ("generated", "real"))))
@@ -84,6 +117,14 @@ def generators(result: Json) -> str:
 
 def _all(results: Iterable[Json], part: str) -> list[Json]:
     return [entry for result in results for entry in result[part]]
+
+
+def _mean_figure(found: list[Json], whose: str) -> str:
+    mean = _mean(figure[whose]["value"] for figure in found)
+    errors = [figure[whose]["error"] for figure in found]
+    if found[0]["metric"] != "kid" or None in errors:
+        return mean
+    return f"{mean} ± {words.figure(1.96 * float(np.sqrt(np.sum(np.square(errors)))) / len(errors))}"
 
 
 def _mean(values: Iterable[float | None]) -> str:

@@ -1,5 +1,6 @@
 """The protocol of bench/quality on phantom heads, as small as it goes: side by side, gone on with, put back, shown."""
 
+import csv
 import json
 import shutil
 from dataclasses import replace
@@ -147,13 +148,17 @@ def test_more_seeds_can_follow_on_another_machine(
 def test_looks_name_the_recipes_judged_on_the_folds(
     first: tuple[PipelineSettings, Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    _, results, result = first
+    settings, results, result = first
     assert result["looks"] == [result["run"]]
     here = {"dataset": result["dataset"]["id"], "run": result["run"]}
-    assert quality.looks(results, here) == [result["run"]]
-    assert quality.looks(results, here | {"run": "another"}) == [result["run"], "another"]
-    assert quality.looks(results, {"dataset": "of other images", "run": "another"}) == ["another"]
-    assert quality.looks(tmp_path, here) == [result["run"]]
+    dataset, _ = pipeline.prepare(settings)
+    assert quality.looks(results, here, dataset.digest) == [result["run"]]
+    assert quality.looks(results, here | {"run": "another"}, dataset.digest) == [result["run"], "another"]
+    assert quality.looks(results, {"dataset": "of other images", "run": "another"}, "of others") == ["another"]
+    assert quality.looks(tmp_path, here, dataset.digest) == [result["run"]]
+    # Whoever stopped before all folds were judged has looked too.
+    shutil.copytree(results / "runs", tmp_path / "runs")
+    assert quality.looks(tmp_path, here | {"run": "another"}, dataset.digest) == [result["run"], "another"]
 
 
 def test_inner_splits_hold_no_image_of_the_outer_fold(data: Path, tmp_path: Path) -> None:
@@ -177,6 +182,24 @@ def test_the_table_has_every_row(first: tuple[PipelineSettings, Path, dict[str, 
     controls = [name.format("MobileNetV2") for name in list(table.NAMES.values())[:5]]
     assert shown == ["synthetic", "real", "real + synthetic", *controls]
     assert " % [" in lines[2]
+
+
+def test_a_closer_look_is_at_one_fold_and_each_seed(first: tuple[PipelineSettings, Path, dict[str, Any]]) -> None:
+    _, results, result = first
+    said = {}
+    for fold in ("0", "1"):
+        [path] = results.glob(f"runs/*/fold-{fold}/classifiers/mobilenetv2-real-seed-0/predictions.csv")
+        rows = csv.DictReader(path.read_text().splitlines())
+        said[fold] = [row["label"] == row["prediction"] for row in rows]
+    one = {"network": "mobilenetv2", "regime": "real"}
+    [apart] = [x for x in result["closer"]["untouched"] if one.items() <= x.items() and x["metric"] == "accuracy"]
+    assert (apart["value"], apart["n"]) == (pytest.approx(np.mean(said["0"]), abs=1e-6), len(said["0"]))
+    [seeds] = [x["accuracy"] for x in result["closer"]["seeds"] if one.items() <= x.items()]
+    assert seeds == [pytest.approx(np.mean(said["0"] + said["1"]), abs=1e-6)]
+    assert {x["control"] for x in result["closer"]["beyond"]} == {"hog"}
+    lines = table.closer(result).splitlines()
+    assert len({line.count("|") for line in lines}) == 1 and len(lines) == 2 + 3
+    assert table.closer({"settings": result["settings"]}) == ""
 
 
 def test_results_of_another_network_stand_in_the_same_table(
@@ -232,8 +255,7 @@ def test_the_page_and_the_readme_say_the_result(
 def test_the_baseline_reads_no_label_of_the_fold_it_judges(
     first: tuple[PipelineSettings, Path, dict[str, Any]],
 ) -> None:
-    step = preprocess.run(PreprocessSettings.of(first[0], image_size=baselines.SIZE))
-    dataset = open_dataset(step.storage, step.prefix.rpartition("/")[2])
+    dataset = baselines.prepared(first[0])
     smaller, _ = pipeline.prepare(first[0])
     assert dataset.rows == open_dataset(smaller.storage, smaller.prefix.rpartition("/")[2]).rows
     other = {label: dataset.labels[-1 - number] for number, label in enumerate(dataset.labels)}
