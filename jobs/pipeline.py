@@ -172,12 +172,12 @@ def name_of_run(dataset: Step, settings: PipelineSettings) -> str:
     Which networks, regimes and seeds are carried out is not in it: a run grows when more of them are asked for.
     """
     recipe = RecipeSettings.of(settings).result()
-    return digest([_id(dataset), recipe, settings.seed, RESULTS_VERSION])[:12]
+    return digest([dataset_id(dataset), recipe, settings.seed, RESULTS_VERSION])[:12]
 
 
 def place(settings: PipelineSettings, dataset: Step) -> dict[str, str]:
     """Return the settings that say where a run lies: `dataset` and `run`."""
-    return {"dataset": _id(dataset), "run": name_of_run(dataset, settings)}
+    return {"dataset": dataset_id(dataset), "run": name_of_run(dataset, settings)}
 
 
 # -- what a fold's fan-out is ----------------------------------------------------------------------------------
@@ -271,5 +271,6 @@ def _run(job: str, module: ModuleType, settings: Settings) -> Step:
         return module.run(settings)
 
 
-def _id(dataset: Step) -> str:
+def dataset_id(dataset: Step) -> str:
+    """Return the id of the dataset that a step of preprocess prepared."""
     return dataset.prefix.rpartition("/")[2]

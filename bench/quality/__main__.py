@@ -8,7 +8,6 @@ import io
 import json
 import sys
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from jobs.evaluate import EvaluateSettings
 from jobs.gan import grid
 from jobs.mri.dataset import open_dataset
 from jobs.pipeline import PipelineSettings
-from jobs.report import findings, gather
+from jobs.report import findings
 
 SCHEMA = 2
 COLUMNS, LINES = 12, 2  # of the picture of samples, for each class
@@ -70,13 +69,10 @@ def run(settings: PipelineSettings, results: Path, workers: int, called: str = "
     place = pipeline.place(settings, dataset)
     report = evaluate.run(EvaluateSettings.of(settings, **place, name=name))
     found = json.loads(read_output(dataset.storage, report.prefix, report.manifest, "report.json"))
-    recipes = list(product(settings.networks, settings.regimes))
-    seeds = range(settings.seed, settings.seed + settings.seeds)
     images = open_dataset(dataset.storage, place["dataset"])
-    parts = gather.classifiers(dataset.storage, place["run"], images, recipes, seeds, range(settings.folds))
-    said = {recipe: gather.predictions(dataset.storage, parts, *recipe) for recipe in recipes}
+    said = cells.predictions(settings, images, place["run"], range(settings.folds))
     hog = baselines.predictions(baselines.prepared(settings))
-    drawn_from = (settings.resamples, settings.seed)
+    cheap = {"hog": metrics.bootstrap([hog], settings.resamples, settings.seed)}
     result = {
         "schema": SCHEMA,
         "commit": command.commit(),
@@ -86,8 +82,8 @@ def run(settings: PipelineSettings, results: Path, workers: int, called: str = "
         "seconds": round(sum(cost["seconds"] for cost in found["cost"])),
         # Part of these; 0 if none of the classifiers knows how long it took.
         "pretraining_seconds": round(sum(cost["seconds"] for cost in found["cost"] if cost["job"] == "pretrain")),
-        "baselines": findings.control_results({"hog": metrics.bootstrap([hog], *drawn_from)}),
-        "closer": closer.results(said, hog, *drawn_from),
+        "baselines": findings.control_results(cheap),
+        "closer": closer.results(said, cheap, settings.resamples, settings.seed),
     } | {name: found[name] for name in PARTS}
     results.mkdir(parents=True, exist_ok=True)
     (results / f"{called}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")

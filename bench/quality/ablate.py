@@ -8,7 +8,6 @@ again.
 import json
 import sys
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from scipy.stats import binomtest
 
 from bench.quality import cells, command, protocol
 from bench.quality.inner import inner_dataset
+from bench.quality.table import margin, render
 from jobs import pipeline
 from jobs.classifier import metrics
 from jobs.common.step import Step
@@ -57,7 +57,7 @@ def run(name: str, settings: PipelineSettings, results: Path, workers: int) -> J
     outer, of = pipeline.prepare(settings)
     results /= of
     storage = open_storage(settings.storage)
-    inner = inner_dataset(open_dataset(storage, outer.prefix.rpartition("/")[2]))
+    inner = inner_dataset(open_dataset(storage, pipeline.dataset_id(outer)))
     wanted = pipeline.classifiers(settings, settings.networks, settings.regimes)
     cells.run(settings, inner, SPLITS, wanted, results, workers)
     one = {"commit": command.commit(), "settings": protocol.VARIANTS.get(name, {}), **_read(settings, inner)}
@@ -73,15 +73,8 @@ def _read(settings: PipelineSettings, inner: Step) -> Json:
     """Return the accuracy and ROC-AUC of each network and regime, and the mean figures of the synthetic images."""
     place = pipeline.place(settings, inner)
     run, dataset = place["run"], open_dataset(inner.storage, place["dataset"])
-    recipes = list(product(settings.networks, settings.regimes))
-    seeds = range(settings.seed, settings.seed + settings.seeds)
-    parts = gather.classifiers(dataset.storage, run, dataset, recipes, seeds, SPLITS)
-    bootstraps = {
-        recipe: metrics.bootstrap(
-            gather.predictions(dataset.storage, parts, *recipe), settings.resamples, settings.seed
-        )
-        for recipe in recipes
-    }
+    said = cells.predictions(settings, dataset, run, SPLITS)
+    bootstraps = {recipe: metrics.bootstrap(seeds, settings.resamples, settings.seed) for recipe, seeds in said.items()}
     results = [one for one in findings.results(bootstraps) if one["metric"] in SCORES]
     if set(settings.regimes) == {"real"}:
         return {"run": run, "results": results, "quality": {}}
@@ -98,16 +91,15 @@ def _read(settings: PipelineSettings, inner: Step) -> Json:
             # Shares of the held-out images: what half as many say of the error is worth little beside k neighbours.
             low, high = binomtest(round(value * images), images).proportion_ci(method="wilson")
             quality[metric] |= {"low": float(low), "high": float(high)}
-        elif all(x["error"] is not None for x in values):  # none with fewer than four images of a class
-            error = float(np.sqrt(np.sum([x["error"] ** 2 for x in values])) / len(values))
-            quality[metric] |= {"low": value - 1.96 * error, "high": value + 1.96 * error}
+        elif (half := margin([x["error"] for x in values])) is not None:
+            quality[metric] |= {"low": value - half, "high": value + half}
     return {"run": run, "results": results, "quality": quality}
 
 
 def table(found: Json) -> str:
     """Return what `run` wrote as a Markdown table, a line for each variant, network and regime."""
     head = ["variant", "trained on", "accuracy", "ROC-AUC", "KID", "coverage", "recall", "copies"]
-    lines = [head, ["---"] * len(head)]
+    lines = []
     for name, one in found.items():
         quality = one["quality"]
         drawn = [_interval(quality[x], x) for x in FIGURES] + [f"{quality['copies']:.2f}"] if quality else [""] * 4
@@ -116,7 +108,7 @@ def table(found: Json) -> str:
             by_metric = {x["metric"]: x for x in one["results"] if (x["network"], x["regime"]) == (network, regime)}
             shown = [_interval(by_metric[x], x) for x in SCORES]
             lines.append([name, words.REGIMES[regime], *shown, *(drawn if regime != "real" else [""] * 4)])
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    return render(head, lines)
 
 
 def _interval(entry: Json, metric: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from skimage.feature import hog
 from sklearn.linear_model import LogisticRegression
 
-from jobs import preprocess
+from jobs import pipeline, preprocess
 from jobs.classifier.predictions import Predictions
 from jobs.mri.dataset import Dataset, open_dataset
 from jobs.pipeline import PipelineSettings
@@ -27,7 +27,7 @@ def descriptors(images: np.ndarray) -> np.ndarray:
 def prepared(settings: PipelineSettings) -> Dataset:
     """Return the dataset of SIZE, which has the networks' folds; raises what preprocess raises."""
     step = preprocess.run(PreprocessSettings.of(settings, image_size=SIZE))
-    return open_dataset(step.storage, step.prefix.rpartition("/")[2])
+    return open_dataset(step.storage, pipeline.dataset_id(step))
 
 
 def predictions(dataset: Dataset) -> Predictions:

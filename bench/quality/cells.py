@@ -6,16 +6,23 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 from bench.quality import kept
 from jobs import pipeline, pretrain
+from jobs.classifier.predictions import Predictions
 from jobs.common import keys, logs
 from jobs.common.errors import Interrupted, MachineError
 from jobs.common.step import Step
 from jobs.common.storage import Storage
+from jobs.mri.dataset import Dataset
 from jobs.pipeline import Classifier, PipelineSettings
 from jobs.pretrain import PretrainSettings
+from jobs.report import gather
+from jobs.report.findings import Recipe
+
+Predicted = dict[Recipe, list[Predictions]]
 
 
 def run(
@@ -39,8 +46,9 @@ def run(
     _forget_hollow(dataset.storage, pipeline.name_of_run(dataset, settings), drawn_for)
     # What several classifiers start from comes before them, so that none is made twice.
     shared = [partial(_pretrain, settings, network) for network in pipeline.pretrained(settings, wanted)]
-    shared += [partial(_draw, settings, dataset, results, fold, ones) for fold, ones in drawn_for.items()]
-    own = [partial(_classify, settings, dataset, results, fold, one) for fold, one in left]
+    keep = partial(_keep, dataset.storage, results)
+    shared += [partial(keep, partial(pipeline.draw, settings, dataset, *one)) for one in drawn_for.items()]
+    own = [partial(keep, partial(pipeline.train, settings, dataset, [fold], [one])) for fold, one in left]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=logs.setup, initargs=("text",)) as pool:
         try:
@@ -56,6 +64,17 @@ def run(
             raise
 
 
+def predictions(settings: PipelineSettings, dataset: Dataset, run: str, folds: Sequence[int]) -> Predicted:
+    """Return what each network and regime of a run said of the folds' held-out images, with each seed.
+
+    Raises UserError if a classifier is missing or stands on another dataset.
+    """
+    recipes = list(product(settings.networks, settings.regimes))
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    parts = gather.classifiers(dataset.storage, run, dataset, recipes, seeds, folds)
+    return {recipe: gather.predictions(dataset.storage, parts, *recipe) for recipe in recipes}
+
+
 def _do(cell: Callable[[], None]) -> None:
     try:
         cell()
@@ -68,14 +87,9 @@ def _pretrain(settings: PipelineSettings, network: str) -> None:
     pretrain.run(PretrainSettings.of(settings, network=network))
 
 
-def _draw(settings: PipelineSettings, dataset: Step, results: Path, fold: int, wanted: Sequence[Classifier]) -> None:
-    for step in pipeline.draw(settings, dataset, fold, wanted):
-        kept.keep(dataset.storage, step.prefix, results)
-
-
-def _classify(settings: PipelineSettings, dataset: Step, results: Path, fold: int, classifier: Classifier) -> None:
-    for step in pipeline.train(settings, dataset, [fold], [classifier]):
-        kept.keep(dataset.storage, step.prefix, results)
+def _keep(storage: Storage, results: Path, work: Callable[[], Iterable[Step]]) -> None:
+    for step in work():
+        kept.keep(storage, step.prefix, results)
 
 
 def _put_back(

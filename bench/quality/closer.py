@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.quality.cells import Predicted
 from bench.quality.inner import OUTER
 from jobs.classifier import metrics
 from jobs.classifier.predictions import Predictions, take
@@ -13,7 +14,7 @@ Json = dict[str, Any]
 
 
 def results(
-    recipes: dict[findings.Recipe, list[Predictions]], baseline: Predictions, resamples: int, seed: int
+    recipes: Predicted, baselines: dict[str, metrics.Bootstrap], resamples: int, seed: int
 ) -> dict[str, list[Json]]:
     """Return what recipes' predictions, a list with those of each seed, say in detail.
 
@@ -21,7 +22,7 @@ def results(
         untouched: the metrics on the images of fold OUTER alone. The recipe is chosen on inner splits of the others, so
             these are the only ones that had no say in it.
         seeds: accuracy with each seed.
-        beyond: each recipe minus the baseline, named `hog`, in balanced accuracy on the same images.
+        beyond: each recipe minus each of `baselines`, drawn alike, in balanced accuracy on the same images.
     """
 
     def bootstrap(seeds: list[Predictions]) -> metrics.Bootstrap:
@@ -41,7 +42,5 @@ def results(
             }
             for (network, regime), seeds in recipes.items()
         ],
-        "beyond": findings.beyond_controls(
-            {name: bootstrap(seeds) for name, seeds in recipes.items()}, {"hog": bootstrap([baseline])}
-        ),
+        "beyond": findings.beyond_controls({name: bootstrap(seeds) for name, seeds in recipes.items()}, baselines),
     }

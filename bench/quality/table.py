@@ -1,6 +1,6 @@
 """Tables in Markdown, from a stored result."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,7 @@ def closer(*results: Json) -> str:
         "on all, seed by seed",
         "balanced accuracy beyond histograms of gradients, points",
     ]
-    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines])
+    return render(head, lines)
 
 
 def generators(result: Json) -> str:
@@ -98,7 +98,7 @@ def generators(result: Json) -> str:
         "near-duplicates",
         "distance",
     ]
-    lines = [head, ["---"] * len(head)]
+    lines = []
     for label in dict.fromkeys(one["label"] for one in result["quality"]):
         parts = [one for one in result["quality"] if one["label"] == label]
         counts = [one["images"]["held_out"] for one in parts]
@@ -112,7 +112,19 @@ def generators(result: Json) -> str:
         line.append(_mean(one["memorization"]["near_duplicates"]["generated"] for one in parts))
         line.append(_mean(one["generated"] / one["real"] for one in distance))
         lines.append(line)
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return render(head, lines)
+
+
+def render(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Return cells as a Markdown table."""
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines])
+
+
+def margin(errors: Sequence[float | None]) -> float | None:
+    """Return half the 95 % interval of the mean of independent values; None if a standard error is not known."""
+    known = [error for error in errors if error is not None]
+    # With fewer than four images of a class there is none.
+    return 1.96 * float(np.sqrt(np.sum(np.square(known)))) / len(known) if len(known) == len(errors) else None
 
 
 def _all(results: Iterable[Json], part: str) -> list[Json]:
@@ -121,10 +133,8 @@ def _all(results: Iterable[Json], part: str) -> list[Json]:
 
 def _mean_figure(found: list[Json], whose: str) -> str:
     mean = _mean(figure[whose]["value"] for figure in found)
-    errors = [figure[whose]["error"] for figure in found]
-    if found[0]["metric"] != "kid" or None in errors:
-        return mean
-    return f"{mean} ± {words.figure(1.96 * float(np.sqrt(np.sum(np.square(errors)))) / len(errors))}"
+    half = margin([figure[whose]["error"] for figure in found]) if found[0]["metric"] == "kid" else None
+    return mean if half is None else f"{mean} ± {words.figure(half)}"
 
 
 def _mean(values: Iterable[float | None]) -> str:
