@@ -222,7 +222,8 @@ def _judge(
     difference, low, high = metrics.compare(mine, theirs, METRIC, RESAMPLES, settings.seed)
     scores = [sum(metrics.score(one, METRIC) for one in several) / len(several) for several in (mine, theirs)]
     won = difference >= -settings.promote_margin
-    again = ", the same recipe trained anew" if best.recipe == challenger.recipe else ""
+    anew = best.recipe == challenger.recipe and best.dataset != challenger.dataset
+    again = ", the same recipe trained anew" if anew else ""
     reason = (
         f"{_called(challenger)} of run {challenger.run} {'wins' if won else 'loses'}: balanced accuracy "
         f"{scores[0]:.3f} against {scores[1]:.3f} of the best ever, {_called(best)}{again}, on {where}; difference "
@@ -238,10 +239,10 @@ def _called(candidate: Candidate) -> str:
 
 def _on_dataset(settings: PromoteSettings, challenger: Candidate, best: Candidate) -> Candidate:
     """Return the best recipe as carried out on the challenger's dataset."""
-    if best.recipe == challenger.recipe:
-        return challenger
     if best.dataset == challenger.dataset:
         return best
+    if best.recipe == challenger.recipe:
+        return challenger
     if settings.rival_run:
         return best._replace(
             dataset=challenger.dataset, run=settings.rival_run, folds=challenger.folds, seeds=challenger.seeds

@@ -122,6 +122,15 @@ def test_the_same_recipe_on_new_data_wins(storage: Storage) -> None:
     assert decide(storage, "r2", "d2")[0] == "r2"
 
 
+def test_the_same_recipe_with_another_seed_is_judged_by_its_own_figures(storage: Storage) -> None:
+    make_run(storage, "r1", 0.9)
+    make_run(storage, "r2", 0.6)
+    decide(storage, "r1")
+    name, decision = decide(storage, "r2")
+    assert name == "r1"
+    assert (decision["best"], decision["challenger"]) == (pytest.approx(0.9), pytest.approx(0.6))
+
+
 def test_on_new_data_the_best_recipe_is_judged_there_too(storage: Storage) -> None:
     make_run(storage, "r1", 0.9)
     decide(storage, "r1")
