@@ -11,7 +11,7 @@ from jobs.common.step import digest
 from jobs.mri import sources
 from jobs.mri.crop import find_head, fit
 from jobs.mri.dataset import Dataset
-from jobs.mri.duplicates import describe, picture, propose, same_picture
+from jobs.mri.duplicates import describe, picture, repeats
 from jobs.mri.read import read
 from jobs.mri.slices import Unusable
 
@@ -35,14 +35,14 @@ def read_test_set(url: str, labels: Sequence[str]) -> TestSet:
     """
     storage, found = sources.find(url, "--test")
     test = TestSet([], [], [])
-    for key in found:
+    for key, data in sources.contents(storage, found):
         label = sources.label_of(key)
         if label is None:
             continue
         if label not in labels:
             raise UserError(f"--test: class {label} is unknown to the champion: it knows {', '.join(labels)}")
         try:
-            slices = read(storage.read(key), key).slices
+            slices = read(data, key).slices
         except Unusable:
             continue
         for piece in slices:
@@ -76,11 +76,8 @@ def unseen(test: TestSet, datasets: Sequence[Dataset]) -> TestSet:
     seen: set[int] = set()
     for dataset in datasets:
         known = [picture(image) for image in dataset.pixels(dataset.rows)]
-        mine = [picture(image) for image in test.pixels(dataset.image_size)]
-        pairs = propose(np.stack([describe(image) for image in known + mine]))
-        for i, j in pairs:
-            if i < len(known) <= j and j - len(known) not in seen and same_picture(known[i], mine[j - len(known)]):
-                seen.add(j - len(known))
+        mine = np.stack([picture(image) for image in test.pixels(dataset.image_size)])
+        seen.update(np.flatnonzero(repeats(mine, np.stack([describe(image) for image in known]), known.__getitem__)))
     left = [index for index in range(len(test.sources)) if index not in seen]
     kept = TestSet(*([column[index] for index in left] for column in test))  # type: ignore[arg-type]
     _check_classes(kept)

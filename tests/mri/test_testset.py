@@ -48,6 +48,14 @@ def test_copies_of_training_images_are_left_out(dataset: Dataset, folder: Path) 
     assert left.pixels(48).shape == (2 * NEW, 48, 48)
 
 
+def test_many_copies_of_one_training_image_hide_none_of_them(dataset: Dataset, folder: Path) -> None:
+    known = Image.open(Path(dataset.storage.url).parent / "heads" / "lesion" / "lesion-0001.jpg")
+    for turn in range(30):
+        known.rotate(12 * turn, Image.Resampling.BICUBIC).save(folder / "lesion" / f"copy-{turn}.png")
+    left = unseen(read_test_set(str(folder), LABELS), [dataset])
+    assert not [source for source in left.sources if "copy" in source]
+
+
 def test_pages_after_a_blank_one_are_read(folder: Path) -> None:
     pages = [
         Image.open(folder / "lesion" / f"lesion-000{number}.{'jpg' if number % 2 else 'png'}") for number in range(3)
