@@ -1,6 +1,8 @@
 """The report of a made-up run: its numbers against scikit-learn, its page as a reader gets it."""
 
+import base64
 import html.parser
+import io
 import json
 import re
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn import metrics as sk
 
 from jobs import evaluate
@@ -17,6 +20,8 @@ from jobs.common import keys
 from jobs.common.errors import MachineError, UserError
 from jobs.common.step import MANIFEST, Step
 from jobs.common.storage import Storage, open_storage
+from jobs.gan import grid
+from jobs.report import exhibits
 from tests import fake_run
 
 TWO_NETWORKS = ("mobilenetv2", "resnet152v2")
@@ -264,6 +269,16 @@ def test_the_page_tells_what_a_reader_must_know(page: str) -> None:
         *("Quantitative analyses", "Ethical considerations", "Caveats and recommendations"),
     ):
         assert part in text, part
+
+
+@pytest.mark.parametrize("classes", [1, 2, 4])
+def test_progress_shows_every_class_of_a_class_conditional_generator(classes: int) -> None:
+    cells = np.repeat(np.arange(1, classes + 1), 64 // classes).astype(np.uint8)
+    images = np.broadcast_to(cells[:, None, None] * 50, (64, 8, 8))
+    [(_, shown)] = exhibits.gan("all classes", [], [(1, grid.grid_png(images, 8))]).progress
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown.partition(",")[2]))))
+    assert pixels.shape == (35, 35)
+    assert set(np.unique(pixels)) == {0, *(50 * np.arange(1, classes + 1))}
 
 
 def test_many_strange_classes_stay_whole(tmp_path: Path) -> None:

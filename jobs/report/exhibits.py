@@ -127,9 +127,11 @@ def gan(label: str, losses: list[dict[str, list[float]]], progress: list[tuple[i
     ]
     shown = []
     for epoch, data in progress:
-        grid = _pixels(data)
-        side = (grid.shape[0] + 1) // 8 * PROGRESS - 1
-        shown.append((epoch, figures.picture(grid[:side, :side], 2 * THUMBNAIL)))
+        grid = np.pad(_pixels(data), (0, 1))
+        cell = grid.shape[0] // 8
+        # A row of cells from every part of the grid: the classes of a class-conditional generator lie below each other.
+        rows = grid.reshape(8, cell, -1)[:: 8 // PROGRESS, :, : PROGRESS * cell]
+        shown.append((epoch, figures.picture(rows.reshape(-1, PROGRESS * cell)[:-1, :-1], 2 * THUMBNAIL)))
     return Training(label, figures.gan_losses(folds, f"Losses of the generator of {label} by step"), shown)
 
 
