@@ -18,7 +18,7 @@ from PIL import Image
 from jobs import phantom, preprocess
 from jobs.common.errors import MachineError, UserError
 from jobs.common.storage import open_storage
-from jobs.mri import intake
+from jobs.mri import intake, sources
 from jobs.mri.dataset import Dataset, open_dataset
 from jobs.mri.drawing import draw_head
 from jobs.mri.slices import REASONS
@@ -222,6 +222,13 @@ def test_an_exact_copy_ties_its_persons_to_the_one_that_is_kept(heads, tmp_path)
     assert groups["no/0.png"] == groups["no/2.png"]
 
 
+def test_a_person_is_known_who_is_named_for_the_copy_alone(heads, tmp_path):
+    shutil.copyfile(heads / "no" / "0.png", heads / "no" / "copy.png")
+    others = sorted({path.relative_to(heads).as_posix() for path in heads.glob("*/*")} - {"no/0.png"})
+    (tmp_path / "groups.csv").write_text("\n".join(others) + "\n")
+    assert prepare(heads, tmp_path, groups=str(tmp_path / "groups.csv")).facts["patients"] == "all"
+
+
 def save_dicom(path: Path, pixels: np.ndarray, patient: str) -> None:
     dataset = pydicom.Dataset()
     dataset.file_meta = pydicom.dataset.FileMetaDataset()
@@ -304,6 +311,18 @@ def test_mistakes_end_with_one_clear_line(heads, tmp_path, arrange, message):
         prepare(heads, tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.rglob("manifest.json"))
+
+
+def test_a_file_that_goes_away_meanwhile_is_the_machines_failure(heads, tmp_path, monkeypatch):
+    found = sources.find(str(heads))
+
+    def find(*_: str) -> object:
+        (heads / found[1][0]).unlink()
+        return found
+
+    monkeypatch.setattr(sources, "find", find)
+    with pytest.raises(MachineError, match=f"{found[1][0]} was there a moment ago and is gone: run it again"):
+        prepare(heads, tmp_path / "out")
 
 
 def test_storage_in_the_data(heads):

@@ -19,7 +19,7 @@ from jobs.mri.crop import border_brightness, find_head, fit
 from jobs.mri.dataset import Row
 from jobs.mri.duplicates import describe
 from jobs.mri.slices import Picture, Slice, Unusable
-from jobs.mri.sources import in_order, label_of
+from jobs.mri.sources import contents, label_of
 
 WORKING_SIZE = 128  # side, in pixels, of the heads that are compared with each other
 
@@ -105,7 +105,7 @@ def read_all(storage: Storage, found: Iterable[str], lines_of: Mapping[str, list
     secret = secrets.token_bytes(32)
     intake = Intake()
     index_of: dict[str, int] = {}
-    for key, data in _contents(storage, found):
+    for key, data in contents(storage, found):
         label = label_of(key)
         try:
             if label is None:
@@ -123,6 +123,7 @@ def read_all(storage: Storage, found: Iterable[str], lines_of: Mapping[str, list
                 intake.copies[index_of[id]].append((source, label))
                 first = intake.entries[index_of[id]]
                 first.marks += tuple(mark for mark in marks if mark not in first.marks)
+                first.person_known |= bool(picture.patient or lines)
                 continue
             try:
                 spool.append(piece.pixels)
@@ -136,10 +137,6 @@ def read_all(storage: Storage, found: Iterable[str], lines_of: Mapping[str, list
             intake.entries.append(Entry(row, bool(picture.patient or lines), marks))
     spool.close(len(intake.entries))
     return intake
-
-
-def _contents(storage: Storage, found: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-    return in_order(lambda key: (key, storage.read(key)), found)
 
 
 def _identity(piece: Slice) -> str:

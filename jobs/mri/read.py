@@ -66,6 +66,8 @@ def _read_with_pillow(data: bytes) -> Picture:
     with image:
         try:
             slices = list(_pages(image))
+            if not slices:
+                raise Unusable("unsupported", "holds nothing but reduced copies of another image")
         except (Unusable, Image.DecompressionBombError, MemoryError):
             raise
         # Decoders of damaged data raise nearly anything: OSError, SyntaxError, struct.error, ValueError, zlib.error.

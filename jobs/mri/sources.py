@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from jobs.common.errors import UserError
+from jobs.common.errors import MachineError, UserError
 from jobs.common.keys import RESERVED_LABELS
 from jobs.common.storage import PARALLEL, MissingKey, Storage, open_storage
 
@@ -58,11 +58,27 @@ def label_of(key: str) -> str | None:
 
 
 def digests(storage: Storage, found: Iterable[str]) -> list[tuple[str, str]]:
-    """Return (key, SHA-256 of the content as hexadecimal digits) of each of the files `found`."""
-    return list(in_order(lambda key: (key, hashlib.sha256(storage.read(key)).hexdigest()), found))
+    """Return (key, SHA-256 of the content as hexadecimal digits) of each of the files `found`.
+
+    Raises MachineError if one is gone.
+    """
+    return [(key, hashlib.sha256(data).hexdigest()) for key, data in contents(storage, found)]
 
 
-def in_order(call: Callable[[str], T], items: Iterable[str]) -> Iterator[T]:
+def contents(storage: Storage, found: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield (key, content) of each of the files `found`, in order. Raises MachineError if one is gone."""
+
+    def read(key: str) -> tuple[str, bytes]:
+        try:
+            return key, storage.read(key)
+        except MissingKey:
+            where = f"{storage.url.rstrip('/')}/{key}"
+            raise MachineError(f"{where} was there a moment ago and is gone: run it again") from None
+
+    return _in_order(read, found)
+
+
+def _in_order(call: Callable[[str], T], items: Iterable[str]) -> Iterator[T]:
     """Yield `call` of each item, in order, a few of them under way at once."""
     iterator = iter(items)
     with ThreadPoolExecutor(PARALLEL) as pool:

@@ -141,6 +141,13 @@ def test_tiff_whose_zero_is_white():
     np.testing.assert_array_equal(only(encoded(Image.fromarray(RAMP), "TIFF", tiffinfo={262: 0})), RAMP)
 
 
+def test_tiff_of_thumbnails_alone_is_unusable():
+    page = Image.fromarray(RAMP)
+    page.encoderinfo = {"tiffinfo": {254: 1}}
+    with pytest.raises(Unusable, match="holds nothing but reduced copies"):
+        read(encoded(page, "TIFF", save_all=True, append_images=[page], tiffinfo={254: 1}), "a")
+
+
 def test_tiff_of_several_pages_is_a_volume():
     pages = [Image.fromarray(np.roll(RAMP, shift, 0)) for shift in range(3)]
     picture = read(encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:]), "a")
