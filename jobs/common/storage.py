@@ -126,7 +126,7 @@ class Folder:
                     file.flush()
                     os.fsync(file.fileno())
                 # mkstemp makes files that only their owner reads; these are for whoever may read the folder.
-                Path(name).chmod(0o666 & ~_umask())
+                Path(name).chmod(0o666 & ~UMASK)
                 Path(name).replace(path)
             except BaseException:
                 Path(name).unlink(missing_ok=True)
@@ -180,6 +180,10 @@ def _umask() -> int:
     value = os.umask(0)
     os.umask(value)
     return value
+
+
+# Read once: to read it is to change it for a moment, for all threads.
+UMASK = _umask()
 
 
 def _hidden(name: str) -> bool:
