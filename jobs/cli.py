@@ -86,13 +86,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name is None:
             if given and given[0] in ("-h", "--help"):
                 _overview().print_help()
+                sys.stdout.flush()
                 return 0
             raise UserError(f"unknown job {given[0]}: see mrigan --help" if given else "name a job: see mrigan --help")
         run(name, given[1:])
+        sys.stdout.flush()
         metrics.wait_for_a_last_scrape(failed=False)
     except (UserError, MachineError, Interrupted) as end:
         return _end(name, str(end), end.exit_code)
     except BrokenPipeError:
+        # Whoever read has enough; the interpreter would flush once more at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

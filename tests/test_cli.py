@@ -102,6 +102,13 @@ def test_settings_may_come_from_variables_alone(monkeypatch: pytest.MonkeyPatch)
     assert isinstance(settings, PreprocessSettings) and settings.data == "there"
 
 
+def test_a_reader_who_has_enough_is_no_failure() -> None:
+    script = f"set -o pipefail; {sys.executable} -m jobs.cli --help | true"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    ended = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_the_installed_command_runs() -> None:
     command = Path(sys.executable).with_name("mrigan")
     shown = subprocess.run([command, "--help"], capture_output=True, text=True, check=True, env=os.environ)
