@@ -9,19 +9,18 @@ starts beyond 0 lies in synthetic-<first>/, whole in itself.
 nearest.png shows generated images, each above the training image nearest to it.
 """
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from jobs.common import keys, metrics, progress
-from jobs.common.errors import MachineError, UserError
+from jobs.common.errors import UserError
 from jobs.common.files import file_digest, local_file
 from jobs.common.seeds import derive
 from jobs.common.settings import NAME, ExecutionSettings, Settings, StorageSettings, setting
-from jobs.common.step import Step, manifest_digest, read_manifest
-from jobs.common.storage import MissingKey, Storage, open_storage
+from jobs.common.step import Step, manifest_digest, read_manifest, read_output
+from jobs.common.storage import Storage, open_storage
 
 if TYPE_CHECKING:
     import keras
@@ -151,7 +150,8 @@ def run(settings: GenerateSettings) -> Step:
         log.warning(
             "fold %s, %s: the generator copies training images (see nearest.png)", settings.fold, settings.label
         )
-    step.finish(hardware=hw.record(), first=first, count=end - first, suspicious=suspicious)
+    # A generator draws in float32, in whatever arithmetic it learned.
+    step.finish(hardware=hw.record() | {"precision": "float32"}, first=first, count=end - first, suspicious=suspicious)
     return step
 
 
@@ -181,14 +181,7 @@ def read_generator(storage: Storage, prefix: str, manifest: dict[str, Any]) -> "
     """Return the generator and its configuration. Raises MachineError if the file is not the one that was written."""
     from jobs.gan import networks
 
-    name = f"{prefix}/{GENERATOR}"
-    try:
-        data = storage.read(name)
-    except MissingKey as error:
-        raise MachineError(f"{name} is missing: delete {prefix} and run train-gan again") from error
-    if hashlib.sha256(data).hexdigest() != manifest["outputs"].get(GENERATOR):
-        raise MachineError(f"{name} is damaged: delete {prefix} and run train-gan again")
-    return networks.load_generator(data)
+    return networks.load_generator(read_output(storage, prefix, manifest, GENERATOR))
 
 
 def draw(

@@ -240,7 +240,7 @@ def save_generator(generator: keras.Model, config: GanConfig) -> bytes:
     return tensors.to_bytes(tensors.model_arrays(generator), meta)
 
 
-def load_generator(data: bytes, *, precision: str = "float32") -> tuple[keras.Model, GanConfig]:
+def load_generator(data: bytes) -> tuple[keras.Model, GanConfig]:
     """Return the generator and its configuration from what `save_generator` gave.
 
     Raises MachineError if the file is damaged, UserError if it is no generator.
@@ -250,7 +250,7 @@ def load_generator(data: bytes, *, precision: str = "float32") -> tuple[keras.Mo
         raise UserError("the file holds no generator: name the generator.safetensors that train-gan wrote")
     size, width, latent, anchors = (int(meta[name]) for name in ("image_size", "width", "latent", "anchors"))
     config = GanConfig(size, width, latent, tuple(json.loads(meta["labels"])), anchors)
-    generator = build_generator(config, precision=precision)
+    generator = build_generator(config)
     tensors.load_model_arrays(generator, arrays)
     return generator, config
 
