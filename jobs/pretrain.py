@@ -42,7 +42,7 @@ class PretrainSettings(NetworkSettings, StorageSettings, ExecutionSettings):
     """What pretrain can be told."""
 
     network: Literal["resnet152v2", "mobilenetv2"] = setting("mobilenetv2", "network of keras.applications")
-    image_size: int = setting(64, "side of the square images", unit="pixels", ge=32, le=512)
+    image_size: int = setting(64, "side of the square images", unit="pixels", ge=32, le=256)
     phantoms: int = setting(8000, "drawn heads, half of them with a lesion", unit="images", ge=2)
     phantom_epochs: int = setting(96, "epochs", unit="epochs", ge=1)
     checkpoint_steps: int = setting(1000, "most steps between two checkpoints", unit="steps", ge=1, result=False)

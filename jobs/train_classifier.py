@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from jobs.mri.dataset import Dataset, Row
     from jobs.mri.synthetic import Part
 
-log = logging.getLogger("mrigan.train_classifier")
+log = logging.getLogger("mrigan.train-classifier")
 
 
 class ClassifierSettings(NetworkSettings):

@@ -23,7 +23,7 @@ from jobs.common.checkpoint import Checkpoints
 from jobs.common.errors import UserError
 from jobs.common.seeds import derive
 
-log = logging.getLogger("mrigan.train_classifier")
+log = logging.getLogger("mrigan.classifier")
 
 WARMUP = 0.05  # of all steps
 PRETRAINING = 1 / 3  # part of all steps in which synthetic images are learned before real ones
