@@ -122,7 +122,7 @@ def run(settings: PipelineSettings) -> Step:
     refitted = refit(settings, promotion)
     if refitted:
         steps += train(settings, dataset, ["all"], refitted)
-    rival = rival_recipe(settings, promotion)
+    rival = rival_recipe(settings, dataset, promotion)
     if rival:
         same, recipe, theirs = rival
         steps += train(recipe, same, folds, theirs)
@@ -134,8 +134,8 @@ def run(settings: PipelineSettings) -> Step:
     return report
 
 
-def prepare(settings: PipelineSettings) -> tuple[Step, str]:
-    """Return the dataset's step, prepared if it was not, and its name.
+def prepare(settings: PipelineSettings, prepared: Step | None = None) -> tuple[Step, str]:
+    """Return the dataset's step and its name; the dataset is prepared if it was not, unless it is given.
 
     Raises UserError for whatever would stop a later job: better known before training.
     """
@@ -148,7 +148,7 @@ def prepare(settings: PipelineSettings) -> tuple[Step, str]:
     if settings.feature_weights:
         local_file("--feature-weights", settings.feature_weights)
     name = settings.name or _name_of_folder(settings.data)
-    dataset = preprocess.run(PreprocessSettings.of(settings))
+    dataset = prepared or preprocess.run(PreprocessSettings.of(settings))
     labels = sorted(dataset.facts["labels"])
     train_classifier.check_healthy(settings.healthy, labels)
     promote.check(dataset.storage, name, labels, settings.test)
@@ -223,11 +223,12 @@ def refit(settings: PipelineSettings, promotion: PromoteSettings) -> list[Classi
 
 
 def rival_recipe(
-    settings: PipelineSettings, promotion: PromoteSettings
+    settings: PipelineSettings, dataset: Step, promotion: PromoteSettings
 ) -> tuple[Step, PipelineSettings, list[Classifier]] | None:
-    """Return the best recipe ever, where this promotion needs it carried out on this data.
+    """Return the best recipe ever, where this promotion needs it carried out on the images of `dataset`.
 
-    The dataset as that recipe wants it is prepared; with it come the recipe's settings and classifiers.
+    The dataset as that recipe wants it is prepared if it is another; with it come the recipe's settings and
+    classifiers. Raises UserError if it is another, and the data are no longer the same.
     """
     rival = promote.rival(promotion)
     if rival is None:
@@ -237,8 +238,15 @@ def rival_recipe(
     unnamed = ClassifierSettings().result()
     if rival.regime != "real":
         unnamed |= GanSettings().result() | SyntheticSettings().result()
-    recipe = validate(PipelineSettings, PipelineSettings.of(settings).model_dump() | unnamed | rival.settings)
-    same, _ = prepare(recipe)
+    own = {"networks": (rival.network,), "regimes": (rival.regime,)}
+    recipe = validate(PipelineSettings, PipelineSettings.of(settings).model_dump() | unnamed | rival.settings | own)
+    alike = PreprocessSettings.of(recipe).result() == dataset.settings
+    same, _ = prepare(recipe, dataset if alike else None)
+    if same.inputs != dataset.inputs:
+        raise UserError(
+            f"the images in {settings.data} changed since this run began, and the best recipe ever, of "
+            f"{recipe.image_size} pixels, is still to learn from them: run the pipeline again"
+        )
     return same, recipe, classifiers(recipe, [rival.network], [rival.regime])
 
 

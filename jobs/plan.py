@@ -2,7 +2,7 @@
 
     --stage run        prepares the dataset; the plan holds the generators and classifiers of every fold
     --stage promotion  reads the report; one plan for the model of all images (refit), one for the best recipe ever
-                       where it has yet to be trained on this data (rival)
+                       where it has yet to be trained on this data (rival); give it the run's --dataset
 
 Writes  into the plan's folder: state (`finished` if this run was reported and judged before, else `unfinished`), run
         (its name) and plan.json; or refit.json and rival.json. A plan has dataset, run, name, settings, pretrained
@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jobs import evaluate, pipeline, promote
-from jobs.common import activity
+from jobs.common import activity, keys
 from jobs.common.errors import UserError
-from jobs.common.settings import setting
-from jobs.common.step import Step
+from jobs.common.settings import NAME, setting
+from jobs.common.step import Step, stored
+from jobs.common.storage import open_storage
 from jobs.evaluate import EvaluateSettings
 from jobs.pipeline import PRESET_COSTS, PRESETS, Classifier, PipelineSettings
 from jobs.promote import PromoteSettings
@@ -36,6 +37,12 @@ class PlanSettings(PipelineSettings):
     """What plan can be told."""
 
     stage: Literal["run", "promotion"] = setting("run", "what is planned", result=False)
+    dataset: str = setting(
+        "",
+        "id of the dataset to plan for: preprocess prints it; empty: it is prepared from the data as they are now",
+        result=False,
+        pattern=f"^$|{NAME}",
+    )
     plan_folder: str = setting("plan", "folder on this machine that gets the plan", result=False, min_length=1)
     # Not --gpus, which counts the hours of those that a pod holds: this one holds none.
     gpus_of_each: int = setting(
@@ -48,7 +55,12 @@ def run(settings: PlanSettings) -> None:
 
     Raises UserError for whatever would stop a later job.
     """
-    dataset, name = pipeline.prepare(settings)
+    prepared = None
+    if settings.dataset:
+        prepared = stored(open_storage(settings.storage), keys.dataset(settings.dataset))
+        if prepared is None:
+            raise UserError(f"--dataset: there is no dataset {settings.dataset} in {settings.storage}")
+    dataset, name = pipeline.prepare(settings, prepared)
     if settings.stage == "run":
         done, run = finished(settings, dataset, name), pipeline.name_of_run(dataset, settings)
         activity.note(dataset.storage, name, "began", *["succeeded"] * done)
@@ -86,7 +98,7 @@ def promotion_plans(settings: PipelineSettings, dataset: Step, name: str) -> dic
         "refit": plan(settings, dataset, name, ["all"] if refitted else [], refitted),
         "rival": plan(settings, dataset, name, [], []) | {"run": ""},
     }
-    rival = pipeline.rival_recipe(settings, promotion)
+    rival = pipeline.rival_recipe(settings, dataset, promotion)
     if rival:
         same, recipe, theirs = rival
         plans["rival"] = plan(recipe, same, name, range(recipe.folds), theirs)

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from jobs import evaluate, pipeline
-from jobs.classifier.champion import parse_record
+from jobs import evaluate, pipeline, promote
+from jobs.classifier.champion import Candidate, parse_record
 from jobs.cli import JOBS, read_settings
 from jobs.common import keys
+from jobs.common.errors import UserError
 from jobs.common.storage import open_storage
 from jobs.pipeline import PRESETS, PipelineSettings
+from jobs.promote import PromoteSettings
 from tests import fake_run
 
 TINY = {
@@ -234,6 +236,47 @@ def test_the_plan_of_a_promotion_knows_what_is_still_to_train(
         assert json.loads((tmp_path / "refit.json").read_text())["folds"] == folds
         rival = json.loads((tmp_path / "rival.json").read_text())
         assert (rival["folds"], rival["run"]) == ([], "")
+
+
+def test_an_image_that_arrives_during_a_run_does_not_stop_its_promotion(
+    heads: Path, finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    data = shutil.copytree(heads, tmp_path / "heads")
+    late = next(data.glob("*/*.png"))
+    shutil.copy(late, late.with_name("late.png"))
+    [dataset] = (path.name for path in (finished[0] / "datasets").iterdir())
+    words = ("plan", "--data", str(data), "--storage", str(finished[0]), "--stage", "promotion")
+    planned = mrigan(*words, "--dataset", dataset, "--plan-folder", str(tmp_path), "--final-model", "refit")
+    assert planned.returncode == 0, planned.logged
+    assert json.loads((tmp_path / "refit.json").read_text())["dataset"] == dataset
+    assert len(list((finished[0] / "datasets").iterdir())) == 1
+    nowhere = mrigan(*words, "--dataset", "other", "--plan-folder", str(tmp_path))
+    assert nowhere.returncode == 2 and "there is no dataset other" in nowhere.logged
+
+
+def test_the_best_recipe_ever_is_carried_out_on_the_runs_images_or_not_at_all(
+    heads: Path, finished: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = shutil.copytree(heads, tmp_path / "heads")
+    storage = shutil.copytree(finished[0], tmp_path / "storage")
+    sizes = {"image_size": 32, "folds": 2}
+    settings = PipelineSettings(data=str(data), storage=str(storage), regimes=("synthetic",), **sizes)
+    dataset, name = pipeline.prepare(settings)
+    promotion = PromoteSettings(storage=str(storage), dataset="d", run="r", name=name)
+
+    def best(**given: object) -> Candidate:
+        return Candidate("mobilenetv2", "real", given, ["healthy", "lesion"], "older", "older", 2, [0], [])
+
+    # No generator draws 48 pixels, and none is asked to.
+    monkeypatch.setattr(promote, "rival", lambda promotion: best(image_size=48))
+    other, recipe, [classifier] = pipeline.rival_recipe(settings, dataset, promotion) or pytest.fail("no rival")
+    assert (other.settings["image_size"], recipe.regimes, classifier["regime"]) == (48, ("real",), "real")
+    late = next(data.glob("*/*.png"))
+    shutil.copy(late, late.with_name("late.png"))
+    with pytest.raises(UserError, match="changed since this run began"):
+        pipeline.rival_recipe(settings, dataset, promotion)
+    monkeypatch.setattr(promote, "rival", lambda promotion: best(image_size=32))
+    assert (pipeline.rival_recipe(settings, dataset, promotion) or pytest.fail("no rival"))[0] is dataset
 
 
 def test_a_plan_of_other_settings_is_unfinished(heads: Path, finished: tuple[Path, str], tmp_path: Path) -> None:
