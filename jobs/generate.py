@@ -85,7 +85,7 @@ def run(settings: GenerateSettings) -> Step:
     prefix, manifest = find_generator(storage, settings)
     step = Step(
         storage,
-        part(settings.run, settings.fold, settings.label, settings.synthetic_first),
+        keys.synthetic(settings.run, settings.fold, settings.label, settings.synthetic_first),
         job="generate",
         settings=settings.result(),
         inputs={
@@ -133,7 +133,7 @@ def run(settings: GenerateSettings) -> Step:
                 judged.append(image)
             progress.tell(number - first + 1, end - first)
             metrics.generated().inc()
-            yield image_name(number), grid.png(image)
+            yield keys.synthetic_image(number), grid.png(image)
 
     step.write_many(files())
     step.write("grid.png", grid.grid_png(np.stack(judged[:GRID]), COLUMNS))
@@ -142,7 +142,7 @@ def run(settings: GenerateSettings) -> Step:
     found, beside = judge(judges, np.stack(judged), dataset, training, held_out, settings.seed)
     report = {"schema": QUALITY_SCHEMA, "first": first, "count": end - first} | found
     for number, entry in enumerate(report["nearest"], first):
-        entry["image"] = image_name(number)
+        entry["image"] = keys.synthetic_image(number)
     step.write("nearest.png", grid.grid_png(beside, COLUMNS))
     step.write("quality.json", (json.dumps(report, indent=1) + "\n").encode())
     suspicious = report["memorization"]["suspicious"]
@@ -153,16 +153,6 @@ def run(settings: GenerateSettings) -> Step:
     # A generator draws in float32, in whatever arithmetic it learned.
     step.finish(hardware=hw.record() | {"precision": "float32"}, first=first, count=end - first, suspicious=suspicious)
     return step
-
-
-def part(run: str, fold: int | str, label: str, first: int) -> str:
-    """Return the prefix of the synthetic images from number `first` on."""
-    return keys.synthetic(run, fold, label) + (f"-{first:06d}" if first else "")
-
-
-def image_name(number: int) -> str:
-    """Return the name of image `number` within its step."""
-    return f"images/{number:06d}.png"
 
 
 def find_generator(storage: Storage, settings: GenerateSettings) -> tuple[str, dict[str, Any]]:
@@ -306,7 +296,7 @@ def _weights_digest(path: str) -> str:
 
 def _delete_others(step: Step, numbers: range) -> None:
     """Delete images that other settings left behind."""
-    own = {f"{step.prefix}/{image_name(number)}" for number in numbers}
+    own = {f"{step.prefix}/{keys.synthetic_image(number)}" for number in numbers}
     for key in step.storage.list(f"{step.prefix}/images"):
         if key not in own:
             step.storage.delete(key)

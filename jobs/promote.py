@@ -27,8 +27,7 @@ log = logging.getLogger("mrigan.promote")
 METRIC = "balanced_accuracy"
 RESAMPLES = 2000
 # These say which classifier it is, where it lies and on what machine it was made, not how.
-PLACES = {"network", "regime", "control", "seed", "fold", "label", "run", "dataset", "synthetic_first"}
-PLACES |= ExecutionSettings.model_fields.keys()
+PLACES = keys.PLACES | {"run", "dataset"} | ExecutionSettings.model_fields.keys()
 
 
 class PromotionSettings(Settings):

@@ -76,7 +76,7 @@ def write_dataset(folder: Path, *, training: float = 100, held_out: float = 100)
 
 def write_synthetic(folder: Path, dataset: Step, label: str, first: int = 0, count: int = 6, size: int = SIZE) -> Step:
     """Write a part of the synthetic images of a class in fold 0."""
-    prefix = keys.synthetic("r", 0, label) + (f"-{first:06d}" if first else "")
+    prefix = keys.synthetic("r", 0, label, first)
     step = Step(dataset.storage, prefix, job="generate", settings={}, inputs={"dataset": dataset.digest})
     for number in range(first, first + count):
         step.write(f"images/{number:06d}.png", png(100 + 80 * LABELS.index(label), 1000 + number, size))

@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image
 
 from bench.quality import baselines, cells, closer, command, protocol, table
-from jobs import evaluate, generate, pipeline
+from jobs import evaluate, pipeline
 from jobs.classifier import metrics
+from jobs.common import keys
 from jobs.common.step import read_output
 from jobs.common.storage import Storage
 from jobs.evaluate import EvaluateSettings
@@ -96,7 +97,7 @@ def run(settings: PipelineSettings, results: Path, workers: int, called: str = "
 def samples(storage: Storage, run: str, labels: Sequence[str]) -> np.ndarray:
     """Return the first synthetic images of each class in fold 0, uint8 [n, size, size]; none if they are not there."""
     names = [
-        f"{generate.part(run, 0, label, 0)}/{generate.image_name(number)}"
+        f"{keys.synthetic(run, 0, label)}/{keys.synthetic_image(number)}"
         for label in labels
         for number in range(COLUMNS * LINES)
     ]

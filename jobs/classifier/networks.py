@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from jobs.classifier.augmentation import views
 from jobs.common import tensors
-from jobs.common.errors import MachineError, UserError
+from jobs.common.errors import MachineError, UserError, first_line
 from jobs.common.seeds import derive
 
 # Keras builds MobileNetV2 with a BatchNorm momentum of 0.999: after a few hundred steps the moving statistics are still
@@ -125,8 +125,8 @@ def _stock(network: str, shape: tuple[int, int, int], weights: str) -> keras.Mod
                 return application(include_top=False, input_shape=shape, weights="imagenet")
         except Exception as error:
             raise MachineError(
-                f"the ImageNet weights of {network} cannot be downloaded ({_line(error)}): use a machine with access "
-                "to storage.googleapis.com, or give their file with --classifier-weights PATH"
+                f"the ImageNet weights of {network} cannot be downloaded ({first_line(error)}): use a machine with "
+                "access to storage.googleapis.com, or give their file with --classifier-weights PATH"
             ) from error
     model = application(include_top=False, input_shape=shape, weights=None)
     if weights != "none":
@@ -137,15 +137,9 @@ def _stock(network: str, shape: tuple[int, int, int], weights: str) -> keras.Mod
         except Exception as error:
             raise UserError(
                 f"classifier weights {weights!r} do not fit {network}: a Keras .h5 or .weights.h5 file of the network "
-                f"without its top is needed ({_line(error)})"
+                f"without its top is needed ({first_line(error)})"
             ) from error
     return model
-
-
-def _line(error: Exception) -> str:
-    """The first line of an exception, short enough to stand inside a message."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:160] if lines else type(error).__name__
 
 
 def initial_weights(architecture: Architecture, weights: str, seed: int) -> dict[str, np.ndarray]:

@@ -13,6 +13,12 @@ class MachineError(Exception):
     exit_code = 3
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what a library says, short enough to stand inside a message."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
+
+
 class Interrupted(BaseException):
     """SIGTERM or Ctrl-C ended the job after it wrote what it had: exit code 75, the next start goes on.
 

@@ -2,6 +2,8 @@
 
 CLASS_CONDITIONAL = "all-classes"
 RESERVED_LABELS = frozenset({CLASS_CONDITIONAL, "classifiers"})
+# Settings that say which part of a run a step is, not how it is done.
+PLACES = frozenset({"fold", "label", "network", "regime", "control", "seed", "synthetic_first"})
 
 
 def dataset(dataset_id: str) -> str:
@@ -24,9 +26,14 @@ def gan(run: str, fold: int | str, label: str) -> str:
     return f"runs/{run}/fold-{fold}/{label}/gan"
 
 
-def synthetic(run: str, fold: int | str, label: str) -> str:
-    """Return the prefix of the synthetic images of one class."""
-    return f"runs/{run}/fold-{fold}/{label}/synthetic"
+def synthetic(run: str, fold: int | str, label: str, first: int = 0) -> str:
+    """Return the prefix of the synthetic images of one class, from number `first` on."""
+    return f"runs/{run}/fold-{fold}/{label}/synthetic" + (f"-{first:06d}" if first else "")
+
+
+def synthetic_image(number: int) -> str:
+    """Return the name of synthetic image `number` below its prefix."""
+    return f"images/{number:06d}.png"
 
 
 def classifier(run: str, fold: int | str, network: str, regime: str, seed: int) -> str:

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from jobs.common.errors import UserError
+from jobs.common.errors import UserError, first_line
 
 NETWORKS = 5
 # Images always pass in batches of this many, the last one padded: a convolution may sum in another order for another
@@ -110,10 +110,9 @@ def inception(path: str, digest: str) -> Features:
         model.load_weights(path)
     # Keras and h5py raise half a dozen kinds of exception for a file that does not fit.
     except Exception as error:
-        lines = str(error).strip().splitlines()
-        reason = lines[0][:160] if lines else type(error).__name__
         raise UserError(
-            f"--feature-weights {path} does not fit: it must be a Keras .h5 file of InceptionV3 without top ({reason})"
+            f"--feature-weights {path} does not fit: it must be a Keras .h5 file of InceptionV3 without top "
+            f"({first_line(error)})"
         ) from error
 
     def network(images: tf.Tensor) -> tf.Tensor:

@@ -131,7 +131,7 @@ def samples(storage: Storage, dataset: Dataset, parts: list[Part]) -> list[exhib
         real = [row for row in dataset.held_out(0) if row.label == label]
         chosen = [real[i * len(real) // SHOWN] for i in range(SHOWN)] if len(real) > SHOWN else real
         first, count = part.manifest["facts"].get("first", 0), part.manifest["facts"].get("count", 0)
-        names = [f"{part.prefix}/images/{number:06d}.png" for number in range(first, first + min(count, SHOWN))]
+        names = [f"{part.prefix}/{keys.synthetic_image(number)}" for number in range(first, first + min(count, SHOWN))]
         # Who needs the room may delete synthetic images when the classifiers are trained.
         names = [name for name in names if storage.exists(name)]
         nearest = f"{part.prefix}/nearest.png"
@@ -184,9 +184,8 @@ def about(dataset: Dataset) -> Json:
 
 def recipe(parts: list[Part]) -> Json:
     """Return each job's settings, without those that only say which part of the run it is."""
-    places = {"fold", "label", "network", "regime", "control", "seed", "synthetic_first"}
     return {
-        part.job: {name: value for name, value in part.manifest["settings"].items() if name not in places}
+        part.job: {name: value for name, value in part.manifest["settings"].items() if name not in keys.PLACES}
         for part in parts
     }
 
