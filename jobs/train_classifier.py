@@ -237,7 +237,7 @@ def _selection(settings: TrainClassifierSettings) -> str:
         f"Every classifier took all {settings.classifier_epochs} epochs and its averaged weights were kept: no image "
         "chose anything, and the held-out images only draw a curve."
     )
-    if settings.healthy:
+    if settings.healthy and settings.control != "permuted":
         text += (
             " Half of each batch, in every regime, are phantoms: drawn heads, in which there is nothing of any image."
         )

@@ -230,6 +230,7 @@ def test_permuted_labels_go_by_group_and_say_nothing(folder: Path, step: Step) -
 def test_permuted_labels_are_learned_by_heart_without_phantoms(folder: Path) -> None:
     permuted = train_classifier.run(settings(folder, control="permuted", **PHANTOMS))
     assert "phantoms.csv" not in permuted.manifest["outputs"]
+    assert "phantoms: drawn heads" not in permuted.facts["selection"]
     dataset = open_dataset(permuted.storage, "d")
     rows = negative_controls.permuted(dataset.training(0), 0)
     model, _ = networks.load_classifier(permuted.read("classifier.safetensors"))
