@@ -1,6 +1,6 @@
 """What each part of the recipe is worth: python -m bench.quality.ablate [VARIANT...] [--data FOLDER].
 
-Trains variants of the recipe on two inner splits (see bench.quality.inner) and prints the table of all that are done,
+Trains variants of the recipe on two inner splits (see bench.quality.inner) and prints the tables of all that are done,
 so that the five folds are looked at by the chosen recipe alone. Cells that bench/results/quality holds are not done
 again.
 """
@@ -14,18 +14,22 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from bench.quality import cells, command, protocol
+from bench.quality import cells, command, protocol, table
 from bench.quality.inner import inner_dataset
-from bench.quality.table import margin, render
+from bench.quality.table import margin
 from jobs import pipeline
 from jobs.classifier import metrics
+from jobs.classifier.predictions import Predictions, join_predictions, read_predictions
+from jobs.common import keys
 from jobs.common.step import Step
 from jobs.common.storage import open_storage
 from jobs.mri.dataset import open_dataset
 from jobs.pipeline import PipelineSettings
-from jobs.report import findings, gather, words
+from jobs.report import findings, gather
+from jobs.report.findings import Recipe
 
 SPLITS = (0, 1)  # of inner_dataset's parts, the ones that are held out
+REFERENCE = "recipe"  # among the variants, what the others are compared with
 SCORES = ("accuracy", "roc_auc")
 FIGURES = ("kid", "coverage", "recall")
 Json = dict[str, Any]
@@ -43,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> None:
         for name in given.variants or protocol.VARIANTS:
             asked = protocol.RECIPE | protocol.ONE_SEED | protocol.VARIANTS[name]
-            print(table(run(name, command.settings(given, asked), command.RESULTS, given.workers)), flush=True)
+            found = run(name, command.settings(given, asked), command.RESULTS, given.workers)
+            print(table.ablations(found), table.ablated_images(found), sep="\n\n", flush=True)
 
     return command.finish("bench.quality.ablate", work)
 
@@ -64,7 +69,9 @@ def run(name: str, settings: PipelineSettings, results: Path, workers: int) -> J
     path = results / "ablations.json"
     results.mkdir(parents=True, exist_ok=True)
     before = json.loads(path.read_text()) if path.exists() else {}
-    found = before | {name: one}
+    found = {other: one if other == name else before[other] for other in protocol.VARIANTS if other in {name, *before}}
+    if REFERENCE in found:
+        _compare(found, settings, results)
     path.write_text(json.dumps(found, indent=1) + "\n")
     return found
 
@@ -74,13 +81,16 @@ def _read(settings: PipelineSettings, inner: Step) -> Json:
     place = pipeline.place(settings, inner)
     run, dataset = place["run"], open_dataset(inner.storage, place["dataset"])
     said = cells.predictions(settings, dataset, run, SPLITS)
-    bootstraps = {recipe: metrics.bootstrap(seeds, settings.resamples, settings.seed) for recipe, seeds in said.items()}
-    results = [one for one in findings.results(bootstraps) if one["metric"] in SCORES]
+    results = [one for one in findings.results(_bootstraps(said, settings)) if one["metric"] in SCORES]
     if set(settings.regimes) == {"real"}:
         return {"run": run, "results": results, "quality": {}}
     drawn = gather.generators(dataset.storage, run, dataset, SPLITS)
     judged = [gather.quality(dataset.storage, part) for part in drawn if part.job == "generate"]
-    quality: Json = {"copies": float(np.mean([one["memorization"]["copies"]["generated"] for one in judged]))}
+    memorized = [one["memorization"] for one in judged]
+    quality: Json = {
+        "copies": float(np.mean([one["copies"]["generated"] for one in memorized])),
+        "distance": float(np.mean([one["distance"]["generated"] / one["distance"]["real"] for one in memorized])),
+    }
     images = sum(one["images"]["compared"] for one in judged)
     for metric in FIGURES:
         # Splits and classes are judged on images of their own, which are taken for independent.
@@ -96,24 +106,37 @@ def _read(settings: PipelineSettings, inner: Step) -> Json:
     return {"run": run, "results": results, "quality": quality}
 
 
-def table(found: Json) -> str:
-    """Return what `run` wrote as a Markdown table, a line for each variant, network and regime."""
-    head = ["variant", "trained on", "accuracy", "ROC-AUC", "KID", "coverage", "recall", "copies"]
-    lines = []
+def _compare(found: Json, settings: PipelineSettings, results: Path) -> None:
+    """Say in each variant's results by how much they differ from REFERENCE's, on the same images."""
+
+    def bootstraps(one: Json) -> dict[Recipe, metrics.Bootstrap]:
+        said = {(x["network"], x["regime"]): _kept(results, one["run"], x, settings) for x in one["results"]}
+        return _bootstraps(said, settings)
+
+    reference = bootstraps(found[REFERENCE])
     for name, one in found.items():
-        quality = one["quality"]
-        drawn = [_interval(quality[x], x) for x in FIGURES] + [f"{quality['copies']:.2f}"] if quality else [""] * 4
-        cases = dict.fromkeys((x["network"], x["regime"]) for x in one["results"])
-        for network, regime in cases:
-            by_metric = {x["metric"]: x for x in one["results"] if (x["network"], x["regime"]) == (network, regime)}
-            shown = [_interval(by_metric[x], x) for x in SCORES]
-            lines.append([name, words.REGIMES[regime], *shown, *(drawn if regime != "real" else [""] * 4)])
-    return render(head, lines)
+        mine = bootstraps(one) if name != REFERENCE else {}
+        for entry in one["results"]:
+            recipe = entry["network"], entry["regime"]
+            entry["beyond"] = None
+            if recipe in mine and recipe in reference:
+                beyond = metrics.difference(mine[recipe], reference[recipe], entry["metric"])
+                entry["beyond"] = {key: findings.tidy(value) for key, value in beyond._asdict().items()}
 
 
-def _interval(entry: Json, metric: str) -> str:
-    value = words.number(entry["value"], metric).replace(words.SPACE, " ")
-    return f"{value} [{words.bounds(entry['low'], entry['high'], metric)}]"
+def _kept(results: Path, run: str, entry: Json, settings: PipelineSettings) -> list[Predictions]:
+    """Return the kept predictions of a network and regime, of each seed."""
+
+    def one(fold: int, seed: int) -> Predictions:
+        place = keys.classifier(run, fold, entry["network"], entry["regime"], seed)
+        return read_predictions((results / place / "predictions.csv").read_bytes())
+
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    return [join_predictions([one(fold, seed) for fold in SPLITS]) for seed in seeds]
+
+
+def _bootstraps(said: cells.Predicted, settings: PipelineSettings) -> dict[Recipe, metrics.Bootstrap]:
+    return {recipe: metrics.bootstrap(seeds, settings.resamples, settings.seed) for recipe, seeds in said.items()}
 
 
 if __name__ == "__main__":

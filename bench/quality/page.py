@@ -1,4 +1,4 @@
-"""docs/results.md and the README's table, from the stored results: python -m bench.quality.page."""
+"""docs/results.md, the README's and docs/quality.md's tables, from what is stored: python -m bench.quality.page."""
 
 import json
 import re
@@ -25,13 +25,33 @@ def stored() -> list[Json]:
     return [json.loads(path.read_text()) for path in paths if path.exists()]
 
 
-def write(results: Sequence[Json], root: Path = ROOT) -> None:
-    """Write docs/results.md whole, and the README's table between BEGIN and END, in `root`."""
+def ablations() -> Json:
+    """Return what bench.quality.ablate found; empty if nothing was tried."""
+    path = ROOT / STORED / "ablations.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def write(results: Sequence[Json], found: Json, root: Path = ROOT) -> None:
+    """Write docs/results.md whole, and what is between BEGIN and END in README.md and docs/quality.md, in `root`."""
     (root / "docs" / "results.md").write_text(page(*results))
-    readme = root / "README.md"
-    before, _, rest = readme.read_text().partition(BEGIN)
+    _fill(root / "README.md", table.markdown(*results))
+    _fill(root / "docs" / "quality.md", tables(found))
+
+
+def tables(found: Json) -> str:
+    """Return the tables of docs/quality.md, of what bench.quality.ablate found."""
+    return "\n\n".join([table.ablations(found), table.ablated_images(found)])
+
+
+def between(text: str) -> str:
+    """Return what stands between BEGIN and END."""
+    return text.partition(f"{BEGIN}\n\n")[2].partition(f"\n\n{END}")[0]
+
+
+def _fill(path: Path, text: str) -> None:
+    before, _, rest = path.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{BEGIN}\n\n{table.markdown(*results)}\n\n{END}{after}")
+    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
 
 
 def page(result: Json, *others: Json) -> str:
@@ -51,6 +71,7 @@ def page(result: Json, *others: Json) -> str:
         "Differences of accuracy on the same images, in points:",
         table.differences(result, *others),
         *_closely(result, *others),
+        "Within a run:",
         *words.merged(text for one in (result, *others) for text in one["selection"]),
         "## Synthetic images",
         "Means of all folds, against held-out real images; *real* is what training images reach in the same place. "
@@ -79,7 +100,7 @@ def _closely(*results: Json) -> list[str]:
     return [
         "## Looked at closely",
         f"The recipe was chosen on splits of fold {OUTER}'s training images, which are the held-out images of the "
-        f"other folds: only those of fold {OUTER} itself had no say in it.",
+        f"other folds: no trial was judged on those of fold {OUTER} itself.",
         found,
     ]
 
@@ -111,7 +132,10 @@ def _pretraining(result: Json) -> str:
 def _looks(runs: list[str]) -> str:
     if len(runs) == 1:
         return "The only recipe that was judged on these folds."
-    return f"{len(runs)} recipes were judged on these folds, this one included, so it may owe a little to chance."
+    return (
+        f"{len(runs)} recipes were judged on these folds, this one included, and each knew what those before it gave: "
+        "it may owe something to chance."
+    )
 
 
 def _changed(first: Json, other: Json) -> str:
@@ -132,6 +156,6 @@ def _value(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    write(stored())
+    write(stored(), ablations())
     shutil.copyfile(ROOT / STORED / "samples.png", ROOT / "docs" / "images" / "samples.png")
     sys.exit()

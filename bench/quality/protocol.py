@@ -36,8 +36,7 @@ _ON_SYNTHETIC: dict[str, Any] = {"regimes": ("synthetic",)}
 _ON_REAL: dict[str, Any] = {"regimes": ("real",)}
 _NO_PHANTOMS: dict[str, Any] = {"healthy": "", "classifier_learning_rate": 3e-3}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "recipe": _ON_SYNTHETIC,
-    "recipe-and-real": {"regimes": ("real", "real+synthetic")},
+    "recipe": {},
     **{
         f"no-{part}": _ON_SYNTHETIC | {"gan_stabilizers": tuple(x for x in _STABILIZERS if x != part)}
         for part in _STABILIZERS

@@ -51,10 +51,7 @@ def differences(*results: Json) -> str:
         first, second = entry["first"], entry["second"]
         if entry["metric"] == "accuracy" and first["network"] == second["network"]:
             regimes = " minus ".join(words.REGIMES[one["regime"]] for one in (second, first))
-            lines.append(
-                f"- {NETWORKS[first['network']]}, {regimes}: {words.signed(entry['difference'], 'accuracy')} "
-                f"[{words.signed_bounds(entry['low'], entry['high'], 'accuracy')}]"
-            )
+            lines.append(f"- {NETWORKS[first['network']]}, {regimes}: {_beyond(entry, 'accuracy')}")
     return "\n".join(lines)
 
 
@@ -68,11 +65,9 @@ def closer(*results: Json) -> str:
             one = {name: entry[name] for name in ("network", "regime")}
             [apart] = [x for x in found["untouched"] if one.items() <= x.items() and x["metric"] == "accuracy"]
             [beyond] = [x for x in found["beyond"] if one.items() <= x.items()]
-            more = words.signed(beyond["difference"], beyond["metric"])
-            bounds = words.signed_bounds(beyond["low"], beyond["high"], beyond["metric"])
             by_seed = ", ".join(words.number(x, "accuracy").replace(words.SPACE, " ") for x in entry["accuracy"])
             names = NETWORKS[one["network"]], words.REGIMES[one["regime"]]
-            lines.append([*names, _estimate(apart, "accuracy"), by_seed, f"{more} [{bounds}]"])
+            lines.append([*names, _estimate(apart, "accuracy"), by_seed, _beyond(beyond, beyond["metric"])])
     if not lines:
         return ""
     head = [
@@ -115,6 +110,32 @@ def generators(result: Json) -> str:
     return render(head, lines)
 
 
+def ablations(found: Json) -> str:
+    """Return the accuracies of what bench.quality.ablate found, each beside the recipe's, as a Markdown table."""
+    head = ["variant", "trained on", "accuracy", "points more than the recipe", "ROC-AUC", "more than the recipe"]
+    lines = []
+    for name, one in found.items():
+        for network, regime in dict.fromkeys((x["network"], x["regime"]) for x in one["results"]):
+            line = [name, words.REGIMES[regime]]
+            for entry in (x for x in one["results"] if (x["network"], x["regime"]) == (network, regime)):
+                line += [_estimate(entry, entry["metric"]), _beyond(entry.get("beyond"), entry["metric"])]
+            lines.append(line)
+    return render(head, lines)
+
+
+def ablated_images(found: Json) -> str:
+    """Return how good each variant's synthetic images are, as a Markdown table; those of the same generators once."""
+    head = ["variant", "KID", "coverage", "recall", "copies", "distance"]
+    lines, seen = [], []
+    for name, one in found.items():
+        quality = one["quality"]
+        if quality and quality not in seen:
+            seen.append(quality)
+            figures = [_estimate(quality[metric], metric) for metric in ("kid", "coverage", "recall")]
+            lines.append([name, *figures, *(words.figure(quality[metric]) for metric in ("copies", "distance"))])
+    return render(head, lines)
+
+
 def render(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """Return cells as a Markdown table."""
     return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines])
@@ -147,4 +168,14 @@ def _estimate(entry: Json | None, metric: str) -> str:
         return ""
     # A Markdown file is read as text too: a plain space there.
     value = words.number(entry["value"], metric).replace(words.SPACE, " ")
-    return value if entry["low"] is None else f"{value} [{words.bounds(entry['low'], entry['high'], metric)}]"
+    # Draws that are all alike, as where nothing was read wrong, say nothing of the error.
+    if entry["low"] is None or entry["low"] == entry["high"]:
+        return value
+    return f"{value} [{words.bounds(entry['low'], entry['high'], metric)}]"
+
+
+def _beyond(entry: Json | None, metric: str) -> str:
+    if entry is None:
+        return ""
+    bounds = words.signed_bounds(entry["low"], entry["high"], metric)
+    return f"{words.signed(entry['difference'], metric)} [{bounds}]"

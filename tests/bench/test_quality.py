@@ -219,7 +219,8 @@ def test_results_of_another_network_stand_in_the_same_table(
 def test_the_documents_say_what_is_stored() -> None:
     results = page.stored()
     assert (page.ROOT / "docs" / "results.md").read_text() == page.page(*results)
-    assert f"{page.BEGIN}\n\n{table.markdown(*results)}\n\n{page.END}" in (page.ROOT / "README.md").read_text()
+    assert page.between((page.ROOT / "README.md").read_text()) == table.markdown(*results)
+    assert page.between((page.ROOT / "docs" / "quality.md").read_text()) == page.tables(page.ablations())
 
 
 def test_four_classes_need_nothing_else(tmp_path: Path) -> None:
@@ -240,9 +241,10 @@ def test_the_page_and_the_readme_say_the_result(
 ) -> None:
     result = first[2]
     (tmp_path / "docs").mkdir()
-    (tmp_path / "README.md").write_text(f"before\n\n{page.BEGIN}\nold\n{page.END}\n\nafter\n")
+    for name in ("README.md", "docs/quality.md"):
+        (tmp_path / name).write_text(f"before\n\n{page.BEGIN}\nold\n{page.END}\n\nafter\n")
     for _ in range(2):
-        page.write([result], tmp_path)
+        page.write([result], {}, tmp_path)
         written = (tmp_path / "docs" / "results.md").read_text()
         assert written.count(table.markdown(result)) == 1
         for one in result["dataset"]["labels"]:
@@ -278,7 +280,7 @@ def test_variants_are_judged_on_inner_splits_alone(data: Path, tmp_path: Path) -
     storage = open_storage(settings.storage)
     outer = open_dataset(storage, pipeline.prepare(settings)[0].prefix.rpartition("/")[2])
     assert judged and not judged & {row.id for row in outer.held_out(inner.OUTER)}
-    lines = ablate.table(found).splitlines()
+    lines = table.ablations(found).splitlines()
     assert len({line.count("|") for line in lines}) == 1
     assert [line.split(" | ")[:2] for line in lines[2:]] == [
         ["| recipe", "synthetic"],
@@ -286,6 +288,13 @@ def test_variants_are_judged_on_inner_splits_alone(data: Path, tmp_path: Path) -
         ["| recipe", "real + synthetic"],
         ["| plain-dcgan", "synthetic"],
     ]
+    images = table.ablated_images(found).splitlines()
+    assert [line.split(" | ")[0] for line in images[2:]] == ["| recipe", "| plain-dcgan"]
+    recipe, other = ([x for x in found[name]["results"] if x["regime"] == "synthetic"] for name in found)
+    for before, after in zip(recipe, other, strict=True):
+        assert before["beyond"] is None
+        assert after["beyond"]["difference"] == pytest.approx(after["value"] - before["value"], abs=2e-6)
+        assert after["beyond"]["low"] <= after["beyond"]["difference"] <= after["beyond"]["high"]
 
 
 def test_the_class_without_lesions_is_guessed_unless_it_is_named(data: Path, tmp_path: Path) -> None:
