@@ -110,8 +110,8 @@ def _compare(found: Json, settings: PipelineSettings, results: Path) -> None:
     """Say in each variant's results by how much they differ from REFERENCE's, on the same images."""
 
     def bootstraps(one: Json) -> dict[Recipe, metrics.Bootstrap]:
-        said = {(x["network"], x["regime"]): _kept(results, one["run"], x, settings) for x in one["results"]}
-        return _bootstraps(said, settings)
+        recipes = dict.fromkeys((x["network"], x["regime"]) for x in one["results"])
+        return _bootstraps({recipe: _kept(results, one["run"], recipe, settings) for recipe in recipes}, settings)
 
     reference = bootstraps(found[REFERENCE])
     for name, one in found.items():
@@ -124,11 +124,11 @@ def _compare(found: Json, settings: PipelineSettings, results: Path) -> None:
                 entry["beyond"] = {key: findings.tidy(value) for key, value in beyond._asdict().items()}
 
 
-def _kept(results: Path, run: str, entry: Json, settings: PipelineSettings) -> list[Predictions]:
+def _kept(results: Path, run: str, recipe: Recipe, settings: PipelineSettings) -> list[Predictions]:
     """Return the kept predictions of a network and regime, of each seed."""
 
     def one(fold: int, seed: int) -> Predictions:
-        place = keys.classifier(run, fold, entry["network"], entry["regime"], seed)
+        place = keys.classifier(run, fold, *recipe, seed)
         return read_predictions((results / place / "predictions.csv").read_bytes())
 
     seeds = range(settings.seed, settings.seed + settings.seeds)
