@@ -73,17 +73,10 @@ def propose(descriptors: np.ndarray, neighbours: int = NEIGHBOURS) -> list[tuple
     return list(zip((keys // count).tolist(), (keys % count).tolist(), strict=True))
 
 
-def same_picture(first: np.ndarray, second: np.ndarray) -> bool:
-    """Return whether two pictures (uint8 [128, 128], heads that fill them) are one picture, changed or not.
+def near_duplicates(descriptors: np.ndarray, load: Callable[[int], np.ndarray]) -> list[tuple[int, int]]:
+    """Return the pairs (i, j), i < j, sorted, that are proposed and are the same picture, changed or not.
 
     Slices of a volume some millimetres apart and different heads are not.
-    """
-    return agreement(prepare(_checked(first)), prepare(_checked(second))) >= SAME
-
-
-def near_duplicates(descriptors: np.ndarray, load: Callable[[int], np.ndarray]) -> list[tuple[int, int]]:
-    """Return the pairs (i, j), i < j, sorted, that are proposed and are the same picture.
-
     `descriptors` is float [n, d], a row from `describe` for each picture; `load(i)` gives picture i, uint8 [128, 128].
     """
     kept = lru_cache(KEPT_IN_MEMORY)(lambda index: prepare(_checked(load(index))))
