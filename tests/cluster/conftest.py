@@ -158,8 +158,8 @@ def has_ended(workflow: Json) -> bool:
 
 
 def pods(workflow: Json, template: str = "") -> list[Json]:
-    """Return the pod nodes of a workflow, all or of one template."""
-    nodes = workflow["status"].get("nodes", {}).values()
+    """Return the pod nodes of a workflow, all or of one template; none before the controller has looked at it."""
+    nodes = workflow.get("status", {}).get("nodes", {}).values()
     return [node for node in nodes if node["type"] == "Pod" and template in ("", node["templateName"])]
 
 
