@@ -23,6 +23,11 @@ class Parser(argparse.ArgumentParser):
         """Raise UserError."""
         raise UserError(f"{message}: see --help")
 
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Leave once the help is printed. Raises BrokenPipeError if nobody reads it."""
+        sys.stdout.flush()
+        super().exit(status, message)
+
 
 class Job(NamedTuple):
     """Where a job lies and what `mrigan --help` says of it."""

@@ -102,8 +102,9 @@ def test_settings_may_come_from_variables_alone(monkeypatch: pytest.MonkeyPatch)
     assert isinstance(settings, PreprocessSettings) and settings.data == "there"
 
 
-def test_a_reader_who_has_enough_is_no_failure() -> None:
-    script = f"set -o pipefail; {sys.executable} -m jobs.cli --help | true"
+@pytest.mark.parametrize("words", ["--help", "check --help"])
+def test_a_reader_who_has_enough_is_no_failure(words: str) -> None:
+    script = f"set -o pipefail; {sys.executable} -m jobs.cli {words} | true"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     ended = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")
