@@ -49,6 +49,13 @@ class SyntheticSettings(Settings):
     """How many synthetic images there are, and how they are judged."""
 
     synthetic_count: int = setting(1000, "synthetic images of each class", unit="images", ge=1)
+    synthetic_bend: float = setting(
+        0.025,
+        "how far synthetic images are bent, away from training images: standard deviation of a smooth displacement",
+        unit="share of the side",
+        ge=0,
+        le=0.1,
+    )
     feature_weights: str = setting(
         "",
         "Keras .h5 file (path or s3://) of InceptionV3 without its top, to judge images by; five random networks if "
@@ -127,7 +134,7 @@ def run(settings: GenerateSettings) -> Step:
     judged: list[np.ndarray] = []
 
     def files() -> Iterator[tuple[str, bytes]]:
-        for number, image in draw(generator, config, settings.label, settings.seed, range(first, end)):
+        for number, image in draw(generator, config, settings, range(first, end)):
             # One image is like another, so the first ones stand for all.
             if len(judged) < quality.SAMPLES:
                 judged.append(image)
@@ -175,28 +182,39 @@ def read_generator(storage: Storage, prefix: str, manifest: dict[str, Any]) -> "
 
 
 def draw(
-    generator: "keras.Model", config: "GanConfig", label: str, seed: int, numbers: range
+    generator: "keras.Model", config: "GanConfig", settings: GenerateSettings, numbers: range
 ) -> "Iterator[tuple[int, np.ndarray]]":
     """Yield (number, image) for each of the consecutive `numbers`; an image is uint8 [size, size]."""
     from jobs.gan import networks
+    from jobs.gan.bending import NODES, bend
 
+    seed, label = settings.seed, config.labels.index(settings.label)
     for block in range(numbers.start // BLOCK * BLOCK, numbers.stop, BLOCK):
         within = range(block, block + BLOCK)
         with metrics.gpu_use():
-            images = networks.sample(generator, latents(seed, within, config.latent), config.labels.index(label))
+            images = networks.sample(generator, latents(seed, within, config.latent), label)
         for number, image in zip(within, networks.to_uint8(images[..., 0]), strict=True):
-            if number in numbers:
-                yield number, image
+            if number not in numbers:
+                continue
+            if settings.synthetic_bend:
+                normal = _stream(seed, "bends", number).standard_normal((2, NODES, NODES))
+                image = bend(image, settings.synthetic_bend * normal)
+            yield number, image
 
 
 def latents(seed: int, numbers: range, length: int) -> "np.ndarray":
     """Return float32 [len(numbers), length], standard normal; a row depends on `seed` and its number alone."""
     import numpy as np
 
-    key = derive(seed, "latents")
+    return np.stack([_stream(seed, "latents", number).standard_normal(length, np.float32) for number in numbers])
+
+
+def _stream(seed: int, purpose: str, number: int) -> "np.random.Generator":
+    """Return an image's own randomness."""
+    import numpy as np
+
     # The counter's highest word is the image's number: streams that never meet.
-    streams = (np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, number])) for number in numbers)
-    return np.stack([stream.standard_normal(length, np.float32) for stream in streams])
+    return np.random.Generator(np.random.Philox(key=derive(seed, purpose), counter=[0, 0, 0, number]))
 
 
 def judge(

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,19 @@ def test_images_made_in_parts_are_the_same_bytes(filled: Path, forty: Step, tmp_
     assert second.facts["first"] == 17 and second.facts["count"] == 23
     nearest = json.loads(second.read("quality.json"))["nearest"]
     assert nearest[0]["image"] == "images/000017.png"
+
+
+def test_images_are_bent_as_far_as_asked(filled: Path, forty: Step, tmp_path: Path) -> None:
+    def drawn(bend: float) -> np.ndarray:
+        step = generate.run(asked(tmp_path, synthetic_bend=bend))
+        return np.stack([np.asarray(Image.open(io.BytesIO(data)), float) for data in outputs(step).values()])
+
+    shutil.copytree(filled / "datasets", tmp_path / "datasets")
+    shutil.copytree(filled / "runs/r/fold-0/yes/gan", tmp_path / "runs/r/fold-0/yes/gan")
+    as_drawn, little, much = (drawn(bend) for bend in (0, 0.01, 0.1))
+    assert 0 < np.abs(little - as_drawn).mean() < np.abs(much - as_drawn).mean()
+    default = [forty.read(keys.synthetic_image(number)) for number in range(4)]
+    assert list(outputs(generate.run(asked(tmp_path))).values()) == default
 
 
 def test_images_are_gray_and_of_the_datasets_size(forty: Step) -> None:
