@@ -29,7 +29,6 @@ from jobs.report import findings, gather
 from jobs.report.findings import Recipe
 
 SPLITS = (0, 1)  # of inner_dataset's parts, the ones that are held out
-REFERENCE = "recipe"  # among the variants, what the others are compared with
 SCORES = ("accuracy", "roc_auc")
 FIGURES = ("kid", "coverage", "recall")
 Json = dict[str, Any]
@@ -70,7 +69,7 @@ def run(name: str, settings: PipelineSettings, results: Path, workers: int) -> J
     results.mkdir(parents=True, exist_ok=True)
     before = json.loads(path.read_text()) if path.exists() else {}
     found = {other: one if other == name else before[other] for other in protocol.VARIANTS if other in {name, *before}}
-    if REFERENCE in found:
+    if protocol.REFERENCE in found:
         _compare(found, settings, results)
     path.write_text(json.dumps(found, indent=1) + "\n")
     return found
@@ -107,15 +106,15 @@ def _read(settings: PipelineSettings, inner: Step) -> Json:
 
 
 def _compare(found: Json, settings: PipelineSettings, results: Path) -> None:
-    """Say in each variant's results by how much they differ from REFERENCE's, on the same images."""
+    """Say in each variant's results by how much they differ from protocol.REFERENCE's, on the same images."""
 
     def bootstraps(one: Json) -> dict[Recipe, metrics.Bootstrap]:
         recipes = dict.fromkeys((x["network"], x["regime"]) for x in one["results"])
         return _bootstraps({recipe: _kept(results, one["run"], recipe, settings) for recipe in recipes}, settings)
 
-    reference = bootstraps(found[REFERENCE])
+    reference = bootstraps(found[protocol.REFERENCE])
     for name, one in found.items():
-        mine = bootstraps(one) if name != REFERENCE else {}
+        mine = bootstraps(one) if name != protocol.REFERENCE else {}
         for entry in one["results"]:
             recipe = entry["network"], entry["regime"]
             entry["beyond"] = None

@@ -30,20 +30,23 @@ STAGES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("quality", ONE_SEED | {"controls": True, "seeds": 3}),
 )
 
-# The recipe with one part changed or left out, to be tried on inner splits.
+# The recipe with one part changed or left out, to be tried on inner splits. What a generator's parts are worth is seen
+# in images as it draws them: they are compared with the recipe without bends.
+REFERENCE = "no-bends"
 _STABILIZERS = PipelineSettings.model_fields["gan_stabilizers"].default
-_ON_SYNTHETIC: dict[str, Any] = {"regimes": ("synthetic",)}
+_AS_DRAWN: dict[str, Any] = {"synthetic_bend": 0.0}
+_ON_SYNTHETIC: dict[str, Any] = _AS_DRAWN | {"regimes": ("synthetic",)}
 _ON_REAL: dict[str, Any] = {"regimes": ("real",)}
-_NO_PHANTOMS: dict[str, Any] = {"healthy": "", "classifier_learning_rate": 3e-3}
+_NO_PHANTOMS: dict[str, Any] = _AS_DRAWN | {"healthy": "", "classifier_learning_rate": 3e-3}
 VARIANTS: dict[str, dict[str, Any]] = {
     "recipe": {},
+    REFERENCE: _AS_DRAWN,
     **{
         f"no-{part}": _ON_SYNTHETIC | {"gan_stabilizers": tuple(x for x in _STABILIZERS if x != part)}
         for part in _STABILIZERS
     },
     "spectral-norm": _ON_SYNTHETIC | {"gan_stabilizers": (*_STABILIZERS, "spectral-norm")},
     "plain-dcgan": _ON_SYNTHETIC | {"gan_stabilizers": (), "gan_conditional": False, "gan_learning_rate": 2e-4},
-    "no-bends": _ON_SYNTHETIC | {"synthetic_bend": 0.0},
     "half-resolution": _ON_SYNTHETIC | {"image_size": RECIPE["image_size"] // 2},
     "half-gan-epochs": _ON_SYNTHETIC | {"gan_epochs": RECIPE["gan_epochs"] // 2},
     "quarter-images": _ON_SYNTHETIC | {"synthetic_count": RECIPE["synthetic_count"] // 4},

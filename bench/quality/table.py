@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.quality import protocol
 from bench.quality.inner import OUTER
 from jobs.report import words
 from jobs.report.words import NETWORKS
@@ -111,8 +112,9 @@ def generators(result: Json) -> str:
 
 
 def ablations(found: Json) -> str:
-    """Return the accuracies of what bench.quality.ablate found, each beside the recipe's, as a Markdown table."""
-    head = ["variant", "trained on", "accuracy", "points more than the recipe", "ROC-AUC", "more than the recipe"]
+    """Return the accuracies of what bench.quality.ablate found, each beside the reference's, as a Markdown table."""
+    than = f"more than {protocol.REFERENCE}"
+    head = ["variant", "trained on", "accuracy", f"points {than}", "ROC-AUC", than]
     lines = []
     for name, one in found.items():
         for network, regime in dict.fromkeys((x["network"], x["regime"]) for x in one["results"]):

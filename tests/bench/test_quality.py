@@ -269,7 +269,7 @@ def test_the_baseline_reads_no_label_of_the_fold_it_judges(
 
 def test_variants_are_judged_on_inner_splits_alone(data: Path, tmp_path: Path) -> None:
     settings = PipelineSettings(data=str(data), storage=str(tmp_path / "storage"), **TINY)
-    found = ablate.run("recipe", settings, tmp_path / "results", workers=2)
+    found = ablate.run("no-bends", settings, tmp_path / "results", workers=2)
     plain = settings.model_copy(update={"gan_stabilizers": (), "regimes": ("synthetic",)})
     found = ablate.run("plain-dcgan", plain, tmp_path / "results", workers=2)
     judged = {
@@ -283,15 +283,15 @@ def test_variants_are_judged_on_inner_splits_alone(data: Path, tmp_path: Path) -
     lines = table.ablations(found).splitlines()
     assert len({line.count("|") for line in lines}) == 1
     assert [line.split(" | ")[:2] for line in lines[2:]] == [
-        ["| recipe", "synthetic"],
-        ["| recipe", "real"],
-        ["| recipe", "real + synthetic"],
+        ["| no-bends", "synthetic"],
+        ["| no-bends", "real"],
+        ["| no-bends", "real + synthetic"],
         ["| plain-dcgan", "synthetic"],
     ]
     images = table.ablated_images(found).splitlines()
-    assert [line.split(" | ")[0] for line in images[2:]] == ["| recipe", "| plain-dcgan"]
-    recipe, other = ([x for x in found[name]["results"] if x["regime"] == "synthetic"] for name in found)
-    for before, after in zip(recipe, other, strict=True):
+    assert [line.split(" | ")[0] for line in images[2:]] == ["| no-bends", "| plain-dcgan"]
+    reference, other = ([x for x in found[name]["results"] if x["regime"] == "synthetic"] for name in found)
+    for before, after in zip(reference, other, strict=True):
         assert before["beyond"] is None
         assert after["beyond"]["difference"] == pytest.approx(after["value"] - before["value"], abs=2e-6)
         assert after["beyond"]["low"] <= after["beyond"]["difference"] <= after["beyond"]["high"]
