@@ -139,8 +139,15 @@ def _looks(runs: list[str]) -> str:
 
 
 def _changed(first: Json, other: Json) -> str:
-    same, recipe = (one["recipe"]["train-classifier"] for one in (first, other))
-    return _settings({name: value for name, value in recipe.items() if value != same.get(name)})
+    same, recipe = ({job: one or {} for job, one in result["recipe"].items()} for result in (first, other))
+    # What is judged may be older than a setting.
+    changed = {
+        name: recipe.get(job, {}).get(name, "none")
+        for job, settings in same.items()
+        for name in settings | recipe.get(job, {})
+        if settings.get(name) != recipe.get(job, {}).get(name)
+    }
+    return _settings(changed)
 
 
 def _hardware(found: list[Json]) -> str:
