@@ -179,5 +179,7 @@ def _estimate(entry: Json | None, metric: str) -> str:
 def _beyond(entry: Json | None, metric: str) -> str:
     if entry is None:
         return ""
+    if entry["low"] == entry["high"]:
+        return words.signed(entry["difference"], metric)
     bounds = words.signed_bounds(entry["low"], entry["high"], metric)
     return f"{words.signed(entry['difference'], metric)} [{bounds}]"
