@@ -3,8 +3,8 @@
 Reads   runs/<run>/fold-<fold>/<class>/gan/, or all-classes/gan/ of a class-conditional GAN; datasets/<id>/.
 Writes  runs/<run>/fold-<fold>/<class>/synthetic/: images/<i>.png, grid.png, nearest.png, quality.json, manifest.json.
 
-Image i depends on the generator, the seed and i alone, so images can be made in parts by several pods: a part that
-starts beyond 0 lies in synthetic-<first>/, whole in itself.
+Image i depends on the generator, the seed, the bend and i alone, so images can be made in parts by several pods: a part
+that starts beyond 0 lies in synthetic-<first>/, whole in itself.
 
 nearest.png shows generated images, each above the training image nearest to it.
 """
