@@ -88,13 +88,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     name = next((word for word in given[:1] if word in JOBS), None)
     try:
-        if name is None:
-            if given and given[0] in ("-h", "--help"):
-                _overview().print_help()
-                sys.stdout.flush()
-                return 0
+        if name:
+            run(name, given[1:])
+        elif given and given[0] in ("-h", "--help"):
+            _overview().print_help()
+        else:
             raise UserError(f"unknown job {given[0]}: see mrigan --help" if given else "name a job: see mrigan --help")
-        run(name, given[1:])
         sys.stdout.flush()
         metrics.wait_for_a_last_scrape(failed=False)
     except (UserError, MachineError, Interrupted) as end:

@@ -139,15 +139,13 @@ def _looks(runs: list[str]) -> str:
 
 
 def _changed(first: Json, other: Json) -> str:
-    same, recipe = ({job: one or {} for job, one in result["recipe"].items()} for result in (first, other))
+    same, recipe = (
+        {(job, name): value for job, one in result["recipe"].items() if one for name, value in one.items()}
+        for result in (first, other)
+    )
     # What is judged may be older than a setting.
-    changed = {
-        name: recipe.get(job, {}).get(name, "none")
-        for job, settings in same.items()
-        for name in settings | recipe.get(job, {})
-        if settings.get(name) != recipe.get(job, {}).get(name)
-    }
-    return _settings(changed)
+    changed = (key for key in same | recipe if same.get(key) != recipe.get(key))
+    return _settings({key[1]: recipe.get(key, "none") for key in changed})
 
 
 def _hardware(found: list[Json]) -> str:

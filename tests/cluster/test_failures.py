@@ -105,7 +105,7 @@ def test_a_gpu_request_goes_to_the_node_that_has_one(site: Site) -> None:
         def nudged(found: Any) -> bool:
             """Let the controller look now: nothing happens to pending pods, its next look is up to 20 minutes off."""
             site.kubectl("annotate", "workflow", pending, f"nudge={time.monotonic()}", "--overwrite", ok=False)
-            return found.get("status", {}).get("phase") == "Failed"
+            return found["status"].get("phase") == "Failed"
 
         ended = site.wait(pending, nudged, limit=240)
         # Each was asked for once.
