@@ -76,12 +76,16 @@ def run(settings: PretrainSettings) -> Step:
 
 
 def _train(settings: PretrainSettings, step: Step, drawn: Step) -> None:
+    from jobs.common.hardware import configure
+
+    # Before anything loads TensorFlow, which would greet between the lines of the log.
+    hardware = configure(settings, depthwise=settings.network == "mobilenetv2")
+
     import numpy as np
 
     from jobs.classifier import networks, training
     from jobs.classifier.batches import Images
     from jobs.common.checkpoint import Checkpoints
-    from jobs.common.hardware import configure
     from jobs.mri import phantoms
 
     recipe = training.Recipe(
@@ -93,7 +97,6 @@ def _train(settings: PretrainSettings, step: Step, drawn: Step) -> None:
         seed=0,
         remedy="set --precision float32, or leave pretraining out by --phantom-epochs 0",
     )
-    hardware = configure(settings, depthwise=settings.network == "mobilenetv2")
     architecture = networks.Architecture(settings.network, LABELS, settings.image_size, settings.classifier_stem_stride)
     log.info("%s: learns %d phantoms", settings.network, settings.phantoms)
     with Checkpoints(step, settings.checkpoint_steps, settings.checkpoint_seconds) as checkpoints:

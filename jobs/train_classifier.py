@@ -137,12 +137,16 @@ def _train(
     drawn: Step | None,
     pretrained: Step | None,
 ) -> None:
+    from jobs.common.hardware import configure
+
+    # Before anything loads TensorFlow, which would greet between the lines of the log.
+    hardware = configure(settings, depthwise=settings.network == "mobilenetv2")
+
     import numpy as np
 
     from jobs.classifier import batches, networks, training
     from jobs.classifier.predictions import write_predictions
     from jobs.common.checkpoint import Checkpoints
-    from jobs.common.hardware import configure
     from jobs.mri import phantoms, synthetic
 
     # -- images --------------------------------------------------------------------------------------------------
@@ -164,7 +168,6 @@ def _train(
         heads = batches.Phantoms(*phantoms.read(drawn), dataset.labels.index(settings.healthy))
 
     # -- training ------------------------------------------------------------------------------------------------
-    hardware = configure(settings, depthwise=settings.network == "mobilenetv2")
     architecture = networks.Architecture(
         settings.network, dataset.labels, dataset.image_size, settings.classifier_stem_stride
     )

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -321,7 +322,8 @@ def start(folder: Path) -> subprocess.Popen:
     given = COMMON | {"storage": str(folder), "checkpoint_steps": 1}
     flags = [part for name, value in given.items() for part in ("--" + name.replace("_", "-"), str(value))]
     command = [sys.executable, "-m", "jobs.cli", "train-classifier", *flags]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def test_what_is_stopped_ends_as_if_it_never_was(step: Step, tmp_path: Path) -> None:
@@ -337,7 +339,7 @@ def test_what_is_stopped_ends_as_if_it_never_was(step: Step, tmp_path: Path) -> 
     said = process.communicate(timeout=300)[1].decode()
     assert process.returncode == Interrupted.exit_code, said
     assert "goes on from there" in said
-    assert "Traceback" not in said
+    assert "Traceback" not in said and "oneDNN" not in said
     assert not (tmp_path / step.prefix / "manifest.json").exists()
     resumed = train_classifier.run(settings(tmp_path))
     assert outputs(resumed) == outputs(step)
