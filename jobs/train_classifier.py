@@ -183,7 +183,7 @@ def _train(
         steps_per_epoch=settings.classifier_steps_per_epoch,
         batch=settings.classifier_batch,
         learning_rate=settings.classifier_learning_rate,
-        augmentation=settings.classifier_augmentation and not by_heart,
+        augmentation=float(settings.classifier_augmentation and not by_heart),
         seed=settings.seed,
     )
     what = f"fold {settings.fold}, {step.prefix.rpartition('/')[2]}"

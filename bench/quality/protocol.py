@@ -16,7 +16,7 @@ _RESNET: dict[str, Any] = ONE_SEED | {
     "classifier_batch": 16,
     "classifier_epochs": 4,
     "classifier_learning_rate": 3e-4,
-    "phantom_epochs": 24,
+    "phantom_epochs": 16,
 }
 # The results' name, and what is asked for in it. Each stage adds something, so that whoever stops early has a whole
 # table of less.

@@ -71,11 +71,11 @@ def views(image: tf.Tensor) -> tf.Tensor:
     )
 
 
-def mix(images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def mix(images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor, most: float = MIX) -> tuple[tf.Tensor, tf.Tensor]:
     """Blend each image with another one of the batch, and its target likewise.
 
     Zhang et al., "mixup: Beyond empirical risk minimization", ICLR 2018, https://arxiv.org/abs/1710.09412; one weight
-    for the batch, even between 0 and MIX.
+    for the batch, even between 0 and `most`.
 
     Args:
         images: float32 [n, s, s]; targets: float32 [n, classes]; seed: int [2].
@@ -84,7 +84,7 @@ def mix(images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tens
         The same shapes.
     """
     seeds = tf.unstack(tf.random.split(seed, 2))
-    weight = tf.random.stateless_uniform([], seeds[0], 0.0, MIX)
+    weight = tf.random.stateless_uniform([], seeds[0], 0.0, most)
     partner = tf.random.experimental.stateless_shuffle(tf.range(tf.shape(images)[0]), seeds[1])
     return (
         (1.0 - weight) * images + weight * tf.gather(images, partner),

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from jobs.classifier import networks
-from jobs.classifier.augmentation import augment, mix
+from jobs.classifier.augmentation import MIX, augment, mix
 from jobs.classifier.batches import Images, Phantoms, assemble
 from jobs.classifier.networks import Architecture
 from jobs.common import logs, metrics, progress, tensors
@@ -40,14 +40,15 @@ CALL_SECONDS, CALL_STEPS = 2.0, 20
 class Recipe:
     """How long and how to train.
 
-    `batch` is in images; `learning_rate` is the peak of the schedule; `remedy` is what to do if the loss is not finite.
+    `batch` is in images; `learning_rate` is the peak of the schedule; `augmentation`, 0 to 1, is the strength to which
+    augmentation grows, at 0 there is none; `remedy` is what to do if the loss is not finite.
     """
 
     epochs: int
     steps_per_epoch: int
     batch: int
     learning_rate: float
-    augmentation: bool
+    augmentation: float
     seed: int
     remedy: str = "lower --classifier-learning-rate"
 
@@ -207,13 +208,14 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 def strength(recipe: Recipe, step: int) -> float:
     """How strong augmentation is, 0 to 1, in a step that counts from 0: under all of it at once, networks that start
     from random weights stay at chance for hundreds of steps."""
-    return min(1.0, GROWTH_START + (1.0 - GROWTH_START) * step / max(1.0, GROWTH * recipe.steps))
+    grown = min(1.0, GROWTH_START + (1.0 - GROWTH_START) * step / max(1.0, GROWTH * recipe.steps))
+    return recipe.augmentation * grown
 
 
 # A pipeline trains many classifiers of one shape: tracing takes longer than a short training.
 @functools.lru_cache(maxsize=1)
 def _prepare(
-    architecture: Architecture, precision: str, batch: int, augmentation: bool, xla: bool
+    architecture: Architecture, precision: str, batch: int, augmentation: float, xla: bool
 ) -> tuple[keras.Model, keras.Model, dict[str, tf.Variable], Callable[..., tf.Tensor]]:
     """A model, its moving average, its optimizer's moments by name, and a function that takes several steps."""
     model, average = (networks.build(architecture, precision=precision) for _ in range(2))
@@ -288,7 +290,7 @@ def _prepare(
             if augmentation:
                 # Not in `take_step`: XLA has no affine transform.
                 seeds = tf.unstack(tf.random.split(tf.stack([seed, steps[i]]), 2))
-                gray, targets = mix(augment(gray, seeds[0], strengths[i]), targets, seeds[1])
+                gray, targets = mix(augment(gray, seeds[0], strengths[i]), targets, seeds[1], MIX * augmentation)
             return i + 1, values.write(i, take_step(gray, targets, truths[i], rates[i], steps[i]))
 
         values = tf.TensorArray(tf.float32, size=count, element_shape=[2])

@@ -1,6 +1,7 @@
 """Training of classifiers: batches, augmentation, schedule, and that what was learned is there at inference."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -20,7 +21,7 @@ from jobs.common.step import Step
 from jobs.common.storage import open_storage
 
 SIZE = 32
-RECIPE = Recipe(epochs=1, steps_per_epoch=1, batch=8, learning_rate=3e-3, augmentation=True, seed=4)
+RECIPE = Recipe(epochs=1, steps_per_epoch=1, batch=8, learning_rate=3e-3, augmentation=1.0, seed=4)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -56,7 +57,7 @@ def test_synthetic_images_come_before_real_ones_and_classes_in_their_shares() ->
     generated = Images(np.full((30, 4, 4), 1, np.uint8), np.repeat([0, 1, 2], 10))
     real = Images(np.full((90, 4, 4), 2, np.uint8), np.repeat([0, 1, 2], [10, 30, 50]))
     frequencies = np.array([10, 30, 50]) / 90
-    recipe = Recipe(10, 30, 32, 1e-3, True, seed=7)
+    recipe = Recipe(10, 30, 32, 1e-3, 1.0, seed=7)
     total = np.zeros(3)
     for step in range(300):
         pixels, targets = training.batch(recipe, [generated, real], None, frequencies, step)
@@ -135,13 +136,15 @@ def test_images_and_targets_are_mixed_alike() -> None:
     np.testing.assert_allclose(wanted.numpy().sum(axis=1), 1.0, rtol=1e-6)
     assert (wanted.numpy().argmax(axis=1) == classes).all()
     assert 0 < np.abs(wanted.numpy() - targets).max() <= augmentation.MIX
+    _, less = augmentation.mix(tf.constant(images), tf.constant(targets), tf.constant([1, 2]), 0.3 * augmentation.MIX)
+    np.testing.assert_allclose(less.numpy() - targets, 0.3 * (wanted.numpy() - targets), atol=1e-6)
 
 
 # ---- schedule and scores ----------------------------------------------------------------------------------------
 
 
 def test_the_learning_rate_rises_and_falls_to_zero() -> None:
-    recipe = Recipe(epochs=4, steps_per_epoch=50, batch=8, learning_rate=0.01, augmentation=False, seed=0)
+    recipe = Recipe(epochs=4, steps_per_epoch=50, batch=8, learning_rate=0.01, augmentation=0.0, seed=0)
     rates = np.array([training.learning_rate(recipe, step) for step in range(200)])
     assert rates.max() == pytest.approx(0.01)
     top = int(rates.argmax())
@@ -149,16 +152,18 @@ def test_the_learning_rate_rises_and_falls_to_zero() -> None:
     assert (np.diff(rates[: top + 1]) > 0).all()
     assert (np.diff(rates[top + 1 :]) < 0).all()
     assert 0 < rates[-1] < 1e-4
-    short = Recipe(1, 1, 8, 0.01, False, 0)
+    short = Recipe(1, 1, 8, 0.01, 0.0, 0)
     assert training.learning_rate(short, 0) == pytest.approx(0.01)
 
 
 def test_augmentation_grows_for_half_of_the_steps() -> None:
-    recipe = Recipe(epochs=4, steps_per_epoch=50, batch=8, learning_rate=0.01, augmentation=True, seed=0)
+    recipe = Recipe(epochs=4, steps_per_epoch=50, batch=8, learning_rate=0.01, augmentation=1.0, seed=0)
     strengths = [training.strength(recipe, step) for step in range(200)]
     assert strengths[0] == pytest.approx(0.1)
     np.testing.assert_allclose(np.diff(strengths[:101]), 0.9 / 100)
     assert strengths[100:] == [1.0] * 100
+    weaker = [training.strength(replace(recipe, augmentation=0.3), step) for step in range(200)]
+    np.testing.assert_allclose(weaker, 0.3 * np.array(strengths))
 
 
 def test_scores_are_those_of_scikit_learn() -> None:
@@ -195,7 +200,7 @@ def test_training_and_inference_mode_agree_after_few_steps(
     checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     architecture = Architecture("mobilenetv2", ("no", "yes"), SIZE, 2)
-    recipe = Recipe(epochs=1, steps_per_epoch=120, batch=16, learning_rate=3e-3, augmentation=False, seed=0)
+    recipe = Recipe(epochs=1, steps_per_epoch=120, batch=16, learning_rate=3e-3, augmentation=0.0, seed=0)
     initial = networks.initial_weights(architecture, "none", 0)
     images, unseen = heads(100, 0), heads(100, 1)
     half = np.array([0.5, 0.5])
