@@ -26,7 +26,7 @@ AUGMENTATION = {"mobilenetv2": 1.0, "resnet152v2": 0.3}
 # How a network starts: an input of its steps, so that those of the other network stay done when it changes.
 STARTS = {
     "mobilenetv2": {},
-    "resnet152v2": {"start": "residual branches at zero", "phantoms augmented": f"{AUGMENTATION['resnet152v2']}"},
+    "resnet152v2": {"start": "residual branches at zero", "phantoms augmented": str(AUGMENTATION["resnet152v2"])},
 }
 
 

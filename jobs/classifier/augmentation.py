@@ -71,20 +71,21 @@ def views(image: tf.Tensor) -> tf.Tensor:
     )
 
 
-def mix(images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor, most: float = MIX) -> tuple[tf.Tensor, tf.Tensor]:
+def mix(images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor, strength: float = 1.0) -> tuple[tf.Tensor, tf.Tensor]:
     """Blend each image with another one of the batch, and its target likewise.
 
     Zhang et al., "mixup: Beyond empirical risk minimization", ICLR 2018, https://arxiv.org/abs/1710.09412; one weight
-    for the batch, even between 0 and `most`.
+    for the batch, even between 0 and MIX.
 
     Args:
         images: float32 [n, s, s]; targets: float32 [n, classes]; seed: int [2].
+        strength: 0 to 1, what MIX is multiplied by.
 
     Returns:
         The same shapes.
     """
     seeds = tf.unstack(tf.random.split(seed, 2))
-    weight = tf.random.stateless_uniform([], seeds[0], 0.0, most)
+    weight = tf.random.stateless_uniform([], seeds[0], 0.0, strength * MIX)
     partner = tf.random.experimental.stateless_shuffle(tf.range(tf.shape(images)[0]), seeds[1])
     return (
         (1.0 - weight) * images + weight * tf.gather(images, partner),

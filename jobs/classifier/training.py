@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from jobs.classifier import networks
-from jobs.classifier.augmentation import MIX, augment, mix
+from jobs.classifier.augmentation import augment, mix
 from jobs.classifier.batches import Images, Phantoms, assemble
 from jobs.classifier.networks import Architecture
 from jobs.common import logs, metrics, progress, tensors
@@ -290,7 +290,7 @@ def _prepare(
             if augmentation:
                 # Not in `take_step`: XLA has no affine transform.
                 seeds = tf.unstack(tf.random.split(tf.stack([seed, steps[i]]), 2))
-                gray, targets = mix(augment(gray, seeds[0], strengths[i]), targets, seeds[1], MIX * augmentation)
+                gray, targets = mix(augment(gray, seeds[0], strengths[i]), targets, seeds[1], augmentation)
             return i + 1, values.write(i, take_step(gray, targets, truths[i], rates[i], steps[i]))
 
         values = tf.TensorArray(tf.float32, size=count, element_shape=[2])

@@ -136,7 +136,7 @@ def test_images_and_targets_are_mixed_alike() -> None:
     np.testing.assert_allclose(wanted.numpy().sum(axis=1), 1.0, rtol=1e-6)
     assert (wanted.numpy().argmax(axis=1) == classes).all()
     assert 0 < np.abs(wanted.numpy() - targets).max() <= augmentation.MIX
-    _, less = augmentation.mix(tf.constant(images), tf.constant(targets), tf.constant([1, 2]), 0.3 * augmentation.MIX)
+    _, less = augmentation.mix(tf.constant(images), tf.constant(targets), tf.constant([1, 2]), 0.3)
     np.testing.assert_allclose(less.numpy() - targets, 0.3 * (wanted.numpy() - targets), atol=1e-6)
 
 
