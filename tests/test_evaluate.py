@@ -22,6 +22,7 @@ from jobs.common.step import MANIFEST, Step
 from jobs.common.storage import Storage, open_storage
 from jobs.gan import grid
 from jobs.report import exhibits
+from jobs.report.page import caveats, headline
 from tests import fake_run
 
 TWO_NETWORKS = ("mobilenetv2", "resnet152v2")
@@ -246,11 +247,20 @@ def test_what_is_drawn_is_also_said(page: str) -> None:
 def test_the_headline_says_the_result_in_a_sentence(made: tuple[Storage, Step], report: Any, page: str) -> None:
     text = Reader(page).words()
     row = found(report, "accuracy", regime="synthetic")
-    assert "MobileNetV2, trained only on synthetic images, reads " in text
+    assert "MobileNetV2, trained on synthetic images alone, reads " in text
     assert f"{100 * row['value']:.1f} % [{100 * row['low']:.1f}\N{EN DASH}{100 * row['high']:.1f}]" in text
     assert "of 48 held-out real images right; trained on real images" in text
     assert "Always answering the larger class is right for 50.0 % of them." in text
     assert made[1].facts["headline"][0].startswith("MobileNetV2")
+
+
+def test_what_phantoms_taught_is_not_said_to_come_of_images(report: Any) -> None:
+    drawn = report["recipe"] | {"train-classifier": report["recipe"]["train-classifier"] | {"healthy": "no"}}
+    assert (
+        "MobileNetV2, trained on phantoms and synthetic images alone, reads " in headline(report | {"recipe": drawn})[0]
+    )
+    assert "another generator, pretraining, split" in " ".join(caveats(report | {"recipe": drawn}))
+    assert "another generator, split" in " ".join(caveats(report))
 
 
 def test_the_page_tells_what_a_reader_must_know(page: str) -> None:

@@ -49,6 +49,7 @@ def render(report: Json, exhibits: Exhibits) -> str:
 def headline(report: Json) -> list[str]:
     """The result in sentences: one for each network, and what always answering the largest class gives."""
     found = {(row["network"], row["regime"], row["metric"]): row for row in report["results"]}
+    phantoms = "phantoms and " * learns_phantoms(report)
     sentences = []
     for network in report["settings"]["networks"]:
         clauses: list[str] = []
@@ -57,7 +58,7 @@ def headline(report: Json) -> list[str]:
             value, interval = words.number(row["value"], "accuracy"), words.bounds(row["low"], row["high"], "accuracy")
             what = f"of {row['n']} held-out real images right" if not clauses else ""
             reads = f"reads {value} [{interval}] {what}" if not clauses else f"{value} [{interval}]"
-            clauses.append(f"{words.TRAINED_ON[regime]}, {reads}")
+            clauses.append(f"trained on {phantoms}{words.TRAINED_ON[regime]}, {reads}")
         sentences.append(f"{words.NETWORKS[network]}, {'; '.join(clauses)}.")
     larger = "larger" if len(report["dataset"]["labels"]) == 2 else "largest"
     majority = next(
@@ -67,6 +68,11 @@ def headline(report: Json) -> list[str]:
         f"Always answering the {larger} class is right for {words.number(majority['value'], 'accuracy')} of them."
     )
     return sentences
+
+
+def learns_phantoms(report: Json) -> bool:
+    """Whether the classifiers learned drawn heads beside their images."""
+    return bool(report["recipe"]["train-classifier"].get("healthy"))
 
 
 def caveats(report: Json) -> list[str]:
@@ -91,12 +97,13 @@ def caveats(report: Json) -> list[str]:
             f"Few independent groups (under {SMALL_CLASS}) in {_listed(small)}: intervals that rest on them are too "
             "narrow."
         )
+    several = settings["seeds"] > 1
+    another = ["seed"] * (not several) + ["generator"] * bool(report["quality"])
+    another += ["pretraining"] * learns_phantoms(report) + ["split", "hospital", "scanner"]
     found.append(
         "An interval says how far the value would move with other held-out images of the same kind"
-        + (" and other seeds" if settings["seeds"] > 1 else "")
-        + "; each "
-        + ("" if settings["seeds"] > 1 else "classifier and ")
-        + "generator was trained once, so chance in that is not in it, nor is another hospital, scanner or disease."
+        + " and other seeds" * several
+        + f"; what another {', '.join(another)} or disease would change is not in it."
     )
     constant = [x for x in report["confusion"] if sum(any(column) for column in zip(*x["matrix"], strict=True)) == 1]
     if constant:

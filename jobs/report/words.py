@@ -8,9 +8,9 @@ DASH, MINUS, SPACE = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 NETWORKS = {"mobilenetv2": "MobileNetV2", "resnet152v2": "ResNet152V2"}
 REGIMES = {"synthetic": "synthetic", "real": "real", "real+synthetic": "real + synthetic"}
 TRAINED_ON = {
-    "synthetic": "trained only on synthetic images",
-    "real": "trained on real images",
-    "real+synthetic": "trained on both",
+    "synthetic": "synthetic images alone",
+    "real": "real images",
+    "real+synthetic": "real and synthetic images",
 }
 
 
@@ -30,7 +30,7 @@ CONTROLS = {
     "nearest-pixels": Control(
         "nearest training image", "answers the class of the training image whose pixels correlate most (1-NN)"
     ),
-    "phantoms": Control("phantoms alone", "is the network as drawn heads taught it, before it saw any image"),
+    "phantoms": Control("phantoms alone", "is the first network as drawn heads taught it, before it saw any image"),
 }
 QUALITY = {
     "kid": "KID",
