@@ -234,10 +234,10 @@ def rival_recipe(
     if rival is None:
         return None
     log.info("the best recipe ever, %s %s, is trained on this data to be judged on it", rival.network, rival.regime)
-    # What its record does not name did not exist when it was made, and was as it is by default.
+    # What its record does not name did not exist when it was made, and was as it is by default, but for bends.
     unnamed = ClassifierSettings().result()
     if rival.regime != "real":
-        unnamed |= GanSettings().result() | SyntheticSettings().result()
+        unnamed |= GanSettings().result() | SyntheticSettings(synthetic_bend=0).result()
     own = {"networks": (rival.network,), "regimes": (rival.regime,)}
     recipe = validate(PipelineSettings, PipelineSettings.of(settings).model_dump() | unnamed | rival.settings | own)
     alike = PreprocessSettings.of(recipe).result() == dataset.settings

@@ -61,7 +61,8 @@ def run(settings: PreprocessSettings) -> Step:
         raise UserError(f"--storage: {settings.storage} lies in the data, and would be taken for a class: name another")
     source, found = sources.find(settings.data)
     groups, lines_of = sources.read_groups(settings.groups, found) if settings.groups else (b"", {})
-    content = digest({"files": sources.digests(source, found), "groups": hashlib.sha256(groups).hexdigest()})
+    files = sources.digests(source, found)
+    content = digest({"files": files, "groups": hashlib.sha256(groups).hexdigest()})
     asked = {"content": content, "settings": settings.result(), "results_version": RESULTS_VERSION}
     id = digest(asked)[:12]
     storage = open_storage(settings.storage)
@@ -69,7 +70,7 @@ def run(settings: PreprocessSettings) -> Step:
     if step.finished():
         log.info("dataset %s is there: nothing to do", id)
         return step
-    _prepare(settings, step, source, found, lines_of)
+    _prepare(settings, step, source, dict(files), lines_of)
     return step
 
 
@@ -78,7 +79,7 @@ def _place(url: str) -> str:
 
 
 def _prepare(
-    settings: PreprocessSettings, step: Step, source: Storage, found: list[str], lines_of: dict[str, list[int]]
+    settings: PreprocessSettings, step: Step, source: Storage, found: dict[str, str], lines_of: dict[str, list[int]]
 ) -> None:
     from jobs.mri import duplicates, folds, intake
     from jobs.mri.dataset import to_csv
@@ -86,7 +87,6 @@ def _prepare(
 
     told = metrics.preprocessing(tuple(REASONS))
     with tempfile.TemporaryDirectory(prefix="mrigan-") as scratch:
-        # Read every file once.
         spool = intake.Spool(scratch, settings.image_size)
         with metrics.phase("read"):
             taken = intake.read_all(source, found, lines_of, spool)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from jobs.common import keys
 from jobs.common.seeds import derive
-from jobs.common.settings import ExecutionSettings, Settings, StorageSettings, setting
+from jobs.common.settings import CheckpointSettings, ExecutionSettings, Settings, StorageSettings, setting
 from jobs.common.step import RESULTS_VERSION, Step, digest
 from jobs.common.storage import open_storage
 
@@ -44,15 +44,13 @@ class NetworkSettings(Settings):
     )
 
 
-class PretrainSettings(NetworkSettings, StorageSettings, ExecutionSettings):
+class PretrainSettings(NetworkSettings, StorageSettings, ExecutionSettings, CheckpointSettings):
     """What pretrain can be told."""
 
     network: Literal["resnet152v2", "mobilenetv2"] = setting("mobilenetv2", "network of keras.applications")
     image_size: int = setting(64, "side of the square images", unit="pixels", ge=32, le=256)
     phantoms: int = setting(8000, "drawn heads, half of them with a lesion", unit="images", ge=2)
     phantom_epochs: int = setting(96, "epochs", unit="epochs", ge=1)
-    checkpoint_steps: int = setting(1000, "most steps between two checkpoints", unit="steps", ge=1, result=False)
-    checkpoint_seconds: float = setting(300, "most time between two checkpoints", unit="s", gt=0, result=False)
 
 
 def run(settings: PretrainSettings) -> Step:
@@ -101,7 +99,7 @@ def _train(settings: PretrainSettings, step: Step, drawn: Step) -> None:
         learning_rate=LEARNING_RATES[settings.network],
         augmentation=AUGMENTATION[settings.network],
         seed=0,
-        remedy="set --precision float32, or leave pretraining out by --phantom-epochs 0",
+        remedy="set --precision float32, or give the pipeline --phantom-epochs 0",
     )
     architecture = networks.Architecture(settings.network, LABELS, settings.image_size, settings.classifier_stem_stride)
     log.info("%s: learns %d phantoms", settings.network, settings.phantoms)

@@ -18,7 +18,7 @@ from jobs.common import keys
 from jobs.common.errors import UserError
 from jobs.common.files import file_digest, local_file
 from jobs.common.seeds import derive
-from jobs.common.settings import NAME, ExecutionSettings, StorageSettings, setting
+from jobs.common.settings import NAME, CheckpointSettings, ExecutionSettings, StorageSettings, setting
 from jobs.common.step import Step, manifest_digest, read_output
 from jobs.common.storage import open_storage
 from jobs.pretrain import NetworkSettings, PretrainSettings
@@ -53,7 +53,7 @@ class ClassifierSettings(NetworkSettings):
     )
 
 
-class TrainClassifierSettings(ClassifierSettings, StorageSettings, ExecutionSettings):
+class TrainClassifierSettings(ClassifierSettings, StorageSettings, ExecutionSettings, CheckpointSettings):
     """What train-classifier can be told."""
 
     dataset: str = setting(..., "dataset's id: preprocess prints it", result=False, pattern=NAME)
@@ -68,8 +68,6 @@ class TrainClassifierSettings(ClassifierSettings, StorageSettings, ExecutionSett
         "none", "wrong on purpose: labels permuted by group, or folds that ignore groups; regime real only"
     )
     seed: int = setting(0, "where all randomness comes from", ge=0)
-    checkpoint_steps: int = setting(1000, "most steps between two checkpoints", unit="steps", ge=1, result=False)
-    checkpoint_seconds: float = setting(300, "most time between two checkpoints", unit="s", gt=0, result=False)
 
 
 def run(settings: TrainClassifierSettings) -> Step:

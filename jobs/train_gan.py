@@ -21,7 +21,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from jobs.common import keys, logs, progress
 from jobs.common import metrics as prometheus
 from jobs.common.errors import MachineError, UserError
-from jobs.common.settings import NAME, ExecutionSettings, Settings, Several, StorageSettings, setting
+from jobs.common.settings import (
+    NAME,
+    CheckpointSettings,
+    ExecutionSettings,
+    Settings,
+    Several,
+    StorageSettings,
+    setting,
+)
 from jobs.common.step import Step
 from jobs.common.storage import MissingKey, open_storage
 
@@ -72,11 +80,9 @@ class GanSettings(Settings):
     ] = setting(STABILIZERS, "what keeps training on few images stable; none: plain DCGAN")
     gan_conditional: bool = setting(False, "one class-conditional GAN for all classes instead of one for each")
     sample_every: int = setting(100, "interval of the sample grids", unit="epochs", ge=1)
-    checkpoint_steps: int = setting(1000, "most steps between two checkpoints", unit="steps", ge=1, result=False)
-    checkpoint_seconds: float = setting(300, "most time between two checkpoints", unit="s", gt=0, result=False)
 
 
-class TrainGanSettings(GanSettings, StorageSettings, ExecutionSettings):
+class TrainGanSettings(GanSettings, StorageSettings, ExecutionSettings, CheckpointSettings):
     """What train-gan can be told."""
 
     dataset: str = setting(..., "dataset's id: preprocess prints it", result=False, pattern=NAME)

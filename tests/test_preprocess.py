@@ -1,6 +1,7 @@
 """From a folder of files as people have them to a dataset, and the mistakes people make on the way."""
 
 import csv
+import errno
 import gc
 import io
 import logging
@@ -17,7 +18,7 @@ from PIL import Image
 
 from jobs import phantom, preprocess
 from jobs.common.errors import MachineError, UserError
-from jobs.common.storage import open_storage
+from jobs.common.storage import Storage, open_storage
 from jobs.mri import intake, sources
 from jobs.mri.dataset import Dataset, open_dataset
 from jobs.mri.drawing import draw_head
@@ -283,9 +284,11 @@ def test_what_is_kept_in_memory_is_under_a_kilobyte_an_image(tmp_path):
         save(folder / key, rng.integers(0, 256, (40, 40)).astype(np.uint8))
     storage = open_storage(str(folder))
     (tmp_path / "first").mkdir()
-    intake.read_all(storage, found[:5], {}, intake.Spool(str(tmp_path / "first"), 32))  # what is loaded once
+    files = dict(sources.digests(storage, found))
+    first = dict(list(files.items())[:5])
+    intake.read_all(storage, first, {}, intake.Spool(str(tmp_path / "first"), 32))  # what is loaded once
     tracemalloc.start()
-    taken = intake.read_all(storage, found, {key: [1] for key in found}, intake.Spool(str(tmp_path), 32))
+    taken = intake.read_all(storage, files, {key: [1] for key in found}, intake.Spool(str(tmp_path), 32))
     gc.collect()
     kept = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
@@ -325,6 +328,34 @@ def test_a_file_that_goes_away_meanwhile_is_the_machines_failure(heads, tmp_path
         prepare(heads, tmp_path / "out")
 
 
+def test_a_file_that_changes_meanwhile_makes_no_dataset(heads, tmp_path, monkeypatch):
+    digests = sources.digests
+
+    def change(storage: Storage, found: list[str]) -> list[tuple[str, str]]:
+        known = digests(storage, found)
+        shutil.copyfile(heads / found[1], heads / found[0])
+        return known
+
+    monkeypatch.setattr(sources, "digests", change)
+    with pytest.raises(MachineError, match="changed while it was read: run it again"):
+        prepare(heads, tmp_path / "out")
+    assert not list(tmp_path.rglob("manifest.json"))
+
+
+def test_a_folder_that_may_not_be_read_is_not_left_out(heads, tmp_path, monkeypatch):
+    scan = os.scandir
+
+    # Root, who runs tests in a container, may read everything.
+    def refuse(path: str) -> object:
+        if Path(path).name == "no":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match="no permission for"):
+        prepare(heads, tmp_path / "out")
+
+
 def test_storage_in_the_data(heads):
     with pytest.raises(UserError, match="lies in the data"):
         prepare(heads, heads / "out")
@@ -332,8 +363,10 @@ def test_storage_in_the_data(heads):
 
 def test_a_full_disk_is_the_machines_failure(heads, tmp_path):
     (tmp_path / "heads").symlink_to("/dev/full")
+    storage = open_storage(str(heads))
+    files = dict(sources.digests(storage, ["no/0.png"]))
     with pytest.raises(MachineError, match="No space left on device: make room"):
-        intake.read_all(open_storage(str(heads)), ["no/0.png"], {}, intake.Spool(str(tmp_path), 32))
+        intake.read_all(storage, files, {}, intake.Spool(str(tmp_path), 32))
 
 
 def test_images_without_class_folders(heads, tmp_path):

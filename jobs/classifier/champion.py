@@ -72,7 +72,9 @@ def parse_record(data: bytes, name: str) -> Record:
         return Record(Candidate(**fields["champion"]), Candidate(**fields["best"]), list(fields["decisions"]))
     except (ValueError, KeyError, TypeError) as error:
         key = keys.champion(name)
-        raise MachineError(f"{key} is damaged: delete it to begin anew with the next promotion") from error
+        raise MachineError(
+            f"{key} is damaged: restore it, or delete it, and the next promotion begins a new history"
+        ) from error
 
 
 def stored_record(storage: Storage, name: str) -> bytes | None:

@@ -89,6 +89,13 @@ class ExecutionSettings(Settings):
     xla: Literal["auto", "on", "off"] = setting("auto", "compile training steps with XLA")
 
 
+class CheckpointSettings(Settings):
+    """How often a training can be gone on with."""
+
+    checkpoint_steps: int = setting(1000, "most steps between two checkpoints", unit="steps", ge=1, result=False)
+    checkpoint_seconds: float = setting(300, "most time between two checkpoints", unit="s", gt=0, result=False)
+
+
 def _extra(field: Any) -> dict[str, Any]:
     return field.json_schema_extra or {"unit": None, "result": True, "positional": False}
 

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import itertools
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -94,7 +95,7 @@ def open_storage(url: str) -> Storage:
     """
     if url.startswith("s3://"):
         return S3(url)
-    if "://" in url:
+    if re.match(r"[A-Za-z][\w+.-]*:/", url) or "://" in url:
         raise UserError(f"{url}: storage is a folder or s3://bucket/prefix")
     return Folder(url)
 
@@ -141,7 +142,7 @@ class Folder:
         """Return the sorted keys below the folder `prefix`."""
         with self._failures(prefix):
             # Path.rglob does not enter linked folders.
-            tree = os.walk(self.root / prefix, followlinks=True)
+            tree = os.walk(self.root / prefix, onerror=_refused, followlinks=True)
             files = (Path(folder, name) for folder, _, names in tree for name in names if not _hidden(name))
             return sorted(path.relative_to(self.root).as_posix() for path in files if path.is_file())
 
@@ -184,6 +185,12 @@ def _umask() -> int:
 
 # Read once: to read it is to change it for a moment, for all threads.
 UMASK = _umask()
+
+
+def _refused(error: OSError) -> None:
+    # A folder that is gone holds no files; those of one that may not be read would be left out without a word.
+    if isinstance(error, PermissionError):
+        raise error
 
 
 def _hidden(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Read every file once and keep little of it: pixels go to a spool on disk, under 1 KB an image stays in memory."""
+"""Read every file and keep little of it: pixels go to a spool on disk, under 1 KB an image stays in memory."""
 
 import contextlib
 import hashlib
@@ -96,16 +96,21 @@ def _disk_failures() -> Iterator[None]:
         raise MachineError(f"{folder}: {error.strerror or error}: make room there or set TMPDIR") from error
 
 
-def read_all(storage: Storage, found: Iterable[str], lines_of: Mapping[str, list[int]], spool: Spool) -> Intake:
+def read_all(storage: Storage, found: Mapping[str, str], lines_of: Mapping[str, list[int]], spool: Spool) -> Intake:
     """Return what the files `found` hold, their pixels in `spool`, in the order of the entries.
 
-    `lines_of` gives the lines of the user's groups file that name a file. Who a picture shows is kept only as a hash
+    `found` gives the SHA-256 of each file's content, as the dataset's id knows it; `lines_of` the lines of the user's
+    groups file that name a file. Who a picture shows is kept only as a hash
     under a key that ends with the process.
+
+    Raises MachineError if a file is gone or has changed.
     """
     secret = secrets.token_bytes(32)
     intake = Intake()
     index_of: dict[str, int] = {}
     for key, data in contents(storage, found):
+        if hashlib.sha256(data).hexdigest() != found[key]:
+            raise MachineError(f"{storage.url.rstrip('/')}/{key} changed while it was read: run it again")
         label = label_of(key)
         try:
             if label is None:

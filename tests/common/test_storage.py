@@ -99,8 +99,9 @@ def test_messages_say_what_to_do(s3_server: S3Server, monkeypatch: pytest.Monkey
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(MachineError, match="AWS_ENDPOINT_URL"):
         open_storage("s3://tests/x").read("key")
-    with pytest.raises(UserError, match="s3://bucket/prefix"):
-        open_storage("gs://bucket")
+    for url in ("gs://bucket", "s3:/bucket/prefix"):
+        with pytest.raises(UserError, match="s3://bucket/prefix"):
+            open_storage(url)
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(UserError, match="a file is where a folder must be"):
