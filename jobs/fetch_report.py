@@ -39,7 +39,13 @@ def run(settings: FetchReportSettings) -> None:
         raise UserError(f"{name}: no run and no workflow is called so")
     manifest = read_manifest(storage, keys.report(name))
     if manifest is None and not re.fullmatch(RUN, name):
-        name = _run_of(name, settings.namespace)
+        try:
+            workflows = cluster.connect(settings.namespace)
+        except UserError as error:
+            raise UserError(
+                f"{settings.storage} has no report of run {name}, nor is it known as a workflow: {error}"
+            ) from error
+        name = _run_of(workflows, name)
         manifest = read_manifest(storage, keys.report(name))
     if manifest is None:
         raise UserError(
@@ -54,9 +60,9 @@ def run(settings: FetchReportSettings) -> None:
         webbrowser.open(page.resolve().as_uri())
 
 
-def _run_of(name: str, namespace: str) -> str:
+def _run_of(workflows: cluster.Cluster, name: str) -> str:
     """Return the run that a workflow made."""
-    found = workflow.output(cluster.connect(namespace).workflow(name), "run")
+    found = workflow.output(workflows.workflow(name), "run")
     if found is None:
         raise UserError(f"workflow {name} has not said yet which run it makes: see mrigan status {name}")
     return found

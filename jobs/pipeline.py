@@ -53,7 +53,7 @@ PRESET_COSTS = {
     "demo": "32 px, 2 folds, MobileNetV2: three minutes on 2 cores; shows the way, teaches little",
     "quick": "64 px, 2 folds, MobileNetV2: under an hour on 2 cores for 250 images; a first impression",
     "recipe": "64 px, 5 folds, MobileNetV2: with --healthy CLASS as in docs/results.md; some 3 hours on 2 cores",
-    "full": "128 px, 5 folds, both networks, 3 seeds, controls: for a GPU, not measured; figures to publish",
+    "full": "128 px, 5 folds, both networks, 3 seeds, controls: for a GPU; not measured",
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -151,6 +151,15 @@ def prepare(settings: PipelineSettings, prepared: Step | None = None) -> tuple[S
     dataset = prepared or preprocess.run(PreprocessSettings.of(settings))
     labels = sorted(dataset.facts["labels"])
     train_classifier.check_healthy(settings.healthy, labels)
+    least = ClassifierSettings().classifier_learning_rate
+    if settings.classifier_weights == "none" and not settings.healthy and settings.classifier_learning_rate < least:
+        log.warning(
+            "--classifier-learning-rate %g is low for networks that start from random weights: give %g, or --healthy "
+            "CLASS, that without lesions (of %s), and they learn phantoms first",
+            settings.classifier_learning_rate,
+            least,
+            ", ".join(labels),
+        )
     promote.check(dataset.storage, name, labels, settings.test)
     if settings.healthy:
         from jobs.mri import phantoms

@@ -11,6 +11,7 @@ import sys
 import time
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -182,6 +183,15 @@ def test_a_damaged_checkpoint_is_named(heads: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_are_valid(preset: str) -> None:
     assert PipelineSettings(data="x", **PRESETS[preset])
+
+
+@pytest.mark.parametrize(("more", "warned"), [({}, True), ({"healthy": "healthy"}, False)])
+def test_a_rate_for_networks_that_know_phantoms_is_not_taken_for_others_unsaid(
+    more: dict[str, Any], warned: bool, heads: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = {"image_size": 32, "folds": 2, "phantoms": 2, "classifier_learning_rate": 0.001}
+    pipeline.prepare(PipelineSettings(data=str(heads), storage=str(tmp_path), **asked, **more))
+    assert ("--classifier-learning-rate 0.001 is low" in caplog.text) is warned
 
 
 def test_classifiers_are_trained_for_the_report_and_no_others(tmp_path: Path) -> None:

@@ -187,6 +187,8 @@ def from_file(path: str, kind: type[Settings], known: Sequence[str]) -> dict[str
     if not isinstance(values, dict):
         raise UserError(f"the settings file {path} must hold lines such as `folds: 5`")
     for name in values:
+        if name == "preset":
+            raise UserError(f"{path}: a preset is no setting: give --preset {spell(values[name])}")
         if name not in known:
             raise UserError(f"{path}: {_unknown(str(name), str(name), known, str)}")
     return {name: value for name, value in values.items() if name in kind.model_fields}

@@ -35,7 +35,7 @@ def find(storage: Storage, dataset: Dataset, run: str, fold: int | str) -> list[
     """
     parts = []
     for label in dataset.labels:
-        which = f"--dataset {dataset.id} --run {run} --fold {fold} --label {label}"
+        which = f"--storage {storage.url} --dataset {dataset.id} --run {run} --fold {fold} --label {label}"
         found = [
             Part(label, prefix, read_manifest(storage, prefix) or {}) for prefix in _prefixes(storage, run, fold, label)
         ]

@@ -72,6 +72,9 @@ def test_unknown_names_get_a_hint(tmp_path: Path) -> None:
     file.write_text("image_sise: 64\n")
     with pytest.raises(UserError, match="unknown setting image_sise: did you mean image_size"):
         common.from_file(str(file), Example, NAMES)
+    file.write_text("preset: quick\n")
+    with pytest.raises(UserError, match="a preset is no setting: give --preset quick"):
+        common.from_file(str(file), Example, NAMES)
     with pytest.raises(UserError, match="unknown setting MRIGAN_IMAGE_SISE: did you mean MRIGAN_IMAGE_SIZE"):
         common.from_environment(Example, NAMES, {"MRIGAN_IMAGE_SISE": "64"})
     assert "did you mean --image-size" in common.unknown_flag("--image-sise=64", Example)
