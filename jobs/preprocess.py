@@ -158,7 +158,7 @@ def _set_aside(taken: "Intake", disputed: dict[int, list[str]]) -> Iterator["Ref
                 yield Refusal(source, "duplicate", f"exact duplicate of {taken.entries[index].row.source}")
 
 
-def _check_classes(found: list[str], left: set[str], refusals: list["Refusal"]) -> None:
+def _check_classes(found: Iterable[str], left: set[str], refusals: list["Refusal"]) -> None:
     """Raise UserError if a class has no image left."""
     for label in sorted({key.partition("/")[0] for key in found if "/" in key} - left):
         reasons = Counter(refusal.reason for refusal in refusals if refusal.source.startswith(label + "/"))
