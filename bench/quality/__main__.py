@@ -27,6 +27,8 @@ from jobs.pipeline import PipelineSettings
 from jobs.report import findings
 
 SCHEMA = 2
+# Of a dataset; its id changes with the image size and the version of the results, and these do not.
+SAME = ("images", "groups", "labels", "folds")
 COLUMNS, LINES = 12, 2  # of the picture of samples, for each class
 PARTS = (
     "settings",
@@ -78,8 +80,8 @@ def run(settings: PipelineSettings, results: Path, workers: int, called: str = "
         "schema": SCHEMA,
         "commit": command.commit(),
         "run": place["run"],
-        "dataset": {name: found["dataset"][name] for name in ("id", "images", "groups", "labels", "folds")},
-        "looks": looks(results, place, images.digest),
+        "dataset": {name: found["dataset"][name] for name in ("id", *SAME)},
+        "looks": looks(results, found["dataset"], place["run"], images.digest),
         "seconds": round(sum(cost["seconds"] for cost in found["cost"])),
         # Part of these; 0 if none of the classifiers knows how long it took.
         "pretraining_seconds": round(sum(cost["seconds"] for cost in found["cost"] if cost["job"] == "pretrain")),
@@ -105,18 +107,18 @@ def samples(storage: Storage, run: str, labels: Sequence[str]) -> np.ndarray:
     return np.array([np.asarray(Image.open(io.BytesIO(data))) for data in files])
 
 
-def looks(results: Path, place: dict[str, str], digest: str) -> list[str]:
-    """Return the runs that were ever judged on the dataset's folds.
+def looks(results: Path, dataset: dict[str, Any], run: str, digest: str) -> list[str]:
+    """Return the runs that were ever judged on the folds of `dataset`, whose step has the `digest`.
 
-    Those that stored results name, those of which a fold's predictions are kept, and this one; `digest` is that of the
-    dataset.
+    Those that stored results name, those of which a fold's predictions are kept, and `run`.
     """
     stored = (json.loads(path.read_text()) for path in sorted(results.glob("*.json")))
-    before = [run for one in stored if one.get("dataset", {}).get("id") == place["dataset"] for run in one["looks"]]
+    alike = (one for one in stored if all(one.get("dataset", {}).get(name) == dataset[name] for name in SAME))
+    before = [look for one in alike for look in one["looks"]]
     for manifest in sorted(results.glob("runs/*/fold-*/classifiers/*/manifest.json")):
         if json.loads(manifest.read_text())["inputs"].get("dataset") == digest:
             before.append(manifest.relative_to(results).parts[1])
-    return list(dict.fromkeys([*before, place["run"]]))
+    return list(dict.fromkeys([*before, run]))
 
 
 if __name__ == "__main__":

@@ -76,7 +76,8 @@ def page(result: Json, *others: Json) -> str:
         "## Synthetic images",
         "Means of all folds, against held-out real images; *real* is what training images reach in the same place. "
         "Features of five random networks (see [report.md](report.md)). Copies over 0.15 above chance are suspicious; "
-        "near-duplicates are images that the search for near-duplicates takes for a training image (of 50); distance "
+        "near-duplicates are images that the search for near-duplicates takes for a training image (of the first 50 of "
+        "each fold and class); distance "
         "is the median to the nearest training image, relative to that of held-out images.",
         "![Synthetic heads of fold 0, the first ones of each class](images/samples.png)",
         "The first ones of each class in fold 0 ("

@@ -12,7 +12,7 @@ from jobs.report.words import NETWORKS
 
 NAMES = {
     "majority": "always the larger class",
-    "file-only": "a forest that sees only file size, aspect and border",
+    "file-only": "a forest that sees only file size, width, height, aspect and border",
     "nearest-pixels": "1-NN on pixels",
     "phantoms": "phantoms alone: {} before it saw any image",
     "hog": "histograms of oriented gradients (128 px), logistic regression",

@@ -61,7 +61,10 @@ def bounds(low: float | None, high: float | None, metric: str) -> str:
     """An interval, without the unit that its value already has."""
     if low is None or high is None:
         return "no interval"
-    return f"{100 * low:.1f}{DASH}{100 * high:.1f}" if metric in _PERCENT else f"{low:.3f}{DASH}{high:.3f}"
+    if metric in _PERCENT:
+        return f"{100 * low:.1f}{DASH}{100 * high:.1f}"
+    # A dash beside a minus sign is hard to read.
+    return f"{low:.3f}{DASH if low >= 0 else ' to '}{high:.3f}".replace("-", MINUS)
 
 
 def signed(value: float | None, metric: str) -> str:

@@ -150,15 +150,15 @@ def test_looks_name_the_recipes_judged_on_the_folds(
 ) -> None:
     settings, results, result = first
     assert result["looks"] == [result["run"]]
-    here = {"dataset": result["dataset"]["id"], "run": result["run"]}
     dataset, _ = pipeline.prepare(settings)
-    assert quality.looks(results, here, dataset.digest) == [result["run"]]
-    assert quality.looks(results, here | {"run": "another"}, dataset.digest) == [result["run"], "another"]
-    assert quality.looks(results, {"dataset": "of other images", "run": "another"}, "of others") == ["another"]
-    assert quality.looks(tmp_path, here, dataset.digest) == [result["run"]]
+    here = result["dataset"]
+    assert quality.looks(results, here, result["run"], dataset.digest) == [result["run"]]
+    assert quality.looks(results, here | {"id": "of 64 pixels"}, "another", "of it") == [result["run"], "another"]
+    assert quality.looks(results, here | {"images": 1}, "another", "of others") == ["another"]
+    assert quality.looks(tmp_path, here, result["run"], dataset.digest) == [result["run"]]
     # Whoever stopped before all folds were judged has looked too.
     shutil.copytree(results / "runs", tmp_path / "runs")
-    assert quality.looks(tmp_path, here | {"run": "another"}, dataset.digest) == [result["run"], "another"]
+    assert quality.looks(tmp_path, here, "another", dataset.digest) == [result["run"], "another"]
 
 
 def test_inner_splits_hold_no_image_of_the_outer_fold(data: Path, tmp_path: Path) -> None:
