@@ -18,7 +18,7 @@ from jobs import evaluate, generate, preprocess, promote, train_classifier, trai
 from jobs.common import activity, keys, logs
 from jobs.common.errors import UserError
 from jobs.common.files import local_file
-from jobs.common.settings import NAME, ExecutionSettings, Settings, setting, validate
+from jobs.common.settings import NAME, CheckpointSettings, ExecutionSettings, Settings, setting, validate
 from jobs.common.step import RESULTS_VERSION, Step, digest
 from jobs.common.storage import open_storage
 from jobs.evaluate import EvaluateSettings, EvaluationSettings
@@ -38,7 +38,7 @@ class RecipeSettings(GanSettings, SyntheticSettings, ClassifierSettings, Executi
     """How a classifier is made, whatever it is made from."""
 
 
-class PipelineSettings(RecipeSettings, EvaluationSettings, PromotionSettings, PreprocessSettings):
+class PipelineSettings(RecipeSettings, EvaluationSettings, PromotionSettings, PreprocessSettings, CheckpointSettings):
     """What pipeline can be told: the settings of its jobs."""
 
     name: str = setting(
@@ -52,7 +52,7 @@ class PipelineSettings(RecipeSettings, EvaluationSettings, PromotionSettings, Pr
 PRESET_COSTS = {
     "demo": "32 px, 2 folds, MobileNetV2: three minutes on 2 cores; shows the way, teaches little",
     "quick": "64 px, 2 folds, MobileNetV2: under an hour on 2 cores for 250 images; a first impression",
-    "recipe": "64 px, 5 folds, MobileNetV2: with --healthy CLASS as in docs/results.md; some 3 hours on 2 cores",
+    "recipe": "64 px, 5 folds, MobileNetV2: with --healthy CLASS as in docs/results.md; 2.5 hours of one core",
     "full": "128 px, 5 folds, both networks, 3 seeds, controls: for a GPU; not measured",
 }
 
