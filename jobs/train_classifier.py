@@ -91,6 +91,7 @@ def run(settings: TrainClassifierSettings) -> Step:
     if starts_from_phantoms(settings):
         pretrained = pretrain.run(PretrainSettings.of(settings, image_size=dataset.image_size))
     regime = keys.controlled(settings.regime, settings.control)
+    augmentation = _augmentation(settings)
     step = Step(
         storage,
         keys.classifier(settings.run, settings.fold, settings.network, regime, settings.seed),
@@ -103,6 +104,7 @@ def run(settings: TrainClassifierSettings) -> Step:
             **({"pretrained": pretrained.digest} if pretrained else {}),
             **_weights_digest(settings.classifier_weights),
             **pretrain.STARTS[settings.network],
+            **({"images augmented": str(augmentation)} if 0 < augmentation < 1 else {}),
             **({"learned": "by heart"} if settings.control == "permuted" else {}),
         },
         shared=True,
@@ -119,6 +121,15 @@ def run(settings: TrainClassifierSettings) -> Step:
 def starts_from_phantoms(settings: ClassifierSettings) -> bool:
     """Return whether these classifiers start from weights that `pretrain` learned."""
     return bool(settings.healthy and settings.phantom_epochs and settings.classifier_weights == "none")
+
+
+def _augmentation(settings: TrainClassifierSettings) -> float:
+    """Return to what strength augmentation grows, 0 to 1."""
+    # What says nothing can only be learned by heart, and without that a copy among the held-out images stays unseen:
+    # permuted labels are learned from the plain images alone.
+    if settings.control == "permuted" or not settings.classifier_augmentation:
+        return 0.0
+    return pretrain.AUGMENTATION[settings.network] if starts_from_phantoms(settings) else 1.0
 
 
 def check_healthy(healthy: str, labels: Iterable[str]) -> None:
@@ -158,8 +169,6 @@ def _train(
         pools.append(batches.Images(*synthetic.read(step.storage, dataset, generated)))
     if settings.regime != "synthetic":
         pools.append(batches.Images(dataset.pixels(real), _indices(dataset, real)))
-    # What says nothing can only be learned by heart, and without that a copy among the held-out images stays unseen:
-    # permuted labels are learned from the plain images alone.
     by_heart = settings.control == "permuted"
     heads = None
     if drawn and not by_heart:
@@ -181,7 +190,7 @@ def _train(
         steps_per_epoch=settings.classifier_steps_per_epoch,
         batch=settings.classifier_batch,
         learning_rate=settings.classifier_learning_rate,
-        augmentation=float(settings.classifier_augmentation and not by_heart),
+        augmentation=_augmentation(settings),
         seed=settings.seed,
     )
     what = f"fold {settings.fold}, {step.prefix.rpartition('/')[2]}"
