@@ -37,6 +37,7 @@ COMMON = {
     "classifier_steps_per_epoch": STEPS,
     "classifier_batch": 8,
 }
+PHANTOMS = {"healthy": "no", "phantoms": 8, "phantom_epochs": 1}
 OUTPUTS = ["classifier.safetensors", "history.csv", "predictions.csv"]
 
 
@@ -227,6 +228,21 @@ def test_permuted_labels_go_by_group_and_say_nothing(folder: Path, step: Step) -
     assert 0 <= permuted.facts["learned"] <= 1 and "learned" not in step.facts
 
 
+@pytest.mark.parametrize(
+    ("asked", "strength"),
+    [
+        ({}, 1),
+        ({"network": "resnet152v2"}, 1),
+        (PHANTOMS, 1),
+        (PHANTOMS | {"network": "resnet152v2"}, 0.3),
+        (PHANTOMS | {"network": "resnet152v2", "classifier_augmentation": False}, 0),
+        ({"control": "permuted"}, 0),
+    ],
+)
+def test_how_strong_augmentation_is(folder: Path, asked: dict, strength: float) -> None:
+    assert train_classifier._augmentation(settings(folder, **asked)) == strength
+
+
 def test_permuted_labels_are_learned_by_heart_without_phantoms(folder: Path) -> None:
     permuted = train_classifier.run(settings(folder, control="permuted", **PHANTOMS))
     assert "phantoms.csv" not in permuted.manifest["outputs"]
@@ -246,9 +262,6 @@ def test_controls_are_for_real_images_and_a_held_out_fold(folder: Path, wrong: d
 
 
 # ---- phantoms ---------------------------------------------------------------------------------------------------
-
-
-PHANTOMS = {"healthy": "no", "phantoms": 8, "phantom_epochs": 1}
 
 
 def test_phantoms_teach_first_and_beside_the_images_and_are_drawn_once(folder: Path, step: Step) -> None:
