@@ -151,13 +151,13 @@ def prepare(settings: PipelineSettings, prepared: Step | None = None) -> tuple[S
     dataset = prepared or preprocess.run(PreprocessSettings.of(settings))
     labels = sorted(dataset.facts["labels"])
     train_classifier.check_healthy(settings.healthy, labels)
-    least = ClassifierSettings().classifier_learning_rate
-    if settings.classifier_weights == "none" and not settings.healthy and settings.classifier_learning_rate < least:
+    mobilenet = "mobilenetv2" in settings.networks and settings.classifier_weights == "none"
+    rate = PRESETS["recipe"]["classifier_learning_rate"]
+    if mobilenet and settings.classifier_learning_rate == rate and not train_classifier.starts_from_phantoms(settings):
         log.warning(
-            "--classifier-learning-rate %g is low for networks that start from random weights: give %g, or --healthy "
-            "CLASS, that without lesions (of %s), and they learn phantoms first",
-            settings.classifier_learning_rate,
-            least,
+            "--classifier-learning-rate %g is low for a MobileNetV2 that starts from random weights: give 0.003, or "
+            "--healthy CLASS, that without lesions (of %s), and it learns phantoms first",
+            rate,
             ", ".join(labels),
         )
     promote.check(dataset.storage, name, labels, settings.test)

@@ -21,7 +21,7 @@ WEIGHTS = "classifier.safetensors"
 LABELS = ("no lesion", "lesion")
 LEARNING_RATES = {"mobilenetv2": 0.003, "resnet152v2": 0.001}  # what they bear from random weights
 # Phantoms of any anatomy are various enough: under all of the augmentation a network needs several times the steps,
-# and ResNet152V2's are dear. What starts from them goes on so (docs/quality.md).
+# and ResNet152V2's are dear. Classifiers that start from them go on at this strength (docs/quality.md).
 AUGMENTATION = {"mobilenetv2": 1.0, "resnet152v2": 0.3}
 # How a network starts: an input of its steps, so that those of the other network stay done when it changes.
 STARTS = {

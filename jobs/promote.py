@@ -16,7 +16,7 @@ from jobs.classifier.champion import Candidate, Record, parse_record, stored_rec
 from jobs.common import activity, keys
 from jobs.common.errors import MachineError, UserError
 from jobs.common.settings import NAME, ExecutionSettings, Settings, StorageSettings, setting
-from jobs.common.step import read_manifest, read_output
+from jobs.common.step import digest, manifest_digest, read_manifest, read_output
 from jobs.common.storage import Storage, open_storage
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def run(settings: PromoteSettings) -> None:
     challenger = best_candidate(storage, settings.dataset, settings.run)
     stored = stored_record(storage, settings.name)
     record = parse_record(stored, settings.name) if stored else None
-    question = _question(settings, challenger)
+    question = _question(storage, settings, challenger)
     if record and record.answered(question):
         log.info("champion %s: this run was judged before, nothing changes", settings.name)
         activity.note(storage, settings.name, "succeeded")
@@ -99,7 +99,7 @@ def judged(settings: PromoteSettings) -> bool:
     if stored is None:
         return False
     challenger = best_candidate(storage, settings.dataset, settings.run)
-    return parse_record(stored, settings.name).answered(_question(settings, challenger))
+    return parse_record(stored, settings.name).answered(_question(storage, settings, challenger))
 
 
 def best_candidate(storage: Storage, dataset: str, run: str) -> Candidate:
@@ -145,14 +145,17 @@ def rival(settings: PromoteSettings) -> Candidate | None:
         return None
     record = parse_record(stored, settings.name)
     challenger = best_candidate(storage, settings.dataset, settings.run)
-    if record.answered(_question(settings, challenger)) or record.best.recipe == challenger.recipe:
+    if record.answered(_question(storage, settings, challenger)) or record.best.recipe == challenger.recipe:
         return None
     return None if record.best.dataset == challenger.dataset else record.best
 
 
-def _question(settings: PromoteSettings, challenger: Candidate) -> dict[str, Any]:
+def _question(storage: Storage, settings: PromoteSettings, challenger: Candidate) -> dict[str, Any]:
     """Return what a decision answers: asked again, it is not decided again."""
     question = settings.result() | {"challenger": [challenger.run, *challenger.recipe], "seeds": challenger.seeds}
+    # A run's name does not tell that its classifiers were trained anew.
+    manifests = [_manifest(storage, prefix) for prefix in final_models(storage, challenger, "ensemble")]
+    question["classifiers"] = digest([manifest_digest(manifest) for manifest in manifests])
     if settings.test:
         from jobs.mri.testset import fingerprint
 

@@ -114,7 +114,7 @@ def run(settings: TrainClassifierSettings) -> Step:
         return step
     step.forget()
     dataset = negative_controls.apply(settings.control, dataset, settings.seed)
-    _train(settings, step, dataset, generated, drawn, pretrained)
+    _train(settings, step, dataset, generated, drawn, pretrained, augmentation)
     return step
 
 
@@ -145,6 +145,7 @@ def _train(
     generated: "list[Part]",
     drawn: Step | None,
     pretrained: Step | None,
+    augmentation: float,
 ) -> None:
     from jobs.common.hardware import configure
 
@@ -190,7 +191,7 @@ def _train(
         steps_per_epoch=settings.classifier_steps_per_epoch,
         batch=settings.classifier_batch,
         learning_rate=settings.classifier_learning_rate,
-        augmentation=_augmentation(settings),
+        augmentation=augmentation,
         seed=settings.seed,
     )
     what = f"fold {settings.fold}, {step.prefix.rpartition('/')[2]}"

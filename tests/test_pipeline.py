@@ -287,6 +287,9 @@ def test_the_best_recipe_ever_is_carried_out_on_the_runs_images_or_not_at_all(
         pipeline.rival_recipe(settings, dataset, promotion)
     monkeypatch.setattr(promote, "rival", lambda promotion: best(image_size=32))
     assert (pipeline.rival_recipe(settings, dataset, promotion) or pytest.fail("no rival"))[0] is dataset
+    # A record from before images could be bent.
+    monkeypatch.setattr(promote, "rival", lambda promotion: best(image_size=32)._replace(regime="synthetic"))
+    assert (pipeline.rival_recipe(settings, dataset, promotion) or pytest.fail("no rival"))[1].synthetic_bend == 0
 
 
 def test_a_plan_of_other_settings_is_unfinished(heads: Path, finished: tuple[Path, str], tmp_path: Path) -> None:

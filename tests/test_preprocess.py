@@ -347,12 +347,19 @@ def test_a_folder_that_may_not_be_read_is_not_left_out(heads, tmp_path, monkeypa
 
     # Root, who runs tests in a container, may read everything.
     def refuse(path: str) -> object:
-        if Path(path).name == "no":
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        if str(path).endswith(f"/{closed}"):
+            raise OSError(code, os.strerror(code), str(path))
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(UserError, match="no permission for"):
+    (heads / ".Trash").mkdir()
+    closed, code = ".Trash", errno.EACCES
+    prepare(heads, tmp_path / "out")
+    closed = "no"
+    with pytest.raises(UserError, match=f"no permission for {heads / 'no'}: change its rights"):
+        prepare(heads, tmp_path / "out")
+    code = errno.EIO
+    with pytest.raises(MachineError, match="Input/output error"):
         prepare(heads, tmp_path / "out")
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import log_loss
 
-from jobs import train_classifier
+from jobs import pretrain, train_classifier
 from jobs.classifier import networks
 from jobs.classifier.predictions import Predictions, read_predictions
 from jobs.common import hardware, keys
@@ -229,18 +229,28 @@ def test_permuted_labels_go_by_group_and_say_nothing(folder: Path, step: Step) -
 
 
 @pytest.mark.parametrize(
-    ("asked", "strength"),
+    ("asked", "strength", "told"),
     [
-        ({}, 1),
-        ({"network": "resnet152v2"}, 1),
-        (PHANTOMS, 1),
-        (PHANTOMS | {"network": "resnet152v2"}, 0.3),
-        (PHANTOMS | {"network": "resnet152v2", "classifier_augmentation": False}, 0),
-        ({"control": "permuted"}, 0),
+        ({}, 1, None),
+        ({"network": "resnet152v2"}, 1, None),
+        (PHANTOMS, 1, None),
+        (PHANTOMS | {"network": "resnet152v2"}, 0.3, "0.3"),
+        (PHANTOMS | {"network": "resnet152v2", "classifier_augmentation": False}, 0, None),
+        ({"control": "permuted"}, 0, None),
     ],
 )
-def test_how_strong_augmentation_is(folder: Path, asked: dict, strength: float) -> None:
-    assert train_classifier._augmentation(settings(folder, **asked)) == strength
+def test_a_network_that_learned_phantoms_goes_on_as_strongly_augmented(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, asked: dict, strength: float, told: str | None
+) -> None:
+    begun: list[tuple[dict[str, str], float]] = []
+    # ResNet152V2 takes a minute to its first step.
+    monkeypatch.setattr(pretrain, "run", lambda settings: pretrained)
+    monkeypatch.setattr(train_classifier, "_train", lambda _, step, *rest: begun.append((step.inputs, rest[-1])))
+    pretrained = Step(open_storage(str(folder)), "pretrained/none", job="pretrain", settings={}, inputs={})
+    pretrained.manifest = read_manifest(pretrained.storage, "datasets/d") or {}
+    train_classifier.run(settings(folder, seed=9, **asked))
+    [(inputs, found)] = begun
+    assert (found, inputs.get("images augmented")) == (strength, told)
 
 
 def test_permuted_labels_are_learned_by_heart_without_phantoms(folder: Path) -> None:

@@ -121,7 +121,7 @@ def _run(result: Json) -> str:
     return (
         f"{seeds} seed{'s' * (seeds > 1)}, run {result['run']}, judged by commit {result['commit'][:7]}, "
         f"{words.duration(result['seconds'])} of jobs, {_pretraining(result)}, on {_hardware(result['hardware'])}. "
-        f"{_looks(result['looks'])}"
+        f"{_looks(result['looks'], result['run'])}"
     )
 
 
@@ -130,12 +130,12 @@ def _pretraining(result: Json) -> str:
     return f"{words.duration(seconds)} of them pretraining" if seconds else "pretraining not counted"
 
 
-def _looks(runs: list[str]) -> str:
+def _looks(runs: list[str], run: str) -> str:
     if len(runs) == 1:
         return "The only recipe that was judged on these folds."
     return (
-        f"{len(runs)} recipes were judged on these folds, this one included, and each knew what those before it gave: "
-        "it may owe something to chance."
+        f"Recipe {runs.index(run) + 1} of {len(runs)} that were judged on these folds: it knew what those before it "
+        "gave, and may owe something to chance."
     )
 
 

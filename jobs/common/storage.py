@@ -188,9 +188,12 @@ UMASK = _umask()
 
 
 def _refused(error: OSError) -> None:
-    # A folder that is gone holds no files; those of one that may not be read would be left out without a word.
+    # A folder that is gone holds no files; those of one that cannot be read would be left out without a word.
+    if isinstance(error, FileNotFoundError | NotADirectoryError) or Path(error.filename).name.startswith("."):
+        return
     if isinstance(error, PermissionError):
-        raise error
+        raise UserError(f"no permission for {error.filename}: change its rights or move it away") from error
+    raise error
 
 
 def _hidden(name: str) -> bool:

@@ -100,8 +100,7 @@ def read_all(storage: Storage, found: Mapping[str, str], lines_of: Mapping[str, 
     """Return what the files `found` hold, their pixels in `spool`, in the order of the entries.
 
     `found` gives the SHA-256 of each file's content, as the dataset's id knows it; `lines_of` the lines of the user's
-    groups file that name a file. Who a picture shows is kept only as a hash
-    under a key that ends with the process.
+    groups file that name a file. Who a picture shows is kept only as a hash under a key that ends with the process.
 
     Raises MachineError if a file is gone or has changed.
     """

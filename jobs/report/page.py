@@ -75,6 +75,12 @@ def learns_phantoms(report: Json) -> bool:
     return bool(report["recipe"]["train-classifier"].get("healthy"))
 
 
+def starts_from_phantoms(report: Json) -> bool:
+    """Whether the classifiers learned drawn heads before they saw an image."""
+    recipe = report["recipe"]["train-classifier"]
+    return learns_phantoms(report) and recipe["phantom_epochs"] > 0 and recipe["classifier_weights"] == "none"
+
+
 def caveats(report: Json) -> list[str]:
     """What a reader must know before believing the numbers."""
     about, settings = report["dataset"], report["settings"]
@@ -99,7 +105,7 @@ def caveats(report: Json) -> list[str]:
         )
     several = settings["seeds"] > 1
     another = ["seed"] * (not several) + ["generator"] * bool(report["quality"])
-    another += ["pretraining"] * learns_phantoms(report) + ["split", "hospital", "scanner"]
+    another += ["pretraining"] * starts_from_phantoms(report) + ["split", "hospital", "scanner"]
     found.append(
         "An interval says how far the value would move with other held-out images of the same kind"
         + " and other seeds" * several

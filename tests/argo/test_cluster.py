@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs import fetch_report
 from jobs.argo.cluster import _unpacked, connect
 from jobs.common.errors import UserError
-from jobs.fetch_report import FetchReportSettings
 
 
 @pytest.fixture(autouse=True)
@@ -31,12 +29,6 @@ def test_a_kubeconfig_that_is_none_is_a_mistake(
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
     with pytest.raises(UserError, match="no cluster: set KUBECONFIG, or ARGO_SERVER"):
         connect("")
-
-
-def test_a_name_that_storage_does_not_know_may_be_a_workflows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
-    with pytest.raises(UserError, match="has no report of run mistyped, nor is it known as a workflow: no cluster"):
-        fetch_report.run(FetchReportSettings(runs=("mistyped",), storage=str(tmp_path)))
 
 
 def test_an_argo_server_needs_no_kubeconfig_but_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
