@@ -147,7 +147,7 @@ def prepare(settings: PipelineSettings, prepared: Step | None = None) -> tuple[S
         local_file("--classifier-weights", settings.classifier_weights)
     if settings.feature_weights:
         local_file("--feature-weights", settings.feature_weights)
-    name = settings.name or _name_of_folder(settings.data)
+    name = settings.name or name_of_folder(settings.data)
     dataset = prepared or preprocess.run(PreprocessSettings.of(settings))
     labels = sorted(dataset.facts["labels"])
     train_classifier.check_healthy(settings.healthy, labels)
@@ -169,7 +169,7 @@ def prepare(settings: PipelineSettings, prepared: Step | None = None) -> tuple[S
     return dataset, name
 
 
-def _name_of_folder(data: str) -> str:
+def name_of_folder(data: str) -> str:
     """Return the last part of a folder's path or an S3 prefix, spelled so that it can be part of a key."""
     last = data.rstrip("/").rpartition("/")[2] if data.startswith("s3://") else Path(data).resolve().name
     return re.sub(r"[^\w.-]+", "-", last).strip(".-") or "data"

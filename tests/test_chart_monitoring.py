@@ -11,7 +11,7 @@ import yaml
 
 from jobs.cli import read_settings
 from jobs.exporter import ExporterSettings
-from jobs.pipeline import _name_of_folder
+from jobs.pipeline import name_of_folder
 from tests.test_chart import CHART, EVERYTHING, ROOT, Json, changed, plain, refusal, render
 
 pytestmark = pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not on PATH")
@@ -178,7 +178,7 @@ def test_a_schedules_data_has_the_name_that_a_run_gives_it(data: str) -> None:
     def expr(**values: Json) -> str:
         return alerts(groups(SCHEDULED | values))["MriganRetrainingMissed"]["expr"]
 
-    name = f'name="{_name_of_folder(data)}"'
+    name = f'name="{name_of_folder(data)}"'
     assert name in expr(data=data)
     assert name in expr(data="s3://other/data", schedule={"enabled": True, "parameters": {"data": data}})
     assert 'name="mine"' in expr(data=data, parameters={"name": "mine"})

@@ -63,7 +63,7 @@ def run(settings: PipelineSettings, results: Path, workers: int, called: str = "
 
     Raises what the jobs raise, Interrupted after a signal; what was finished stays.
     """
-    dataset, name = pipeline.prepare(settings)
+    dataset, name = command.prepared(settings)
     results /= name
     wanted = pipeline.classifiers(settings, settings.networks, settings.regimes)
     if settings.controls:

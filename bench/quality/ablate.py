@@ -58,7 +58,7 @@ def run(name: str, settings: PipelineSettings, results: Path, workers: int) -> J
     It is kept in `results`/<dataset's name>/ablations.json. Raises what the jobs raise, Interrupted after a signal;
     what was finished stays.
     """
-    outer, of = pipeline.prepare(settings)
+    outer, of = command.prepared(settings)
     results /= of
     storage = open_storage(settings.storage)
     inner = inner_dataset(open_dataset(storage, pipeline.dataset_id(outer)))

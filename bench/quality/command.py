@@ -10,9 +10,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from jobs import preprocess
+from jobs import pipeline, preprocess
 from jobs.common import logs
 from jobs.common.errors import Interrupted, MachineError, UserError
+from jobs.common.step import Step
 from jobs.pipeline import PipelineSettings
 from jobs.preprocess import PreprocessSettings
 
@@ -39,6 +40,11 @@ def settings(given: argparse.Namespace, asked: dict[str, Any]) -> PipelineSettin
     labels = preprocess.run(PreprocessSettings.of(found)).facts["labels"]
     guess = next((name for name in HEALTHY if name in labels), "")
     return found.model_copy(update={"healthy": asked.get("healthy", guess)})
+
+
+def prepared(settings: PipelineSettings) -> tuple[Step, str]:
+    """Return the dataset's step and its name. Phantoms, minutes of work, are drawn once something is to learn them."""
+    return preprocess.run(PreprocessSettings.of(settings)), settings.name or pipeline.name_of_folder(settings.data)
 
 
 def finish(prog: str, work: Callable[[], None]) -> int:
