@@ -300,7 +300,7 @@ def test_a_class_without_lesions_that_is_none_is_refused(folder: Path) -> None:
 
 
 def test_missing_synthetic_images_are_asked_for_by_command(folder: Path) -> None:
-    with pytest.raises(UserError, match="mrigan generate --dataset d --run r --fold 1 --label no"):
+    with pytest.raises(UserError, match=f"mrigan generate --storage {folder} --dataset d --run r --fold 1 --label no"):
         train_classifier.run(settings(folder, regime="synthetic", fold=1))
 
 
