@@ -9,7 +9,8 @@ the champion, the best ever and every decision with its reason.
 import datetime
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
 from jobs.classifier.champion import Candidate, Record, parse_record, stored_record, to_json
@@ -154,8 +155,8 @@ def _question(storage: Storage, settings: PromoteSettings, challenger: Candidate
     """Return what a decision answers: asked again, it is not decided again."""
     question = settings.result() | {"challenger": [challenger.run, *challenger.recipe], "seeds": challenger.seeds}
     # A run's name does not tell that its classifiers were trained anew.
-    manifests = [_manifest(storage, prefix) for prefix in final_models(storage, challenger, "ensemble")]
-    question["classifiers"] = digest([manifest_digest(manifest) for manifest in manifests])
+    trained = _classifiers(challenger, range(challenger.folds), challenger.seeds)
+    question["classifiers"] = digest([manifest_digest(_manifest(storage, prefix)) for prefix in trained])
     if settings.test:
         from jobs.mri.testset import fingerprint
 
@@ -168,15 +169,19 @@ def final_models(storage: Storage, candidate: Candidate, final_model: str) -> li
 
     Raises UserError if one of them is not there.
     """
-    folds: list[int | str] = list(range(candidate.folds)) if final_model == "ensemble" else ["all"]
-    prefixes = [
-        keys.classifier(candidate.run, fold, candidate.network, candidate.regime, seed)
-        for fold in folds
-        for seed in candidate.seeds
-    ]
+    folds = range(candidate.folds) if final_model == "ensemble" else ["all"]
+    prefixes = _classifiers(candidate, folds, candidate.seeds)
     for prefix in prefixes:
         _manifest(storage, prefix)
     return prefixes
+
+
+def _classifiers(candidate: Candidate, folds: Iterable[int | str], seeds: Iterable[int]) -> list[str]:
+    """Return the prefixes of a candidate's classifiers, fold by fold."""
+    return [
+        keys.classifier(candidate.run, fold, candidate.network, candidate.regime, seed)
+        for fold, seed in product(folds, seeds)
+    ]
 
 
 def _manifest(storage: Storage, prefix: str) -> dict[str, Any]:
@@ -259,10 +264,7 @@ def pooled(storage: Storage, candidate: Candidate, seed: int) -> "Predictions":
     """Return a candidate's predictions on all held-out images, the folds pooled. Raises UserError if some lack."""
     from jobs.classifier.predictions import join_predictions, read_predictions
 
-    prefixes = [
-        keys.classifier(candidate.run, fold, candidate.network, candidate.regime, seed)
-        for fold in range(candidate.folds)
-    ]
+    prefixes = _classifiers(candidate, range(candidate.folds), [seed])
     return join_predictions(
         [
             read_predictions(read_output(storage, prefix, _manifest(storage, prefix), "predictions.csv"))
