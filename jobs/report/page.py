@@ -35,6 +35,7 @@ def render(report: Json, exhibits: Exhibits) -> str:
         bins=BINS,
         file_features=FILE_FEATURES,
         headline=headline(report),
+        phantoms=learns_phantoms(report),
         tables=[_table(report, network) for network in report["settings"]["networks"]],
         comparisons=_comparisons(report),
         controls=_controls(report),
