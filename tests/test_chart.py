@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.common.storage import S3, open_storage
+from jobs.common.s3 import S3
+from jobs.common.storage import open_storage
 
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "helm" / "mrigan"

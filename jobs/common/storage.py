@@ -6,11 +6,12 @@ import fcntl
 import itertools
 import os
 import re
+import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol
 
 from jobs.common import metrics
 from jobs.common.errors import MachineError, UserError
@@ -18,24 +19,16 @@ from jobs.common.errors import MachineError, UserError
 # Requests under way at once when many small objects are read or written: S3's latency hides behind them.
 PARALLEL = 16
 
-# What S3, or STS before it, answers to credentials that are wrong, expired or without the right. An answer without a
-# body has its status for a code.
-DENIED = (
-    *("AccessDenied", "AllAccessDisabled", "AccountProblem", "Forbidden", "403", "400", "SignatureDoesNotMatch"),
-    *("InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClientException", "InvalidSecurity"),
-    *("ExpiredToken", "ExpiredTokenException", "InvalidToken", "InvalidIdentityToken", "TokenRefreshRequired"),
-)
-# To a bucket that is elsewhere, where boto3 could not find out where.
-ELSEWHERE = ("AuthorizationHeaderMalformed", "PermanentRedirect", "301", "IllegalLocationConstraintException")
-# What TLS says of a certificate, of the file with authorities, and of a server without TLS; all else may pass.
-UNTRUSTED = (
-    *("CERTIFICATE_VERIFY_FAILED", "doesn't match", "WRONG_VERSION_NUMBER"),
-    *("No such file", "Permission denied", "Is a directory", "X509", "PEM"),
-)
-
 
 class MissingKey(KeyError):  # noqa: N818 - reads as what it is, like KeyError
     """No object has this key."""
+
+
+class Version(NamedTuple):
+    """What tells two contents of a key apart without reading them."""
+
+    size: int
+    tag: str
 
 
 class Storage(Protocol):
@@ -57,6 +50,9 @@ class Storage(Protocol):
 
     def list(self, prefix: str) -> list[str]:
         """Return the sorted keys below the folder `prefix` ('' for all)."""
+
+    def versions(self, prefix: str) -> dict[str, Version]:
+        """Return the keys that `list` returns, each with its object's version; no object is read for it."""
 
     def delete(self, key: str) -> None:
         """Remove the object if it is there."""
@@ -91,9 +87,12 @@ def open_storage(url: str) -> Storage:
     """Return the storage at a folder's path or at `s3://bucket/prefix`.
 
     S3 takes boto3's default credential chain and `AWS_ENDPOINT_URL`. Nothing is created or asked for yet.
-    Raises UserError for another scheme.
+    Raises UserError for another scheme, and for an endpoint or credentials that cannot be right.
     """
     if url.startswith("s3://"):
+        # boto3 takes a third of a second to import; a folder needs none of it.
+        from jobs.common.s3 import S3
+
         return S3(url)
     if re.match(r"[A-Za-z][\w+.-]*:/", url) or "://" in url:
         raise UserError(f"{url}: storage is a folder or s3://bucket/prefix")
@@ -140,11 +139,16 @@ class Folder:
 
     def list(self, prefix: str) -> list[str]:
         """Return the sorted keys below the folder `prefix`."""
+        return sorted(self.versions(prefix))
+
+    def versions(self, prefix: str) -> dict[str, Version]:
+        """Return the keys that `list` returns, each with its file's size, and a tag that any change to it changes."""
         with self._failures(prefix):
             # Path.rglob does not enter linked folders.
             tree = os.walk(self.root / prefix, onerror=_refused, followlinks=True)
             files = (Path(folder, name) for folder, _, names in tree for name in names if not _hidden(name))
-            return sorted(path.relative_to(self.root).as_posix() for path in files if path.is_file())
+            found = ((path.relative_to(self.root).as_posix(), _version(path)) for path in files)
+            return {key: version for key, version in found if version}
 
     def delete(self, key: str) -> None:
         """Remove the object if it is there."""
@@ -196,129 +200,19 @@ def _refused(error: OSError) -> None:
     raise error
 
 
+def _version(path: Path) -> Version | None:
+    """Return the version of the file at `path`, or at the end of its links; None if no file is there."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        # A link that leads nowhere, and a file that is gone by now.
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return Version(found.st_size, f"{found.st_ino}-{found.st_mtime_ns}-{found.st_ctime_ns}")
+
+
 def _hidden(name: str) -> bool:
     return name.startswith(".writing-")
-
-
-class S3:
-    """Storage in a bucket, below a prefix."""
-
-    def __init__(self, url: str) -> None:
-        # boto3 takes a third of a second to import; a folder needs none of it.
-        import boto3
-        import botocore.config
-
-        from jobs.common.meter import meter
-
-        bucket, _, prefix = url.removeprefix("s3://").partition("/")
-        if not bucket:
-            raise UserError(f"{url}: name a bucket, as in s3://bucket/prefix")
-        self.url = url
-        self.bucket = bucket
-        self.prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
-        config = botocore.config.Config(
-            retries={"mode": "standard", "max_attempts": 5},
-            connect_timeout=10,
-            read_timeout=60,
-            max_pool_connections=PARALLEL,
-            # Servers that only resemble AWS do not all know the newer default checksums.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        )
-        # A session of its own: the default one keeps the credentials it first saw.
-        self.client = self._call(lambda: boto3.session.Session().client("s3", config=config))
-        meter(self.client.meta.events)
-
-    def read(self, key: str) -> bytes:
-        """Return the object's bytes; raises MissingKey."""
-        return self._call(lambda: self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"].read(), key)
-
-    def write(self, key: str, data: bytes) -> None:
-        """Create or replace the object."""
-        self._call(lambda: self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data), key)
-
-    def exists(self, key: str) -> bool:
-        """Return whether an object has this key."""
-        try:
-            self._call(lambda: self.client.head_object(Bucket=self.bucket, Key=self.prefix + key), key)
-        except MissingKey:
-            return False
-        return True
-
-    def list(self, prefix: str) -> list[str]:
-        """Return the sorted keys below the folder `prefix`."""
-        below = self.prefix + (prefix.strip("/") + "/" if prefix.strip("/") else "")
-
-        def keys() -> list[str]:
-            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=below)
-            return [item["Key"].removeprefix(self.prefix) for page in pages for item in page.get("Contents", ())]
-
-        return sorted(key for key in self._call(keys, prefix) if not key.endswith("/"))
-
-    def delete(self, key: str) -> None:
-        """Remove the object if it is there."""
-        self._call(lambda: self.client.delete_object(Bucket=self.bucket, Key=self.prefix + key), key)
-
-    def write_if(self, key: str, data: bytes, expected: bytes | None) -> bool:
-        """Replace the object only if it still holds `expected`, by S3's conditional writes."""
-        condition: dict[str, str] = {"IfNoneMatch": "*"}
-        if expected is not None:
-
-            def read() -> tuple[bytes, str]:
-                found = self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)
-                return found["Body"].read(), found["ETag"]
-
-            try:
-                current, version = self._call(read, key)
-            except MissingKey:
-                return False
-            if current != expected:
-                return False
-            condition = {"IfMatch": version}
-        return (
-            self._call(
-                lambda: self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data, **condition),
-                key,
-                lost=lambda: False,
-            )
-            is not False
-        )
-
-    def _call(self, request: Callable[[], Any], key: str = "", lost: Callable[[], Any] | None = None) -> Any:
-        """Return what `request` returns, or raise what the failure means; `lost` answers a lost conditional write."""
-        import botocore.exceptions as failures
-
-        where = f"s3://{self.bucket}/{self.prefix}{key}"
-        try:
-            return request()
-        except failures.ClientError as error:
-            code = error.response["Error"]["Code"]
-            if code in ("NoSuchKey", "404", "NotFound"):
-                raise MissingKey(key) from None
-            if lost and code in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409"):
-                return lost()
-            if code == "NoSuchBucket":
-                raise UserError(f"there is no bucket {self.bucket}: create it or name another") from error
-            if code in DENIED:
-                raise UserError(
-                    f"{where}: access is denied ({code}): check the credentials and their rights"
-                ) from error
-            answer = f"{where}: the server answers {code}: {error.response['Error'].get('Message')}"
-            if code in ELSEWHERE:
-                raise UserError(f"{answer}: set AWS_DEFAULT_REGION to the bucket's region") from error
-            raise MachineError(answer) from error
-        except failures.ProfileNotFound as error:
-            raise UserError(f"{where}: {error}: check AWS_PROFILE") from error
-        except (failures.NoCredentialsError, failures.PartialCredentialsError) as error:
-            raise UserError(f"{where}: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from error
-        except (failures.ParamValidationError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"{where}: {reason}") from error
-        except (failures.BotoCoreError, OSError) as error:
-            reason = " ".join(str(error).split())
-            if isinstance(error, failures.SSLError) and any(words in reason for words in UNTRUSTED):
-                raise UserError(
-                    f"{where}: {reason}: set AWS_CA_BUNDLE to a file with the server's authority, "
-                    "or check AWS_ENDPOINT_URL"
-                ) from error
-            raise MachineError(f"{where}: {reason}: check AWS_ENDPOINT_URL and the network") from error

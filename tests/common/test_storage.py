@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from jobs.common.errors import MachineError, UserError
-from jobs.common.storage import S3, MissingKey, Storage, open_storage, read_many, write_many
+from jobs.common.s3 import S3
+from jobs.common.storage import MissingKey, Storage, open_storage, read_many, write_many
 from tests.conftest import S3Server, use_credentials
 
 
@@ -44,6 +45,32 @@ def test_many_objects_keep_their_order(storage: Storage) -> None:
     write_many(storage, iter(items))
     assert storage.list("many") == [key for key, _ in items]
     assert list(read_many(storage, [key for key, _ in items])) == [data for _, data in items]
+
+
+def test_a_version_changes_with_its_object_and_no_other(storage: Storage) -> None:
+    for key in ("v/one", "v/deep/two", "v/three"):
+        storage.write(key, key.encode())
+    before = storage.versions("v")
+    assert list(before) and sorted(before) == storage.list("v")
+    assert {key: version.size for key, version in before.items()} == {key: len(key) for key in before}
+    # Of the same length.
+    storage.write("v/one", b"v/ONE")
+    after = storage.versions("v")
+    assert {key for key in before if before[key] != after[key]} == {"v/one"}
+    assert storage.versions("nothing") == {}
+
+
+def test_the_version_of_a_link_is_its_files(tmp_path: Path) -> None:
+    storage = open_storage(str(tmp_path / "store"))
+    storage.write("a", b"")
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "store" / "link").symlink_to(tmp_path / "file")
+    (tmp_path / "store" / "nowhere").symlink_to(tmp_path / "gone")
+    (tmp_path / "store" / "itself").symlink_to("itself")
+    before = storage.versions("")
+    assert storage.list("") == sorted(before) == ["a", "link"]
+    (tmp_path / "file").write_bytes(b"newer")
+    assert storage.versions("")["link"].size == 5 and storage.versions("")["a"] == before["a"]
 
 
 def test_a_conditional_write_needs_what_was_expected(storage: Storage) -> None:

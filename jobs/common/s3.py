@@ -1,0 +1,282 @@
+"""S3 as storage. Of credentials and of the headers that carry them, no message says a word."""
+
+import itertools
+import os
+import random
+import re
+import time
+import urllib.parse
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import botocore.config
+import botocore.credentials
+import botocore.exceptions as failures
+import urllib3.exceptions
+
+from jobs.common import logs, metrics
+from jobs.common.errors import MachineError, UserError
+from jobs.common.meter import meter
+from jobs.common.storage import PARALLEL, MissingKey, Version
+
+# Tries of a request, and of the body that follows it. Before another one a body waits up to so long, each time twice as
+# long, as botocore does before a request.
+ATTEMPTS = 5
+BACKOFF_SECONDS = 1.0
+
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # the first that is set counts
+# What stands in variables of these by accident, as the line's end of a file that a Secret was made from.
+VARIABLES = (
+    *ENDPOINTS,
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"),
+    *("AWS_REGION", "AWS_DEFAULT_REGION"),
+)
+
+# What S3, or STS before it, answers to credentials that are wrong, expired or without the right. An answer without a
+# body has its status for a code.
+DENIED = (
+    *("AccessDenied", "AllAccessDisabled", "AccountProblem", "Forbidden", "403", "400", "SignatureDoesNotMatch"),
+    *("InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClientException", "InvalidSecurity"),
+    *("ExpiredToken", "ExpiredTokenException", "InvalidToken", "InvalidIdentityToken", "TokenRefreshRequired"),
+)
+# To a bucket that is elsewhere, where boto3 could not find out where.
+ELSEWHERE = ("AuthorizationHeaderMalformed", "PermanentRedirect", "301", "IllegalLocationConstraintException")
+# What TLS says of a certificate, of the file with authorities, and of a server without TLS; all else may pass.
+UNTRUSTED = (
+    *("CERTIFICATE_VERIFY_FAILED", "doesn't match", "WRONG_VERSION_NUMBER"),
+    *("No such file", "Permission denied", "Is a directory", "X509", "PEM"),
+)
+# Where a header with credentials begins in a text; nothing behind it is to be shown.
+HEADER = re.compile(r"(authorization|credential|signature|security-token)['\"]?\s*[:=]|AWS4-HMAC", re.IGNORECASE)
+
+
+class S3:
+    """Storage in a bucket, below a prefix."""
+
+    def __init__(self, url: str) -> None:
+        bucket, _, prefix = url.removeprefix("s3://").partition("/")
+        if not bucket:
+            raise UserError(f"{url}: name a bucket, as in s3://bucket/prefix")
+        self.url = url
+        self.bucket = bucket
+        self.prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
+        self._secrets: list[str] = []
+        _strip_variables()
+        _check_endpoint(bucket)
+        config = botocore.config.Config(
+            retries={"mode": "standard", "max_attempts": ATTEMPTS},
+            connect_timeout=10,
+            read_timeout=60,
+            max_pool_connections=PARALLEL,
+            # Servers that only resemble AWS do not all know the newer default checksums.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        # A session of its own: the default one keeps the credentials it first saw.
+        session = self._call(boto3.session.Session)
+        self._secrets = _checked(self._call(session.get_credentials))
+        self.client = self._call(lambda: session.client("s3", config=config))
+        meter(self.client.meta.events)
+
+    def read(self, key: str) -> bytes:
+        """Return the object's bytes; raises MissingKey."""
+        return self._get(key)[0]
+
+    def write(self, key: str, data: bytes) -> None:
+        """Create or replace the object."""
+        self._call(lambda: self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data), key)
+
+    def exists(self, key: str) -> bool:
+        """Return whether an object has this key."""
+        try:
+            self._call(lambda: self.client.head_object(Bucket=self.bucket, Key=self.prefix + key), key)
+        except MissingKey:
+            return False
+        return True
+
+    def list(self, prefix: str) -> list[str]:
+        """Return the sorted keys below the folder `prefix`."""
+        return sorted(self.versions(prefix))
+
+    def versions(self, prefix: str) -> dict[str, Version]:
+        """Return the keys that `list` returns, each with its object's size and ETag, which the listing has."""
+        below = self.prefix + (prefix.strip("/") + "/" if prefix.strip("/") else "")
+
+        def objects() -> list[dict[str, Any]]:
+            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=below)
+            return [item for page in pages for item in page.get("Contents", ())]
+
+        try:
+            found = self._call(objects, prefix)
+        except MissingKey:
+            raise UserError(
+                f"s3://{self.bucket}: the server has no such bucket to list: {_endpoint_variable()} must end before "
+                "the bucket, which belongs into s3://bucket/prefix"
+            ) from None
+        return {
+            item["Key"].removeprefix(self.prefix): Version(
+                item["Size"], item.get("ETag") or str(item.get("LastModified"))
+            )
+            for item in found
+            if not _is_folder(item)
+        }
+
+    def delete(self, key: str) -> None:
+        """Remove the object if it is there."""
+        self._call(lambda: self.client.delete_object(Bucket=self.bucket, Key=self.prefix + key), key)
+
+    def write_if(self, key: str, data: bytes, expected: bytes | None) -> bool:
+        """Replace the object only if it still holds `expected`, by S3's conditional writes."""
+        condition: dict[str, str] = {"IfNoneMatch": "*"}
+        if expected is not None:
+            try:
+                current, version = self._get(key)
+            except MissingKey:
+                return False
+            if current != expected:
+                return False
+            condition = {"IfMatch": version}
+        return (
+            self._call(
+                lambda: self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data, **condition),
+                key,
+                lost=lambda: False,
+            )
+            is not False
+        )
+
+    def _get(self, key: str) -> tuple[bytes, str]:
+        """Return the object's bytes and ETag; raises MissingKey."""
+
+        def request() -> tuple[bytes, str]:
+            for attempt in itertools.count(1):
+                found = self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)
+                try:
+                    return found["Body"].read(), found.get("ETag", "")
+                except (failures.BotoCoreError, urllib3.exceptions.HTTPError, OSError):
+                    # botocore tries again what fails before the body.
+                    if attempt == ATTEMPTS:
+                        raise
+                metrics.s3().retries.inc()
+                time.sleep(random.random() * BACKOFF_SECONDS * 2 ** (attempt - 1))
+            raise AssertionError
+
+        return self._call(request, key)
+
+    def _call(self, request: Callable[[], Any], key: str = "", lost: Callable[[], Any] | None = None) -> Any:
+        """Return what `request` returns, or raise what the failure means; `lost` answers a lost conditional write."""
+        where = f"s3://{self.bucket}/{self.prefix}{key}"
+        try:
+            return request()
+        except failures.ClientError as error:
+            answer = error.response["Error"]
+            # A server that is none of S3's may answer without one.
+            code = answer.get("Code") or str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
+            if code in ("NoSuchKey", "404", "NotFound"):
+                raise MissingKey(key) from None
+            if lost and code in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409"):
+                return lost()
+            if code == "NoSuchBucket":
+                raise UserError(f"there is no bucket {self.bucket}: create it or name another") from error
+            if code == "InvalidObjectState":
+                kind = f" ({answer['StorageClass']})" if answer.get("StorageClass") else ""
+                raise UserError(
+                    f"{where}: the object is archived{kind}: restore it first, as with aws s3api restore-object, "
+                    "or move it out of the folder"
+                ) from error
+            if code in DENIED:
+                raise UserError(
+                    f"{where}: access is denied ({code}): check the credentials and their rights"
+                ) from error
+            said = f"{where}: the server answers {code}: {self._plain(answer.get('Message'))}"
+            if code in ELSEWHERE:
+                raise UserError(f"{said}: set AWS_DEFAULT_REGION to the bucket's region") from error
+            raise MachineError(said) from error
+        except (failures.ProfileNotFound, failures.ConfigParseError) as error:
+            raise UserError(f"{where}: {self._plain(error)}: check AWS_PROFILE and the AWS configuration") from error
+        except (failures.NoCredentialsError, failures.PartialCredentialsError) as error:
+            raise UserError(f"{where}: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from error
+        except failures.InvalidRegionError:
+            raise UserError(f"{where}: the region is none: set AWS_DEFAULT_REGION to one such as us-east-1") from None
+        except failures.ParamValidationError as error:
+            raise UserError(f"{where}: {self._plain(error)}") from error
+        except ValueError:
+            # Its text may be a whole header.
+            raise UserError(
+                f"{where}: no request can be made with these settings: check AWS_ENDPOINT_URL, and the other AWS_ "
+                "variables and files for characters that do not belong there"
+            ) from None
+        except (failures.BotoCoreError, urllib3.exceptions.HTTPError, OSError) as error:
+            reason = self._plain(error)
+            if isinstance(error, failures.SSLError) and any(words in reason for words in UNTRUSTED):
+                raise UserError(
+                    f"{where}: {reason}: set AWS_CA_BUNDLE to a file with the server's authority, "
+                    "or check AWS_ENDPOINT_URL"
+                ) from error
+            raise MachineError(f"{where}: {reason}: check AWS_ENDPOINT_URL and the network") from error
+
+    def _plain(self, said: object) -> str:
+        """Return what a library or the server says on one line, without headers and credentials."""
+        text = logs.redacted(" ".join(str(said).split()))
+        for secret in self._secrets:
+            text = text.replace(secret, "…")
+        header = HEADER.search(text)
+        return text[: header.start()] + "…" if header else text
+
+
+def _strip_variables() -> None:
+    """Take the white space around the variables of VARIABLES away; one of nothing else counts as not set."""
+    for name in VARIABLES:
+        value = os.environ.get(name)
+        if value is not None and not value.strip():
+            del os.environ[name]
+        elif value is not None and value != value.strip():
+            os.environ[name] = value.strip()
+
+
+def _endpoint_variable() -> str:
+    return next((name for name in ENDPOINTS if name in os.environ), "AWS_ENDPOINT_URL")
+
+
+def _check_endpoint(bucket: str) -> None:
+    """Raise UserError if the endpoint is no address, or if the bucket is in it."""
+    name = _endpoint_variable()
+    address = os.environ.get(name)
+    if address is None:
+        return
+    try:
+        parts = urllib.parse.urlsplit(address)
+        right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        right = False
+    if not right or " " in address or not address.isprintable():
+        raise UserError(f"{name}: begin it with http:// or https://, without blanks, as in http://host:port")
+    # A server that takes the path for a bucket writes and reads there, and lists nothing.
+    if parts.path.strip("/").rpartition("/")[2] == bucket:
+        raise UserError(f"{name}: leave /{bucket} out at its end: the bucket belongs into s3://{bucket}/prefix")
+
+
+def _checked(credentials: Any) -> list[str]:
+    """Return what no message may say of `credentials`. Raises UserError for a character that no header can have.
+
+    Those that boto3 fetches, and fetches anew when they expire, are left alone.
+    """
+    if type(credentials) is not botocore.credentials.Credentials:
+        return []
+    parts = (
+        ("AWS_ACCESS_KEY_ID", "access key id", credentials.access_key),
+        ("AWS_SECRET_ACCESS_KEY", "secret access key", credentials.secret_key),
+        ("AWS_SESSION_TOKEN", "session token", credentials.token),
+    )
+    for variable, words, value in parts:
+        if value and not value.isprintable():
+            name = variable if credentials.method == "env" else f"the {words} in the AWS credentials file"
+            raise UserError(f"{name}: take the line break, or another character that cannot be seen, out of it")
+    # Shorter ones are words, which stand in addresses too.
+    return [value for _, _, value in parts if value and len(value) >= 8]
+
+
+def _is_folder(item: dict[str, Any]) -> bool:
+    """Return whether a listed object only stands for a folder, as consoles and Hadoop make them."""
+    return item["Key"].endswith("/") or (item["Size"] == 0 and item["Key"].endswith("_$folder$"))

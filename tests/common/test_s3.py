@@ -1,0 +1,272 @@
+"""What S3 servers and their users do that a folder does not."""
+
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import pytest
+
+from jobs import cli
+from jobs.common import s3
+from jobs.common.errors import MachineError, UserError
+from jobs.common.storage import MissingKey, open_storage
+from tests.conftest import S3Server, use_credentials
+
+KEY_ID, SECRET, TOKEN = "AKIAPLANTEDKEYID0000", "plantedSecret/000+000", "plantedToken//////0000"
+
+
+class Shelf(BaseHTTPRequestHandler):
+    """Gives objects by their keys, letter for letter, from the bucket `shelf`."""
+
+    server: "Server"
+
+    def do_GET(self) -> None:
+        """List, or send an object, or the error that is to be answered."""
+        path, _, query = self.path.removeprefix(self.server.below).partition("?")
+        key = urllib.parse.unquote(path).removeprefix("/shelf/")
+        if self.server.error:
+            # As a proxy might, which sends a request back.
+            status, said = self.server.error
+            self._send(status, f"<Error>{said.replace('REQUEST', escape(str(self.headers)))}</Error>".encode())
+        elif "list-type=2" in query:
+            self._send(200, self._listing(urllib.parse.parse_qs(query)["prefix"][0]))
+        elif key in self.server.objects:
+            self._send(200, self.server.objects[key])
+        else:
+            self._send(404, b"<Error><Code>NoSuchKey</Code></Error>")
+
+    def _listing(self, prefix: str) -> bytes:
+        found = "".join(
+            f"<Contents><Key>{urllib.parse.quote(key)}</Key><Size>{len(data)}</Size><ETag>&quot;{len(data)}&quot;</ETag>"
+            "<StorageClass>GLACIER</StorageClass></Contents>"
+            for key, data in self.server.objects.items()
+            if key.startswith(prefix)
+        )
+        return f"<ListBucketResult><EncodingType>url</EncodingType>{found}</ListBucketResult>".encode()
+
+    def _send(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        cut = status == 200 and self.server.cuts > 0
+        self.server.cuts -= cut
+        self.server.sent += 1
+        self.wfile.write(body[: len(body) // 2] if cut else body)
+        self.close_connection = True
+
+    def log_message(self, *arguments: object) -> None:
+        """Be quiet."""
+
+
+class Server(ThreadingHTTPServer):
+    """Objects on the shelf, how many bodies are cut, how many were sent, and the error that is answered."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Shelf)
+        self.objects: dict[str, bytes] = {}
+        self.cuts = self.sent = 0
+        self.below = ""
+        self.error: tuple[int, str] | None = None
+
+
+@pytest.fixture
+def shelf(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """Give the server, with planted credentials for it in the environment."""
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        where = S3Server(f"http://127.0.0.1:{server.server_port}", (KEY_ID, SECRET), (KEY_ID, SECRET))
+        use_credentials(monkeypatch, where, where.owner)
+        monkeypatch.setenv("AWS_SESSION_TOKEN", TOKEN)
+        monkeypatch.setattr(s3, "BACKOFF_SECONDS", 0)
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+# ---- the endpoint ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+@pytest.mark.parametrize("end", ["/tests", "/tests/", "/gateway/tests"])
+def test_a_bucket_in_the_endpoint_belongs_into_the_url(
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, variable: str, end: str
+) -> None:
+    use_credentials(monkeypatch, s3_server, s3_server.owner)
+    monkeypatch.setenv(variable, s3_server.endpoint + end)
+    with pytest.raises(UserError, match=f"^{variable}: leave /tests out .* s3://tests/prefix$"):
+        open_storage("s3://tests/x")
+
+
+def test_another_bucket_in_the_endpoint_is_found_by_what_the_server_lists(
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_credentials(monkeypatch, s3_server, s3_server.owner)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"{s3_server.endpoint}/tests")
+    with pytest.raises(UserError, match=r"s3://other: .* AWS_ENDPOINT_URL must end before the bucket.*s3://bucket/pre"):
+        open_storage("s3://other/x").list("")
+
+
+def test_an_endpoint_may_have_a_path(shelf: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf.below = "/storage/v1/s3"
+    shelf.objects["a/b"] = b"data"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{shelf.server_port}/storage/v1/s3")
+    storage = open_storage("s3://shelf/a")
+    assert (storage.list(""), storage.read("b")) == (["b"], b"data")
+
+
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("127.0.0.1:9000", "minio", "minio:9000/x", "://minio:9000", "http:/minio:9000", "ftp://minio", "http://"),
+        *(
+            "http://mi nio:9000",
+            "http:// minio:9000",
+            "http://minio:9000\nhttp://other",
+            "http://[::1",
+            "http://m:port",
+        ),
+    ],
+)
+def test_an_endpoint_that_is_no_address(monkeypatch: pytest.MonkeyPatch, variable: str, address: str) -> None:
+    monkeypatch.setenv(variable, address)
+    with pytest.raises(UserError, match=f"^{variable}: begin it with http:// or https://") as caught:
+        open_storage("s3://bucket/x")
+    assert "\n" not in str(caught.value)
+
+
+# ---- credentials -----------------------------------------------------------------------------------------------------
+
+
+def test_white_space_around_variables_is_none_of_them(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_credentials(monkeypatch, s3_server, s3_server.owner)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", f"{s3_server.owner[0]}\n")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", f" {s3_server.owner[1]}\r\n")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"{s3_server.endpoint}\n")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1\n")
+    for unset in ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.setenv(unset, "\n")
+    storage = open_storage("s3://tests/white-space")
+    storage.write("key", b"data")
+    assert storage.read("key") == b"data"
+
+
+@pytest.mark.parametrize("variable", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"])
+@pytest.mark.parametrize("character", ["\n", "\r", "\t", "\x1b", "\u200b"])
+def test_a_control_character_is_said_to_be_in_its_variable(
+    shelf: Server, monkeypatch: pytest.MonkeyPatch, variable: str, character: str
+) -> None:
+    monkeypatch.setenv(variable, f"{KEY_ID}{character}{SECRET}")
+    with pytest.raises(UserError, match=f"^{variable}: take the line break") as caught:
+        open_storage("s3://shelf/x")
+    assert KEY_ID not in str(caught.value) and SECRET not in str(caught.value)
+
+
+def test_a_control_character_is_said_to_be_in_the_file(
+    shelf: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "credentials"
+    file.write_text(f"[default]\naws_access_key_id = {KEY_ID}\n  {TOKEN}\naws_secret_access_key = {SECRET}\n")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    with pytest.raises(
+        UserError, match=r"^the access key id in the AWS credentials file: take the line break"
+    ) as caught:
+        open_storage("s3://shelf/x")
+    assert not any(secret in str(caught.value) for secret in (KEY_ID, SECRET, TOKEN))
+
+
+FAILURES = {
+    "a line break in the key id": {"AWS_ACCESS_KEY_ID": f"{KEY_ID}\n{SECRET}"},
+    "a line break in the secret": {"AWS_SECRET_ACCESS_KEY": f"{SECRET}\n{KEY_ID}"},
+    "a key id that no header takes": {"AWS_ACCESS_KEY_ID": f"{KEY_ID}脳"},
+    "a token that no header takes": {"AWS_SESSION_TOKEN": f"{TOKEN}脳"},
+    "no secret": {"AWS_SECRET_ACCESS_KEY": ""},
+    "no such profile": {"AWS_PROFILE": "absent"},
+    "no region": {"AWS_DEFAULT_REGION": "us east 1"},
+    "credentials in the endpoint": {"AWS_ENDPOINT_URL": f"http://{KEY_ID}:{TOKEN[:12]}@127.0.0.1:9"},
+    "credentials for an endpoint": {"AWS_ENDPOINT_URL": f"{KEY_ID}:{SECRET}"},
+    "nobody there": {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"},
+    "no TLS": {"AWS_ENDPOINT_URL": "https://127.0.0.1:PORT"},
+    "no file of authorities": {"AWS_ENDPOINT_URL": "https://127.0.0.1:PORT", "AWS_CA_BUNDLE": "/absent"},
+    "denied": {"ANSWER": "403 <Code>AccessDenied</Code><Message>REQUEST</Message>"},
+    "elsewhere": {"ANSWER": "400 <Code>AuthorizationHeaderMalformed</Code><Message>REQUEST</Message>"},
+    "the request comes back": {"ANSWER": "418 <Code>Strange</Code><Message>REQUEST</Message>"},
+    "the key id comes back": {"ANSWER": f"418 <Code>Strange</Code><Message>no key {KEY_ID} {TOKEN} here</Message>"},
+    "an answer that is none": {"ANSWER": "200 REQUEST"},
+    "an error without a code": {"ANSWER": "404 REQUEST"},
+    "no such bucket": {"ANSWER": "404 <Code>NoSuchBucket</Code><Message>REQUEST</Message>"},
+}
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_no_failure_tells_a_key_or_a_header(
+    shelf: Server, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], kind: str
+) -> None:
+    for name, value in FAILURES[kind].items():
+        if name == "ANSWER":
+            status, _, said = value.partition(" ")
+            shelf.error = int(status), said
+        else:
+            monkeypatch.setenv(name, value.replace("PORT", str(shelf.server_port)))
+    code = cli.main(["preprocess", "--data", "s3://shelf/data", "--storage", "s3://shelf/out"])
+    shown = "".join(capfd.readouterr())
+    assert code in (2, 3) and shown.count("\n") == 1, shown
+    for secret in (KEY_ID, SECRET, TOKEN[:12], "Authorization:", "Credential=", "Signature=", "AWS4-HMAC"):
+        assert secret.lower() not in shown.lower()
+
+
+# ---- objects ---------------------------------------------------------------------------------------------------------
+
+
+def test_objects_that_stand_for_folders_are_nothing(s3_url: str) -> None:
+    storage = open_storage(f"{s3_url}/odd")
+    client, prefix = storage.client, storage.prefix  # type: ignore[attr-defined]
+    for key in (prefix, f"{prefix}yes/", f"{prefix}yes_$folder$", f"{prefix}yes/deep_$folder$"):
+        client.put_object(Bucket="tests", Key=key, Body=b"")
+    storage.write("yes/a.png", b"data")
+    storage.write("yes/full_$folder$", b"data")
+    assert storage.list("") == ["yes/a.png", "yes/full_$folder$"]
+    assert storage.list("yes") == ["yes/a.png", "yes/full_$folder$"]
+
+
+def test_keys_with_two_slashes_are_listed_and_read_as_they_are(shelf: Server) -> None:
+    shelf.objects = {"top//no/1.png": b"1", "top/no//2.png": b"22", "top/no/3//": b"", "top/": b""}
+    storage = open_storage("s3://shelf/top")
+    assert {key: version.size for key, version in storage.versions("").items()} == {"/no/1.png": 1, "no//2.png": 2}
+    assert [storage.read(key) for key in storage.list("")] == [b"1", b"22"]
+
+
+def test_an_archived_object_is_for_its_owner_to_restore(shelf: Server) -> None:
+    shelf.objects["cold/a.png"] = b"data"
+    storage = open_storage("s3://shelf/cold")
+    assert storage.list("") == ["a.png"]
+    shelf.error = 403, "<Code>InvalidObjectState</Code><Message>M</Message><StorageClass>DEEP_ARCHIVE</StorageClass>"
+    with pytest.raises(
+        UserError, match=r"^s3://shelf/cold/a\.png: the object is archived \(DEEP_ARCHIVE\): restore it"
+    ):
+        storage.read("a.png")
+    with pytest.raises(UserError, match="archived"):
+        storage.write_if("a.png", b"new", b"data")
+
+
+@pytest.mark.parametrize("cuts", [1, s3.ATTEMPTS - 1])
+def test_a_body_that_breaks_off_is_read_again(shelf: Server, cuts: int) -> None:
+    shelf.objects["a"] = b"whole"
+    shelf.cuts = cuts
+    assert open_storage("s3://shelf").read("a") == b"whole"
+    assert shelf.sent == cuts + 1
+
+
+def test_a_body_that_breaks_off_each_time_is_the_machines_failure(shelf: Server) -> None:
+    shelf.objects["a"] = b"whole"
+    shelf.cuts = 100
+    with pytest.raises(MachineError, match=r"^s3://shelf/a: "):
+        open_storage("s3://shelf").read("a")
+    assert shelf.sent == s3.ATTEMPTS
+    with pytest.raises(MissingKey):
+        open_storage("s3://shelf").read("b")
