@@ -82,7 +82,7 @@ EXIT_CODES = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job and return its exit code."""
-    logs.setup(os.environ.get("MRIGAN_LOG_FORMAT", ""))
+    logs.setup(os.environ.get("MRIGAN_LOG_FORMAT", "").strip())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -150,8 +150,9 @@ def _read(name: str, kind: type[common.Settings], arguments: Sequence[str]) -> t
     environment = {f"MRIGAN_{source.upper()}": source for source in common.SOURCES}
     for variable, source in environment.items():
         # A pod's environment may name the preset of another job.
-        if os.environ.get(variable) and (source != "preset" or presets):
-            flags.setdefault(source, os.environ[variable])
+        value = os.environ.get(variable, "").strip()
+        if value and (source != "preset" or presets):
+            flags.setdefault(source, value)
     path, preset = flags.pop("settings", None), flags.pop("preset", None)
     if preset is not None and preset not in presets:
         raise UserError(f"--preset: one of {', '.join(presets) or 'none for this job'}, not {preset!r}")

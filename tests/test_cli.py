@@ -102,6 +102,22 @@ def test_settings_may_come_from_variables_alone(monkeypatch: pytest.MonkeyPatch)
     assert isinstance(settings, PreprocessSettings) and settings.data == "there"
 
 
+def test_variables_are_meant_as_a_person_means_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "settings.yaml").write_text("gan_width: 7\n")
+    for name, value in {
+        "SETTINGS": "~/settings.yaml",
+        "PRESET": "quick",
+        "DATA": "~/heads",
+        "PORT": "tcp://1:2",
+    }.items():
+        monkeypatch.setenv(f"MRIGAN_{name}", f"{value}\n")
+    settings = cli.read_settings("pipeline", PipelineSettings, [])
+    assert isinstance(settings, PipelineSettings)
+    assert (settings.data, settings.gan_width) == (str(tmp_path / "heads"), 7)
+    assert settings.image_size == PRESETS["quick"]["image_size"]
+
+
 @pytest.mark.parametrize("words", ["--help", "check --help"])
 def test_a_reader_who_has_enough_is_no_failure(words: str) -> None:
     script = f"set -o pipefail; {sys.executable} -m jobs.cli {words} | true"

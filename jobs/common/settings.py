@@ -7,6 +7,7 @@ which beats the file, which beats a preset, which beats the default.
 import argparse
 import difflib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
@@ -28,6 +29,10 @@ PLAIN = {
     "string_too_short": "must not be empty",
     "string_type": "must be text",
 }
+# What Kubernetes gives every pod of each Service in its namespace: one called mrigan-metrics spells METRICS_PORT too,
+# whose value is an address.
+OF_A_SERVICE = re.compile(r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
+SERVICES_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 # What becomes part of a key in storage must stay inside it.
 NAME = r"^\w[\w.-]*$"
 
@@ -55,10 +60,30 @@ def _split(value: Any) -> Any:
 Several = pydantic.BeforeValidator(_split)
 
 
+def at_home(text: str) -> str:
+    """Return `text`, with the path of the home folder where it begins with `~/` or is `~`.
+
+    Raises ValueError if there is no home folder.
+    """
+    if text != "~" and not text.startswith("~/"):
+        return text
+    try:
+        return str(Path(text).expanduser())
+    except RuntimeError:
+        raise ValueError("there is no home folder: write the whole path") from None
+
+
 class Settings(pydantic.BaseModel):
-    """What a job can be told. Immutable; unknown names are refused."""
+    """What a job can be told. Immutable; unknown names are refused, and `~` is the home folder in every text."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    @pydantic.field_validator("*", mode="after")
+    @classmethod
+    def _at_home(cls, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(cls._at_home, value))
+        return at_home(value) if isinstance(value, str) else value
 
     def result(self) -> dict[str, Any]:
         """Return the settings that change results, as JSON values."""
@@ -159,13 +184,18 @@ def from_environment(kind: type[Settings], known: Sequence[str], environment: Ma
     """Return the values of `kind` that the environment spells.
 
     `known` are the names of all jobs' settings: a pod's environment may hold those of another job, but a name that
-    no job has is a mistake. Raises UserError for it. An empty variable counts as not set: a workflow passes every
-    parameter on, given or not.
+    no job has is a mistake. Raises UserError for it. White space around a value is none of it. An empty variable counts
+    as not set: a workflow passes every parameter on, given or not. What Kubernetes says of a Service is no setting.
     """
-    found = {
-        name.removeprefix(ENVIRONMENT_PREFIX).lower(): value
+    spelled = {
+        name.removeprefix(ENVIRONMENT_PREFIX): value.strip()
         for name, value in environment.items()
-        if name.startswith(ENVIRONMENT_PREFIX) and value
+        if name.startswith(ENVIRONMENT_PREFIX)
+    }
+    found = {
+        name.lower(): value
+        for name, value in spelled.items()
+        if value and not OF_A_SERVICE.fullmatch(name) and not SERVICES_ADDRESS.match(value)
     }
     for name in sorted(found):
         if name not in known and name not in SOURCES:
@@ -179,9 +209,10 @@ def from_file(path: str, kind: type[Settings], known: Sequence[str]) -> dict[str
     Raises UserError if the file cannot be read, is no mapping, or holds a name that no job has.
     """
     try:
+        path = at_home(path)
         # All words stay words, as on the command line: YAML 1.1 would take a class called no for false.
         values = yaml.load(Path(path).read_text(), yaml.BaseLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"cannot read the settings file {path}: {reason}") from error
     if not isinstance(values, dict):

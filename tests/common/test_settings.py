@@ -95,3 +95,61 @@ def test_an_empty_variable_counts_as_not_set() -> None:
     assert common.from_environment(Example, NAMES, {"MRIGAN_IMAGE_SIZE": "", "MRIGAN_STORAGE": "there"}) == {
         "storage": "there"
     }
+
+
+def test_white_space_around_a_variables_value_is_none_of_it() -> None:
+    """A file's last line has an end."""
+    environment = {"MRIGAN_IMAGE_SIZE": " 128\n", "MRIGAN_STORAGE": "a folder\r\n", "MRIGAN_REGIMES": "\n"}
+    assert common.from_environment(Example, NAMES, environment) == {"image_size": "128", "storage": "a folder"}
+
+
+OF_SERVICES = {
+    "MRIGAN_SERVICE_HOST": "10.0.0.1",
+    "MRIGAN_SERVICE_PORT": "80",
+    "MRIGAN_SERVICE_PORT_METRICS": "80",
+    "MRIGAN_PORT": "tcp://10.0.0.1:80",
+    "MRIGAN_PORT_80_TCP": "tcp://10.0.0.1:80",
+    "MRIGAN_PORT_80_TCP_PROTO": "tcp",
+    "MRIGAN_PORT_80_TCP_PORT": "80",
+    "MRIGAN_PORT_80_TCP_ADDR": "10.0.0.1",
+    "MRIGAN_IMAGE_SIZE_SERVICE_HOST": "10.0.0.1",
+    "MRIGAN_IMAGE_SIZE_SERVICE_PORT_HTTP": "80",
+    "MRIGAN_IMAGE_SIZE_PORT": "udp://10.0.0.1:80",
+    "MRIGAN_IMAGE_SIZE_PORT_80_UDP_ADDR": "10.0.0.1",
+    "MRIGAN_METRICS_PORT": "sctp://10.0.0.1:80",
+}
+
+
+@pytest.mark.parametrize("name", OF_SERVICES)
+def test_what_kubernetes_says_of_a_service_is_no_setting(name: str) -> None:
+    known = (*NAMES, "metrics_port")
+    assert common.from_environment(Example, known, {name: OF_SERVICES[name], "MRIGAN_STORAGE": "s"}) == {"storage": "s"}
+
+
+def test_a_port_that_is_misspelled_is_still_a_mistake() -> None:
+    with pytest.raises(UserError, match="unknown setting MRIGAN_METRIC_PORT: did you mean MRIGAN_METRICS_PORT"):
+        common.from_environment(Example, (*NAMES, "metrics_port"), {"MRIGAN_METRIC_PORT": "9090"})
+
+
+class Paths(common.Settings):
+    """Settings with paths."""
+
+    storage: str = common.setting("out", "folder", result=False)
+    images: Annotated[tuple[str, ...], common.Several] = common.setting((), "files")
+
+
+def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = tmp_path / "settings.yaml"
+    file.write_text("storage: ~/deep/out\nimages: [~/a.png, ~]\n")
+    names = tuple(Paths.model_fields)
+    environment = {"MRIGAN_STORAGE": "~/deep/out", "MRIGAN_IMAGES": "~/a.png,~"}
+    spelled = [
+        common.from_file("~/settings.yaml", Paths, names),
+        common.from_environment(Paths, names, environment),
+        {"storage": "~/deep/out", "images": ["~/a.png", "~"]},
+    ]
+    expected = Paths(storage=str(tmp_path / "deep" / "out"), images=(str(tmp_path / "a.png"), str(tmp_path)))
+    assert [common.validate(Paths, values) for values in spelled] == [expected] * 3
+    for other in ("a/~/b", "~other/x", "s3://bucket/~/x", "./~"):
+        assert common.validate(Paths, {"storage": other}).storage == other
