@@ -203,6 +203,23 @@ def test_the_schedule_is_the_files_until_a_site_has_its_own() -> None:
     }
 
 
+def pod_specs(thing: Json) -> list[Json]:
+    """Return every pod's spec below `thing`: it is what has containers."""
+    below = thing.values() if isinstance(thing, dict) else thing if isinstance(thing, list) else ()
+    own = [thing] if isinstance(thing, dict) and "containers" in thing else []
+    return own + [spec for one in below for spec in pod_specs(one)]
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.name.removesuffix("-values.yaml"))
+def test_no_pod_gets_the_variables_of_services(path: Path) -> None:
+    found = render(yaml.safe_load(path.read_text()) | {"exporter": {"enabled": True}})
+    [workflow] = (one["spec"] for (kind, _), one in found.items() if kind == "WorkflowTemplate")
+    assert yaml.safe_load(workflow["podSpecPatch"])["enableServiceLinks"] is False
+    specs = pod_specs(list(found.values()))
+    assert len(specs) == 2, "the exporter's and the check's"
+    assert [spec.get("enableServiceLinks") for spec in specs] == [False, False]
+
+
 def test_without_a_secret_no_pod_refers_to_one() -> None:
     rendered = render({"s3": {"existingSecret": ""}})
     assert "secretRef" not in json.dumps(list(rendered.values()))

@@ -9,6 +9,7 @@
 {{- $pod := dict
   "serviceAccountName" $spec.serviceAccountName
   "automountServiceAccountToken" false
+  "enableServiceLinks" false
   "securityContext" $spec.securityContext
   "containers" (list $container)
   "volumes" $spec.volumes }}
