@@ -37,6 +37,5 @@ def run(settings: CheckSettings) -> None:
     if settings.data:
         from jobs.mri import sources
 
-        _, found = sources.find(settings.data)
-        labels = sorted({label for label in map(sources.label_of, found) if label})
-        log.info("%s: %d files of %s", settings.data, len(found), ", ".join(labels))
+        source = sources.find(settings.data)
+        log.info("%s: %d files of %s", settings.data, len(source.files), ", ".join(source.labels))

@@ -68,7 +68,7 @@ def _plan(settings: PhantomSettings) -> dict[str, Callable[[], bytes]]:
             files[f"{kind}/{kind}-copy-of-{number:04d}-{way}.jpg"] = partial(_altered, head(kind, number), way)
         files[f"{kind}/{kind}-copy-of-0000-exact.png"] = files[f"{kind}/{kind}-0000.png"]
     for kind in kinds[:2]:
-        files[f"{kind}/under-two-labels.png"] = partial(_encoded, head(kinds[1], "under-two-labels"), "png")
+        files[f"{kind}/in-two-classes.png"] = partial(_encoded, head(kinds[1], "in-two-classes"), "png")
     whole = files[f"{kinds[0]}/{kinds[0]}-0001.jpg"]
     files[f"{kinds[0]}/truncated.jpg"] = lambda: whole()[: len(whole()) // 3]
     files[f"{kinds[0]}/not-an-image.png"] = lambda: b"This is a note that someone gave the name of a picture.\n"

@@ -3,18 +3,20 @@
 mrigan is no medical device: for research only, never for diagnosis.
 """
 
+import functools
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 from jobs.common.errors import UserError
-from jobs.common.settings import ExecutionSettings, Several, StorageSettings, setting
+from jobs.common.settings import ExecutionSettings, ReadingSettings, Several, StorageSettings, setting
 from jobs.common.storage import open_storage
 
 DISCLAIMER = "mrigan is no medical device: this is research output, not a diagnosis."
 
 
-class PredictSettings(StorageSettings, ExecutionSettings):
+class PredictSettings(StorageSettings, ExecutionSettings, ReadingSettings):
     """What predict can be told."""
 
     images: Annotated[tuple[str, ...], Several] = setting(..., "image files to read", positional=True, result=False)
@@ -35,29 +37,39 @@ def run(settings: PredictSettings) -> None:
     import numpy as np
 
     from jobs.common.hardware import configure
-    from jobs.mri.crop import crop_to_head
-    from jobs.mri.read import read
+    from jobs.mri import examine, readers
+    from jobs.mri.crop import fit
     from jobs.mri.slices import Unusable
 
     names: list[str] = []
     pixels: list[np.ndarray] = []
-    unusable = 0
-    for path in settings.images:
-        try:
-            slices = read(Path(path).read_bytes(), path).slices
-        except (OSError, Unusable) as error:
-            unusable += 1
-            reason = error.strerror if isinstance(error, OSError) else error
-            print(f"mrigan predict: {path}: {reason}", file=sys.stderr)
-            continue
-        for one in slices:
-            name = path if one.number is None else f"{path}#{one.number}"
+    findings: list[str] = []
+    paths: list[str] = []
+
+    def contents() -> Iterator[tuple[str, bytes]]:
+        for path in settings.images:
             try:
-                pixels.append(crop_to_head(one.pixels, champion.settings["image_size"]))
+                data = Path(path).read_bytes()
+            except OSError as error:
+                findings.append(f"{path}: {error.strerror}")
+                continue
+            paths.append(path)
+            yield Path(path).name, data
+
+    work = functools.partial(examine.heads, volume=settings.volume)
+    for number, (_, found) in enumerate(readers.shared().map(work, contents())):
+        if isinstance(found, Unusable):
+            findings.append(f"{paths[number]}: {found}")
+            continue
+        for slice, head, background in found:
+            name = paths[number] if slice is None else f"{paths[number]}#{slice}"
+            if isinstance(head, Unusable):
+                findings.append(f"{name}: {head}")
+            else:
+                pixels.append(fit(head, background, champion.settings["image_size"]))
                 names.append(name)
-            except Unusable as error:
-                unusable += 1
-                print(f"mrigan predict: {name}: {error}", file=sys.stderr)
+    for finding in findings:
+        print(f"mrigan predict: {finding}", file=sys.stderr)
 
     if pixels:
         configure(settings)
@@ -67,5 +79,5 @@ def run(settings: PredictSettings) -> None:
             best = int(np.argmax(probabilities))
             print(f"{name:<{width}}  {champion.labels[best]}  {probabilities[best]:.3f}")
         print(DISCLAIMER, file=sys.stderr)
-    if unusable:
-        raise UserError(f"{unusable} of {unusable + len(pixels)} images could not be read: see above")
+    if findings:
+        raise UserError(f"{len(findings)} of {len(findings) + len(pixels)} images could not be read: see above")

@@ -1,26 +1,25 @@
 """Folders of images -> a dataset: cropped to the head, without duplicates, in groups and folds.
 
 Reads   a folder or s3://bucket/prefix with one folder of images per class.
-Writes  datasets/<id>/: images/<id>.png, index.csv, quarantine.csv, manifest.json.
+Writes  datasets/<id>/: images/<id>.png, index.csv, quarantine.csv, remarks.csv, manifest.json.
 
 The id is the digest of what is read and of the settings: the same input gives the same dataset, byte for byte, and
 is not prepared twice.
 """
 
-import csv
 import hashlib
 import io
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from jobs.common import keys, metrics
+from jobs.common import keys, metrics, tables
 from jobs.common.errors import UserError
-from jobs.common.settings import StorageSettings, setting
+from jobs.common.settings import ReadingSettings, Several, StorageSettings, setting
 from jobs.common.step import RESULTS_VERSION, Step, digest
 from jobs.common.storage import Storage, open_storage
 
@@ -28,15 +27,19 @@ if TYPE_CHECKING:
     import numpy as np
 
     from jobs.mri.dataset import Row
-    from jobs.mri.intake import Intake, Refusal
+    from jobs.mri.intake import Entry, Intake, Refusal, Spool
+    from jobs.mri.sources import Source
 
 log = logging.getLogger("mrigan.preprocess")
 
+ID_NAMES = {"patient": "PatientID", "study": "StudyInstanceUID"}
+# More files than this in quarantine, copies apart, are worth a warning.
+MUCH = 0.1
 # A group this large is more likely a mistake (one placeholder for every patient's id, too loose a comparison).
 SUSPICIOUS_SHARE, SUSPICIOUS_IMAGES = 0.05, 5
 
 
-class PreprocessSettings(StorageSettings):
+class PreprocessSettings(StorageSettings, ReadingSettings):
     """What preprocess can be told."""
 
     data: str = setting(
@@ -46,6 +49,9 @@ class PreprocessSettings(StorageSettings):
         "", "CSV file, no header: each line lists the files of one person, as paths below the data", result=False
     )
     image_size: int = setting(64, "side of the square images", unit="pixels", ge=32, le=256)
+    header_ids: Annotated[tuple[Literal["patient", "study"], ...], Several] = setting(
+        ("patient", "study"), "what of a DICOM header says that images are of one person; none: believe neither"
+    )
     folds: int = setting(5, "parts of which each is held out once", ge=2, le=100)
     seed: int = setting(0, "where all randomness comes from", ge=0)
 
@@ -53,76 +59,129 @@ class PreprocessSettings(StorageSettings):
 def run(settings: PreprocessSettings) -> Step:
     """Prepare the dataset unless it is there; return its step, whose facts say what it holds.
 
+    Files whose size and ETag (in a folder: size, inode and times) are those of the last run are not read to learn that
+    nothing changed; all others are read once.
+
     Raises UserError if the data cannot make a dataset: no folder, no classes, a class with too few groups.
     """
-    from jobs.mri import sources
+    from jobs.mri import intake, sources
 
     if (_place(settings.storage) + "/").startswith(_place(settings.data) + "/"):
         raise UserError(f"--storage: {settings.storage} lies in the data, and would be taken for a class: name another")
-    source, found = sources.find(settings.data)
-    groups, lines_of = sources.read_groups(settings.groups, found) if settings.groups else (b"", {})
-    files = sources.digests(source, found)
+    source = sources.find(settings.data)
+    groups, lines_of = sources.read_groups(settings.groups, source.files) if settings.groups else (b"", {})
+    storage = open_storage(settings.storage)
+    known = sources.remembered(storage, settings.data, source.files)
+    if len(known) == len(source.files):
+        step = _step(storage, settings, source, known, groups)
+        if step.finished():
+            log.info("%s is there, and no file has changed: nothing to do", step.prefix)
+            return step
+    with tempfile.TemporaryDirectory(prefix="mrigan-") as scratch:
+        spool = intake.Spool(scratch, settings.image_size)
+        with metrics.phase("read"):
+            taken = intake.read_all(
+                source,
+                lines_of,
+                spool,
+                size=settings.image_size,
+                volume=settings.volume,
+                ids=settings.header_ids,
+            )
+        step = _step(storage, settings, source, taken.digests, groups)
+        if step.finished():
+            log.info("%s is there: nothing to do", step.prefix)
+        else:
+            _prepare(settings, step, source, taken, spool)
+    sources.remember(storage, settings.data, source.files, taken.digests)
+    return step
+
+
+def _step(
+    storage: Storage, settings: PreprocessSettings, source: "Source", digests: Mapping[str, str], groups: bytes
+) -> Step:
+    """Return the dataset's step: its id is the digest of the files' names and content, and of the settings."""
+    files = [[key, digests[key]] for key in source.files] + [[key, None] for key in source.broken]
     content = digest({"files": files, "groups": hashlib.sha256(groups).hexdigest()})
     asked = {"content": content, "settings": settings.result(), "results_version": RESULTS_VERSION}
-    id = digest(asked)[:12]
-    storage = open_storage(settings.storage)
-    step = Step(storage, keys.dataset(id), job="preprocess", settings=settings.result(), inputs={"data": content})
-    if step.finished():
-        log.info("dataset %s is there: nothing to do", id)
-        return step
-    _prepare(settings, step, source, dict(files), lines_of)
-    return step
+    prefix = keys.dataset(digest(asked)[:12])
+    return Step(storage, prefix, job="preprocess", settings=settings.result(), inputs={"data": content})
 
 
 def _place(url: str) -> str:
     return url.rstrip("/") if url.startswith("s3://") else str(Path(url).resolve())
 
 
-def _prepare(
-    settings: PreprocessSettings, step: Step, source: Storage, found: dict[str, str], lines_of: dict[str, list[int]]
-) -> None:
-    from jobs.mri import duplicates, folds, intake
+def _prepare(settings: PreprocessSettings, step: Step, source: "Source", taken: "Intake", spool: "Spool") -> None:
+    from jobs.mri import duplicates, folds
     from jobs.mri.dataset import to_csv
     from jobs.mri.slices import REASONS
 
     told = metrics.preprocessing(tuple(REASONS))
-    with tempfile.TemporaryDirectory(prefix="mrigan-") as scratch:
-        spool = intake.Spool(scratch, settings.image_size)
-        with metrics.phase("read"):
-            taken = intake.read_all(source, found, lines_of, spool)
-        entries = taken.entries
+    entries = taken.entries
 
-        # Find what shows the same picture, and set aside what stands under two labels.
-        pairs = duplicates.near_duplicates(spool.descriptors, spool.heads.__getitem__)
-        same = folds.connect(len(entries), pairs, [()] * len(entries))
-        disputed = _disputed(taken, same)
-        refusals = sorted([*taken.refusals, *_set_aside(taken, disputed)])
-        for refusal in refusals:
-            told.quarantined.labels(refusal.reason).inc()
-        told.read.inc(len(entries) + len(refusals) - len(disputed))
-        told.pairs.set(len(pairs))
-        step.write("quarantine.csv", _quarantine_csv(refusals))
-        kept = [index for index in range(len(entries)) if index not in disputed]
-        _check_classes(found, {entries[index].row.label for index in kept}, refusals)
+    # Find what shows the same picture, and set aside what stands under two labels.
+    pairs = duplicates.near_duplicates(spool.descriptors, spool.heads.__getitem__)
+    same = folds.connect(len(entries), pairs, [()] * len(entries))
+    disputed = _disputed(taken, same)
+    refusals = sorted([*taken.refusals, *_set_aside(taken, disputed)])
+    for refusal in refusals:
+        told.quarantined.labels(refusal.reason).inc()
+    told.read.inc(len(entries) + len(refusals) - len(disputed))
+    told.pairs.set(len(pairs))
+    step.write("quarantine.csv", tables.to_csv(("source", "reason", "detail"), map(astuple, refusals)))
+    step.write("remarks.csv", tables.to_csv(("source", "remark"), taken.remarks))
+    # Before any error that follows from it.
+    _tell_quarantine(step, refusals, taken)
+    kept = [index for index in range(len(entries)) if index not in disputed]
+    _check_classes(source, {entries[index].row.label for index in kept}, refusals, step)
 
-        # Group what may show the same person, and hold out each group in one fold.
-        person = folds.connect(len(entries), pairs, [entry.marks for entry in entries])
-        names: dict[int, str] = {}
-        groups = [names.setdefault(int(person[index]), entries[index].row.id) for index in kept]
-        told.groups.set(len(names))
-        labels = [entries[index].row.label for index in kept]
-        held_out = folds.assign_folds(labels, groups, settings.folds, settings.seed)
-        rows = [
-            replace(entries[index].row, group=group, fold=int(fold))
-            for index, group, fold in zip(kept, groups, held_out, strict=True)
-        ]
-        step.write_many((f"images/{entries[index].row.id}.png", _png(spool.pictures[index])) for index in kept)
-        step.write("index.csv", to_csv(rows))
+    # Group what may show the same person, and hold out each group in one fold.
+    marks = [entry.marks for entry in entries]
+    labels = [entries[index].row.label for index in kept]
+    person = folds.connect(len(entries), pairs, marks)
+    try:
+        held_out = folds.assign_folds(labels, [int(person[index]) for index in kept], settings.folds, settings.seed)
+    except UserError as error:
+        cause = _cause(entries, pairs, kept, settings)
+        raise UserError(f"{error}{cause}") from None
+    names: dict[int, str] = {}
+    groups = [names.setdefault(int(person[index]), entries[index].row.id) for index in kept]
+    told.groups.set(len(names))
+    rows = [
+        replace(entries[index].row, group=group, fold=int(fold))
+        for index, group, fold in zip(kept, groups, held_out, strict=True)
+    ]
+    step.write_many((f"images/{entries[index].row.id}.png", _png(spool.pictures[index])) for index in kept)
+    step.write("index.csv", to_csv(rows))
 
     known = sum(entries[index].person_known for index in kept)
     facts = _facts(rows, refusals, settings.folds, known)
-    step.finish(near_duplicate_pairs=len(pairs), **facts)
+    step.finish(near_duplicate_pairs=len(pairs), remarks=len(taken.remarks), **facts)
     _tell(step.prefix, facts)
+
+
+def _cause(
+    entries: Sequence["Entry"], pairs: Sequence[tuple[int, int]], kept: Sequence[int], settings: PreprocessSettings
+) -> str:
+    """Return what to add to an error about too few groups: the ids that make them so, and a way out; or nothing."""
+    from jobs.mri import folds
+
+    for kinds in (("patient",), ("study",), ("patient", "study")):
+        marks = [[mark for mark in entry.marks if mark.kind not in kinds] for entry in entries]
+        person = folds.connect(len(entries), pairs, marks)
+        labels = [entries[index].row.label for index in kept]
+        try:
+            folds.check_groups(labels, [int(person[index]) for index in kept], settings.folds)
+        except UserError:
+            continue
+        names = " and ".join(ID_NAMES[kind] for kind in kinds)
+        left = ",".join(kind for kind in settings.header_ids if kind not in kinds) or "none"
+        return (
+            f". The cause is {names} in the DICOM files, which many of them share: if that was the work of an "
+            f"anonymiser, give --header-ids {left}, or --groups with the files of each person"
+        )
+    return ""
 
 
 def _disputed(taken: "Intake", same: "np.ndarray") -> dict[int, list[str]]:
@@ -158,12 +217,36 @@ def _set_aside(taken: "Intake", disputed: dict[int, list[str]]) -> Iterator["Ref
                 yield Refusal(source, "duplicate", f"exact duplicate of {taken.entries[index].row.source}")
 
 
-def _check_classes(found: Iterable[str], left: set[str], refusals: list["Refusal"]) -> None:
+def _check_classes(source: "Source", left: set[str], refusals: list["Refusal"], step: Step) -> None:
     """Raise UserError if a class has no image left."""
-    for label in sorted({key.partition("/")[0] for key in found if "/" in key} - left):
-        reasons = Counter(refusal.reason for refusal in refusals if refusal.source.startswith(label + "/"))
+    from jobs.mri.sources import label_of
+
+    for label in source.labels:
+        if label in left:
+            continue
+        reasons = Counter(refusal.reason for refusal in refusals if label_of(refusal.source) == label)
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-        raise UserError(f"--data: no image of class {label} can be used ({counts}): add images or remove the folder")
+        raise UserError(
+            f"--data: no image of class {label} can be used ({counts}; see {_path(step, 'quarantine.csv')}): "
+            "add images or remove the folder"
+        )
+
+
+def _path(step: Step, name: str) -> str:
+    return f"{step.storage.url.rstrip('/')}/{step.prefix}/{name}"
+
+
+def _tell_quarantine(step: Step, refusals: list["Refusal"], taken: "Intake") -> None:
+    """Log how many files and slices are in quarantine, by reason, and what was not done as a file declares."""
+    where = _path(step, "quarantine.csv")
+    counts = Counter(refusal.reason for refusal in refusals)
+    for reason, count in sorted(counts.items()):
+        log.info("quarantined as %s: %d (%s)", reason, count, where)
+    lost = len(refusals) - counts["duplicate"]
+    if lost > MUCH * (lost + len(taken.entries)):
+        log.warning("%d of %d pictures cannot be used: see %s", lost, lost + len(taken.entries), where)
+    for remark, count in sorted(Counter(remark for _, remark in taken.remarks).items()):
+        log.warning("%d files: %s (%s)", count, remark, _path(step, "remarks.csv"))
 
 
 def _facts(rows: list["Row"], refusals: list["Refusal"], folds: int, known: int) -> dict[str, Any]:
@@ -190,8 +273,6 @@ def _is_suspicious(size: int, images: int) -> bool:
 def _tell(prefix: str, facts: dict[str, Any]) -> None:
     labels = ", ".join(f"{count} {label}" for label, count in facts["labels"].items())
     log.info("%s: %d images (%s) in %d groups", prefix, facts["images"], labels, facts["groups"])
-    for reason, count in facts["quarantine"].items():
-        log.info("quarantined as %s: %d (%s/quarantine.csv)", reason, count, prefix)
     if facts["large_groups"]:
         log.warning(
             "the largest group has %d of %d images, over %.0f %%: see in %s/index.csv whether they are one person",
@@ -205,14 +286,6 @@ def _tell(prefix: str, facts: dict[str, Any]) -> None:
             "%s of the images say whose they are: independence of patients cannot be shown (--groups tells it)",
             "not all" if facts["patients"] == "some" else "none",
         )
-
-
-def _quarantine_csv(refusals: Iterable["Refusal"]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("source", "reason", "detail"))
-    writer.writerows((refusal.source, refusal.reason, refusal.detail) for refusal in refusals)
-    return text.getvalue().encode(errors="backslashreplace")
 
 
 def _png(pixels: "np.ndarray") -> bytes:

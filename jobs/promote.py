@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jobs.classifier.champion import Candidate, Record, parse_record, stored_record, to_json
 from jobs.common import activity, keys
 from jobs.common.errors import MachineError, UserError
-from jobs.common.settings import NAME, ExecutionSettings, Settings, StorageSettings, setting
+from jobs.common.settings import NAME, ExecutionSettings, ReadingSettings, StorageSettings, setting
 from jobs.common.step import digest, manifest_digest, read_manifest, read_output
 from jobs.common.storage import Storage, open_storage
 
@@ -31,7 +31,7 @@ RESAMPLES = 2000
 PLACES = keys.PLACES | {"run", "dataset"} | ExecutionSettings.model_fields.keys()
 
 
-class PromotionSettings(Settings):
+class PromotionSettings(ReadingSettings):
     """The rules of promotion."""
 
     promote_margin: float = setting(
@@ -283,7 +283,7 @@ def _on_test_set(
 
     datasets = [open_dataset(storage, id) for id in sorted({challenger.dataset, best.dataset})]
     labels = datasets[0].labels
-    test = read_test_set(settings.test, labels)
+    test = read_test_set(settings.test, labels, settings.volume)
     left = unseen(test, datasets)
     log.info(
         "test set: %d images, %d of them left out as near-duplicates",

@@ -100,11 +100,11 @@ def test_what_cannot_be_used_is_quarantined_and_the_rest_goes_on(drawn, prepared
         "healthy/healthy-copy-of-0000-exact.png": "duplicate",
         "healthy/not-an-image.png": "not-an-image",
         "healthy/truncated.jpg": "truncated",
-        "healthy/under-two-labels.png": "two-labels",
+        "healthy/in-two-classes.png": "two-labels",
         "lesion/blank.png": "blank",
         "lesion/lesion-copy-of-0000-exact.png": "duplicate",
         "lesion/too-small.png": "too-small",
-        "lesion/under-two-labels.png": "two-labels",
+        "lesion/in-two-classes.png": "two-labels",
     }
     assert step.facts["quarantine"] == dict(Counter(quarantine(step).values()))
     assert step.facts["images"] == len(opened(step).rows) == 2 * (12 + 6)

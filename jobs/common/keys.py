@@ -11,6 +11,11 @@ def dataset(dataset_id: str) -> str:
     return f"datasets/{dataset_id}"
 
 
+def source(name: str) -> str:
+    """Return the key of what is known of files that were read: their versions and digests."""
+    return f"sources/{name}.json"
+
+
 def phantoms(image_size: int, count: int) -> str:
     """Return the prefix of the drawn heads that classifiers learn beside their images."""
     return f"phantoms/{image_size}-{count}"

@@ -106,6 +106,12 @@ class StorageSettings(Settings):
     storage: str = setting("out", "folder or s3://bucket/prefix that holds every output", result=False, min_length=1)
 
 
+class ReadingSettings(Settings):
+    """How files of images are read."""
+
+    volume: int = setting(0, "volume to take of a NIfTI file with a fourth dimension, counted from 0", ge=0)
+
+
 class ExecutionSettings(Settings):
     """How the arithmetic is done; decided by jobs.common.hardware where a value is `auto`."""
 

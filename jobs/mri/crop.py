@@ -32,8 +32,10 @@ def find_head(image: np.ndarray) -> tuple[np.ndarray, int]:
     if high - low < MIN_CONTRAST:
         raise Unusable("blank", f"its gray values reach from {low} to {high}")
     image = _without_margins(image)
-    if min(image.shape) < MIN_SIDE:
+    if not image.size:
         raise Unusable("blank", "nothing stands out from its margins")
+    if min(image.shape) < MIN_SIDE:
+        raise Unusable("too-small", f"what its margins surround is {image.shape[1]} x {image.shape[0]} pixels")
     image = _white_page_to_black(image)
 
     step = max(image.shape) / FINDING_SIZE

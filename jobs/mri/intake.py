@@ -1,6 +1,7 @@
 """Read every file and keep little of it: pixels go to a spool on disk, under 1 KB an image stays in memory."""
 
 import contextlib
+import functools
 import hashlib
 import hmac
 import secrets
@@ -9,19 +10,24 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from jobs.common.errors import MachineError
-from jobs.common.storage import Storage
-from jobs.mri import read as reading
-from jobs.mri.crop import border_brightness, find_head, fit
+from jobs.mri import readers
 from jobs.mri.dataset import Row
-from jobs.mri.duplicates import describe
-from jobs.mri.slices import Picture, Slice, Unusable
-from jobs.mri.sources import contents, label_of
+from jobs.mri.examine import WORKING_SIZE, Examined, Piece, examine
+from jobs.mri.slices import Unusable
+from jobs.mri.sources import Source, below_class, contents, label_of
+from jobs.mri.walk import spelled
 
-WORKING_SIZE = 128  # side, in pixels, of the heads that are compared with each other
+
+class Person(NamedTuple):
+    """A mark that images of one person share: `kind` is patient, study, volume or line, `value` tells two apart."""
+
+    kind: str
+    value: Hashable
 
 
 @dataclass(slots=True)
@@ -33,7 +39,7 @@ class Entry:
 
     row: Row
     person_known: bool
-    marks: tuple[Hashable, ...]
+    marks: tuple[Person, ...]
 
 
 @dataclass(slots=True, order=True)
@@ -47,11 +53,16 @@ class Refusal:
 
 @dataclass
 class Intake:
-    """What was read: entries with different pixels; copies of them by index; refusals."""
+    """What was read: entries with different pixels; copies of them by index; refusals; remarks by file.
+
+    `digests` has the SHA-256 of each file's content.
+    """
 
     entries: list[Entry] = field(default_factory=list)
     copies: dict[int, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))  # (source, label)
     refusals: list[Refusal] = field(default_factory=list)
+    remarks: list[tuple[str, str]] = field(default_factory=list)
+    digests: dict[str, str] = field(default_factory=dict)
 
 
 class Spool:
@@ -63,16 +74,12 @@ class Spool:
         self.pictures = self.heads = np.zeros((0, 0, 0), np.uint8)
         self.descriptors = np.zeros((0, 0), np.float32)
 
-    def append(self, image: np.ndarray) -> None:
-        """Crop `image` (uint8 [height, width]) and keep what comes of it.
-
-        Raises Unusable as find_head does, MachineError if the disk is full.
-        """
-        head, background = find_head(image)
-        working = fit(head, background, WORKING_SIZE)
-        arrays = (fit(head, background, self._size), working, describe(working))
+    def append(self, piece: Piece) -> None:
+        """Keep the arrays of a usable `piece`. Raises MachineError if the disk is full."""
+        arrays = (piece.picture, piece.head, piece.descriptor)
         with _disk_failures():
             for file, array in zip(self._files, arrays, strict=True):
+                assert array is not None
                 file.write(np.ascontiguousarray(array).tobytes())
 
     def close(self, count: int) -> None:
@@ -96,62 +103,76 @@ def _disk_failures() -> Iterator[None]:
         raise MachineError(f"{folder}: {error.strerror or error}: make room there or set TMPDIR") from error
 
 
-def read_all(storage: Storage, found: Mapping[str, str], lines_of: Mapping[str, list[int]], spool: Spool) -> Intake:
-    """Return what the files `found` hold, their pixels in `spool`, in the order of the entries.
+def read_all(
+    source: Source, lines_of: Mapping[str, list[int]], spool: Spool, *, size: int, volume: int, ids: Iterable[str]
+) -> Intake:
+    """Return what the files of `source` hold, their pixels in `spool`, in the order of the entries.
 
-    `found` gives the SHA-256 of each file's content, as the dataset's id knows it; `lines_of` the lines of the user's
-    groups file that name a file. Who a picture shows is kept only as a hash under a key that ends with the process.
+    `size` is the side of the prepared images, in pixels; `volume` the one to take of a NIfTI with several; `ids` which
+    of a DICOM file's `patient` and `study` say who it is; `lines_of` the lines of the user's groups file that name a
+    file. Who a picture shows is kept only as a hash under a key that ends with the process.
 
-    Raises MachineError if a file is gone or has changed.
+    Raises MachineError if a file is gone.
     """
     secret = secrets.token_bytes(32)
     intake = Intake()
     index_of: dict[str, int] = {}
-    for key, data in contents(storage, found):
-        if hashlib.sha256(data).hexdigest() != found[key]:
-            raise MachineError(f"{storage.url.rstrip('/')}/{key} changed while it was read: run it again")
+    for key, reason in source.broken.items():
+        intake.refusals.append(Refusal(spelled(key), "broken-link", reason))
+    work = functools.partial(examine, size=size, volume=volume)
+    named = ((below_class(key), data) for key, data in contents(source))
+    for key, (data, result) in zip(source.files, readers.shared().map(work, named), strict=True):
+        intake.digests[key] = hashlib.sha256(data).hexdigest()
         label = label_of(key)
-        try:
-            if label is None:
-                raise Unusable("no-class", "not in a class folder")
-            picture = reading.read(data, key)
-        except Unusable as finding:
-            intake.refusals.append(Refusal(key, finding.reason, finding.detail))
-            continue
-        lines = lines_of.get(key, [])
-        marks = _marks(picture, key, lines, secret)
-        for piece in picture.slices:
-            source = key if piece.number is None else f"{key}#{piece.number}"
-            id = _identity(piece)
-            if id in index_of:
-                intake.copies[index_of[id]].append((source, label))
-                first = intake.entries[index_of[id]]
-                first.marks += tuple(mark for mark in marks if mark not in first.marks)
-                first.person_known |= bool(picture.patient or lines)
-                continue
-            try:
-                spool.append(piece.pixels)
-            except Unusable as finding:
-                intake.refusals.append(Refusal(source, finding.reason, finding.detail))
-                continue
-            index_of[id] = len(intake.entries)
-            height, width = piece.pixels.shape
-            border = border_brightness(piece.pixels)
-            row = Row(id, source, label, "", -1, picture.format, len(data), width, height, border)
-            intake.entries.append(Entry(row, bool(picture.patient or lines), marks))
+        if label is None:
+            intake.refusals.append(Refusal(spelled(key), "no-class", "not in a class folder"))
+        elif isinstance(result, Unusable):
+            intake.refusals.append(Refusal(spelled(key), result.reason, result.detail))
+        else:
+            intake.remarks.extend((spelled(key), remark) for remark in result.remarks)
+            lines = lines_of.get(key, [])
+            marks = _marks(result, key, lines, secret, ids)
+            known = any(mark.kind != "volume" for mark in marks)
+            _take(intake, index_of, spool, result, spelled(key), label, len(data), marks, known)
     spool.close(len(intake.entries))
     return intake
 
 
-def _identity(piece: Slice) -> str:
-    height, width = piece.pixels.shape
-    return hashlib.sha256(b"%d %d " % (height, width) + piece.pixels.tobytes()).hexdigest()[:16]
+def _take(
+    intake: Intake,
+    index_of: dict[str, int],
+    spool: Spool,
+    file: Examined,
+    name: str,
+    label: str,
+    size: int,
+    marks: tuple[Person, ...],
+    known: bool,
+) -> None:
+    """Add what one file holds: `name` and `size` are those of the file, `index_of` the entries by id."""
+    for piece in file.pieces:
+        source = name if piece.number is None else f"{name}#{piece.number}"
+        if piece.id in index_of:
+            intake.copies[index_of[piece.id]].append((source, label))
+            first = intake.entries[index_of[piece.id]]
+            first.marks += tuple(mark for mark in marks if mark not in first.marks)
+            first.person_known |= known
+        elif piece.finding:
+            intake.refusals.append(Refusal(source, piece.finding.reason, piece.finding.detail))
+        else:
+            spool.append(piece)
+            index_of[piece.id] = len(intake.entries)
+            row = Row(piece.id, source, label, "", -1, file.format, size, piece.width, piece.height, piece.border)
+            intake.entries.append(Entry(row, known, marks))
 
 
-def _marks(picture: Picture, key: str, lines: Iterable[int], secret: bytes) -> tuple[Hashable, ...]:
-    people = [(kind, value) for kind, value in (("patient", picture.patient), ("study", picture.study)) if value]
-    marks: list[Hashable] = [hmac.digest(secret, f"{kind} {value}".encode(), "sha256")[:16] for kind, value in people]
-    marks.extend(lines)
-    if len(picture.slices) > 1:
-        marks.append(key)
+def _marks(file: Examined, key: str, lines: Iterable[int], secret: bytes, ids: Iterable[str]) -> tuple[Person, ...]:
+    marks = [
+        Person(kind, hmac.digest(secret, f"{kind} {value}".encode(), "sha256")[:16])
+        for kind, value in (("patient", file.patient), ("study", file.study))
+        if value and kind in ids
+    ]
+    marks += [Person("line", line) for line in lines]
+    if len(file.pieces) > 1:
+        marks.append(Person("volume", key))
     return tuple(marks)

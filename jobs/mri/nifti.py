@@ -1,102 +1,134 @@
 """NIfTI volumes: their axial slices."""
 
-import gzip
 import io
-import zlib
 
 import nibabel
 import numpy as np
 
-from jobs.mri.slices import (
-    MAX_VOXELS,
-    Picture,
-    Slice,
-    Unusable,
-    check_size,
-    one_line,
-    robust_range,
-    square_pixels,
-    stretch,
-)
+from jobs.mri import masks
+from jobs.mri.gray import to_gray
+from jobs.mri.slices import BUDGET, Picture, Slice, Unusable, check_size, decoder_error, square_pixels
 
-GZIP = b"\x1f\x8b"
 HEADER_BYTES = 540  # of NIfTI-2, the longer one
 # A slice with less of the head in it than this share of the fullest slice's is the neck, the crown or air.
 MIN_SHARE_OF_FULLEST = 0.25
+TISSUE = 26  # gray: a tenth of the range, below which is air
+# Intent codes (nifti1.h) of volumes that are no pictures.
+INTENTS = {
+    1002: "a label map",
+    1004: "matrices",
+    1005: "matrices",
+    1006: "displacements",
+    1007: "vectors",
+    1011: "a mesh",
+}
+CONVERT = "convert it to one .nii file, for example with `nibabel` or `mri_convert`"
 
 
 def is_nifti(data: bytes) -> bool:
-    """Return whether `data` is a NIfTI-1 or NIfTI-2 file, gzipped or not."""
-    return _kind(_start(data, HEADER_BYTES)) is not None
+    """Return whether `data` begins like a NIfTI-1 or NIfTI-2 file that holds its own values."""
+    return _kind(data) is not None
 
 
-def read(data: bytes) -> Picture:
-    """Return the axial slices of a NIfTI file from the feet up, the nose up and the patient's right on the left.
+def read(data: bytes, volume: int = 0) -> Picture:
+    """Return the axial slices of an unpacked NIfTI file from the feet up, the nose up, the patient's right on the left.
 
-    The first of several volumes is taken. Gray values reach from the 0.5 to the 99.5 percentile of the volume; slices
-    near the ends that hold little or nothing of the head are left out. Nothing is unpacked beyond the size
-    that the header states, and that has a limit.
+    Of several volumes (a fourth dimension) number `volume` is taken, from 0. Slices near the ends that hold little or
+    nothing of the head are left out. Orientation and spacing come from the sform, or where it is absent or singular
+    from the qform, or else from the size of the voxels.
 
-    Raises Unusable: truncated, unsupported, decompression-bomb or blank.
+    Raises Unusable: truncated, unsupported, decompression-bomb, not-a-picture, too-small or blank.
     """
-    kind = _kind(_start(data, HEADER_BYTES))
+    kind = _kind(data)
     assert kind is not None
     try:
-        header = kind.header_class.from_fileobj(io.BytesIO(_start(data, HEADER_BYTES)), check=False)
+        header = kind.header_class.from_fileobj(io.BytesIO(data[:HEADER_BYTES]), check=False)
         shape = [int(length) for length in header["dim"][1 : 1 + int(header["dim"][0])]]
-        offset = int(header.get_data_offset())
+        offset = int(header["vox_offset"])
+        code = int(header["datatype"])
+    except Exception:
+        raise Unusable("truncated", "the NIfTI header is damaged") from None
+    try:
         dtype = header.get_data_dtype()
-    except Exception as error:
-        raise Unusable("truncated", f"damaged header: {one_line(error)}") from None
-    if dtype.kind not in "iuf":
-        raise Unusable("unsupported", f"NIfTI with values of type {dtype}")
-    if len(shape) < 2 or min(shape) < 1:
-        raise Unusable("truncated", f"damaged header: dimensions {shape}")
+    except Exception:
+        raise Unusable("unsupported", f"NIfTI with the data type code {code}: {CONVERT}") from None
+    if int(header["intent_code"]) in INTENTS:
+        raise Unusable("not-a-picture", f"NIfTI whose intent code says {INTENTS[int(header['intent_code'])]}")
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        what = "colours" if dtype.kind == "V" else f"values of type {dtype.name}"
+        raise Unusable("unsupported", f"NIfTI with {what}: {CONVERT} with real values of 32 or 64 bits")
+    if len(shape) < 2 or min(shape) < 1 or offset < 0:
+        raise Unusable("truncated", "the NIfTI header declares impossible dimensions")
+    if any(length > 1 for length in shape[4:]):
+        raise Unusable("not-a-picture", "NIfTI with several values in a voxel")
+    volumes = shape[3] if len(shape) > 3 else 1
+    volume = volume if volumes > 1 else 0
+    if volume >= volumes:
+        raise Unusable("unsupported", f"NIfTI with {volumes} volumes: --volume names number {volume}, counted from 0")
     spatial = [*shape, 1][:3]
     count = int(np.prod(spatial, dtype=object))
-    check_size(count, MAX_VOXELS, "voxels")
-    end = offset + count * dtype.itemsize
-    unpacked = _start(data, end)
-    if len(unpacked) < end:
-        raise Unusable("truncated", f"{len(unpacked)} bytes instead of {end}")
+    check_size(count, BUDGET.voxels, "voxels")
+    check_size(spatial[2], BUDGET.slices, "slices")
+    begin = max(offset, 352 if kind is nibabel.Nifti1Image else 544) + volume * count * dtype.itemsize
+    end = begin + count * dtype.itemsize
+    check_size(end, BUDGET.file_bytes, "bytes")
+    if len(data) < end:
+        raise Unusable("truncated", f"{len(data)} bytes of {end} that its header declares")
+
+    values = np.frombuffer(data, dtype, count, begin).reshape(spatial, order="F").astype(np.float32)
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if np.isfinite(slope) and slope != 0:
+        values *= np.float32(slope)
+        values += np.float32(intercept if np.isfinite(intercept) else 0)
     try:
-        affine = header.get_best_affine()
-        values = np.frombuffer(unpacked, dtype, count, offset).reshape(spatial, order="F").astype(np.float32)
-        slope, intercept = header.get_slope_inter()
-        if slope is not None:
-            values = values * np.float32(slope) + np.float32(intercept or 0)
-        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-        volume = nibabel.as_closest_canonical(nibabel.Nifti1Image(values, affine))
-        values, spacing = np.asarray(volume.dataobj), volume.header.get_zooms()
+        # The canonical axes run to the right, to the front and up.
+        canonical = nibabel.as_closest_canonical(nibabel.Nifti1Image(values, _affine(header, spatial)))
+        values, spacing = np.asarray(canonical.dataobj), canonical.header.get_zooms()
     except Exception as error:
-        raise Unusable("truncated", f"damaged header: {one_line(error)}") from None
+        raise decoder_error(error, "the NIfTI orientation") from None
 
-    low, high = robust_range(values)
-    if not high > low:
-        raise Unusable("blank", "every voxel has the same value")
-    # The canonical axes run to the right, to the front and up.
-    head = (values > low + 0.1 * (high - low)).mean(axis=(0, 1))
-    slices = []
-    for level in np.flatnonzero(head >= MIN_SHARE_OF_FULLEST * head.max()):
-        pixels = stretch(values[::-1, ::-1, level].T, low, high)
-        slices.append(Slice(square_pixels(pixels, float(spacing[1]), float(spacing[0])), int(level)))
-    return Picture(slices, "NIfTI")
+    masks.refuse_label_volume(values)
+    gray = to_gray(values[::-1, ::-1].transpose(2, 1, 0))
+    masks.refuse_label_maps(gray)
+    head = (gray >= TISSUE).mean(axis=(1, 2))
+    slices = [
+        Slice(square_pixels(gray[level], float(spacing[1]), float(spacing[0])), int(level))
+        for level in np.flatnonzero(head >= MIN_SHARE_OF_FULLEST * head.max())
+    ]
+    remarks = (f"NIfTI with several volumes: number {volume} was taken (--volume)",) if volumes > 1 else ()
+    return Picture(slices, "NIfTI", remarks=remarks)
 
 
-def _start(data: bytes, length: int) -> bytes:
-    """Return the first `length` bytes of `data`, unpacked if it is gzipped; fewer if there are not so many."""
-    if not data.startswith(GZIP):
-        return data[:length]
-    # The stream object reads ahead by its buffer only, whatever the file would unpack to.
-    stream = gzip.GzipFile(fileobj=io.BytesIO(data))
-    parts, left = [], length
+def bytes_needed(data: bytes, volume: int = 0) -> int:
+    """Return how many bytes of an unpacked NIfTI file `read` needs, from its first HEADER_BYTES; 0 if unknown."""
+    kind = _kind(data)
     try:
-        while left > 0 and (part := stream.read(min(left, 1 << 20))):
-            parts.append(part)
-            left -= len(part)
-    except (EOFError, OSError, zlib.error):
-        pass
-    return b"".join(parts)
+        header = kind.header_class.from_fileobj(io.BytesIO(data), check=False)  # type: ignore[union-attr]
+        spatial = [int(length) for length in header["dim"][1:4]][: int(header["dim"][0])]
+        count = int(np.prod(spatial, dtype=object))
+        return max(0, int(header["vox_offset"])) + (volume + 1) * count * header.get_data_dtype().itemsize
+    except Exception:
+        return 0
+
+
+def _affine(header: nibabel.Nifti1Header, shape: list[int]) -> np.ndarray:
+    """Return the first of sform, qform and plain voxel sizes that says where the axes lead."""
+    candidates = []
+    if int(header["sform_code"]) > 0:
+        candidates.append(header.get_sform)
+    if int(header["qform_code"]) > 0:
+        candidates.append(header.get_qform)
+    for candidate in (*candidates, header.get_base_affine):
+        try:
+            affine = np.asarray(candidate(), np.float64)
+            lengths = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+            # A determinant beside the lengths of its columns: a matrix of zeros, or of axes that fall together.
+            if np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-3 * lengths.prod() > 0:
+                return affine
+        # A broken quaternion is as if absent.
+        except Exception:
+            continue
+    return np.eye(4)
 
 
 def _kind(start: bytes) -> type[nibabel.Nifti1Image] | None:

@@ -4,131 +4,101 @@ import contextlib
 import io
 import logging
 import warnings
+import zlib
 from collections.abc import Iterator
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from jobs.mri import dicom, nifti
-from jobs.mri.slices import (
-    MAX_PIXELS,
-    MAX_VOXELS,
-    Picture,
-    Slice,
-    Unusable,
-    check_size,
-    one_line,
-    robust_range,
-    stretch,
-)
+from jobs.mri import dicom, foreign, masks, nifti, raster
+from jobs.mri.slices import BUDGET, Picture, Unusable, check_size, decoder_error
 
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
-# How a file of FORMATS starts: one that starts so and cannot be opened is damaged rather than something else.
-SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"RIFF")
-MIN_IS_WHITE, PHOTOMETRIC, SUBFILE_TYPE, REDUCED = 0, 262, 254, 1  # TIFF tags and values
+GZIP = b"\x1f\x8b"
+LOGGERS = ("pydicom", "nibabel", "nibabel.global", "PIL", "tifffile")
 
 
-def read(data: bytes, name: str) -> Picture:
+def read(data: bytes, name: str, volume: int = 0) -> Picture:
     """Return the picture in `data`, uint8 with black 0 and white 255, as a radiologist would see it.
 
-    JPEG, PNG, BMP, TIFF, WebP, DICOM and NIfTI are told apart by content; `name` only helps with DICOM files that
-    lack their preamble. EXIF orientation is applied, transparency is laid on black, colour becomes luminance
-    (ITU-R 601), values deeper than 8 bits are scaled by the depth they use, by their DICOM window, or between their
-    0.5 and 99.5 percentiles. A file of several pictures (NIfTI, multi-frame DICOM, TIFF of several pages) is a volume.
+    JPEG, PNG, BMP, TIFF, WebP, DICOM and NIfTI, as they are or gzipped, are told apart by content. `name`, the path
+    below the class folder, tells masks from pictures. A file of several pictures (NIfTI, multi-frame DICOM, TIFF of
+    several pages) is a volume; of a NIfTI with a fourth dimension `volume` is taken, counted from 0.
 
-    Raises Unusable: not-an-image, truncated, unsupported, decompression-bomb or blank.
+    Raises Unusable, never anything else.
     """
-    if not data:
-        raise Unusable("not-an-image", "the file is empty")
     with _quiet():
         try:
-            if dicom.is_dicom(data, name):
-                return dicom.read(data)
-            if nifti.is_nifti(data):
-                return nifti.read(data)
-            return _read_with_pillow(data)
-        except Image.DecompressionBombError:
-            raise Unusable("decompression-bomb", f"would unpack to more than {MAX_PIXELS} pixels") from None
-        except MemoryError:
-            raise Unusable("decompression-bomb", "does not fit into memory") from None
-
-
-def _read_with_pillow(data: bytes) -> Picture:
-    known = data.startswith(SIGNATURES)
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError:
-        raise
-    except Exception:
-        if known:
-            raise Unusable("truncated", "damaged at its start") from None
-        raise Unusable("not-an-image", f"no {', '.join(FORMATS)}, DICOM or NIfTI") from None
-    with image:
-        try:
-            slices = list(_pages(image))
-            if not slices:
-                raise Unusable("unsupported", "holds nothing but reduced copies of another image")
-        except (Unusable, Image.DecompressionBombError, MemoryError):
+            return _read(data, name, volume)
+        except Unusable:
             raise
-        # Decoders of damaged data raise nearly anything: OSError, SyntaxError, struct.error, ValueError, zlib.error.
+        except Image.DecompressionBombError:
+            raise Unusable("decompression-bomb", f"would unpack to more than {BUDGET.pixels} pixels") from None
+        except MemoryError:
+            raise Unusable("decompression-bomb", f"needs more than {BUDGET.memory_bytes} bytes of memory") from None
         except Exception as error:
-            raise Unusable("truncated", one_line(error)) from None
-        name = {"MPO": "JPEG", "WEBP": "WebP"}.get(image.format or "", image.format or "")
-    return Picture(slices, name)
+            raise decoder_error(error, "the file") from None
 
 
-def _pages(image: Image.Image) -> Iterator[Slice]:
-    """Yield each page of a TIFF that is not a thumbnail; the first picture of any other format."""
-    count = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
-    total = 0
-    for number in range(count):
-        if count > 1:
-            image.seek(number)
-            if image.tag_v2.get(SUBFILE_TYPE, 0) & REDUCED:  # type: ignore[attr-defined]
-                continue
-        check_size(image.width * image.height, MAX_PIXELS, "pixels")
-        total += image.width * image.height
-        check_size(total, MAX_VOXELS, "pixels")
-        yield Slice(_gray(image), number if count > 1 else None)
+def _read(data: bytes, name: str, volume: int) -> Picture:
+    if not data:
+        raise Unusable("not-an-image", "the file is empty")
+    check_size(len(data), BUDGET.file_bytes, "bytes")
+    if data.startswith(GZIP):
+        data, whole = _unpacked(data, volume)
+        if not whole and not nifti.is_nifti(data):
+            raise Unusable("truncated", "the gzip stream ends early or is damaged")
+        name = name[:-3] if name.lower().endswith(".gz") else name
+    if dicom.is_dicom(data):
+        return dicom.read(data)
+    kind = raster.kind_of(data)
+    if not kind and not nifti.is_nifti(data):
+        raise foreign.refuse(data, name)
+    if masks.named(name):
+        raise Unusable("not-a-picture", "its name is that of a mask or a label map")
+    return raster.read(data, kind) if kind else nifti.read(data, volume)
 
 
-def _gray(image: Image.Image) -> np.ndarray:
-    image.load()
-    inverted = image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == MIN_IS_WHITE  # type: ignore[attr-defined]
-    # A broken EXIF block turns nothing, and the picture is still good.
-    with contextlib.suppress(Exception):
-        image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") or image.mode == "F":
-        return _deep(np.asarray(image), inverted)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image).convert("RGB")
-    if image.mode in ("LAB", "HSV", "YCbCr", "CMYK"):
-        image = image.convert("RGB")
-    return np.array(image.convert("L"))
+def _unpacked(data: bytes, volume: int) -> tuple[bytes, bool]:
+    """Return what gzipped `data` hold, and whether that is whole; of NIfTI no more than is needed.
+
+    Raises Unusable: decompression-bomb.
+    """
+    start, _ = _inflate(data, nifti.HEADER_BYTES)
+    needed = nifti.bytes_needed(start, volume) if nifti.is_nifti(start) else 0
+    if needed:
+        check_size(needed, BUDGET.file_bytes, "bytes")
+        return _inflate(data, needed)
+    unpacked, whole = _inflate(data, BUDGET.file_bytes + 1)
+    check_size(len(unpacked), BUDGET.file_bytes, "bytes")
+    return unpacked, whole
 
 
-def _deep(values: np.ndarray, inverted: bool) -> np.ndarray:
-    """Return uint8 from integers deeper than 8 bits, by the number of bits in use, or from real numbers."""
-    if values.dtype.kind == "f" or values.min() < 0:
-        finite = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-        low, high = robust_range(finite)
-        gray = stretch(finite, low, high)
-    else:
-        bits = max(8, int(values.max()).bit_length())
-        gray = stretch(values, 0, 2**bits - 1)
-    return 255 - gray if inverted else gray
+def _inflate(data: bytes, length: int) -> tuple[bytes, bool]:
+    """Return the first `length` bytes that gzipped `data` hold, fewer if there are not so many, and if it went well."""
+    parts: list[bytes] = []
+    left = length
+    while left > 0 and data.startswith(GZIP):
+        stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        try:
+            part = stream.decompress(data, left)
+        except zlib.error:
+            return b"".join(parts), False
+        parts.append(part)
+        left -= len(part)
+        if left > 0 and not stream.eof:
+            return b"".join(parts), False
+        data = stream.unused_data
+    return b"".join(parts), True
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the libraries' remarks about odd files from the user, who gets a reason for each file instead."""
-    loggers = [logging.getLogger(name) for name in ("pydicom", "nibabel", "nibabel.global", "PIL")]
+    loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -1,34 +1,61 @@
-"""What every reader gives, what it refuses, and how deeper values become 8-bit gray."""
+"""What every reader gives, what it refuses, and how much one file may cost."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-# A larger picture or volume is refused before it is unpacked: 8192 squared, and 512 cubed.
-MAX_PIXELS = 2**26
-MAX_VOXELS = 2**27
+
+class Budget(NamedTuple):
+    """What one file may cost. Each limit is checked before memory is taken, and the reader process enforces the rest.
+
+    `file_bytes` limits the file as it lies in storage and what it unpacks to; `pixels` one picture; `voxels` all
+    pictures of a file together; `slices` their number; `memory_bytes` and `cpu_seconds` what a reader process uses.
+    """
+
+    file_bytes: int = 2**30
+    pixels: int = 2**26
+    voxels: int = 2**27
+    slices: int = 10_000
+    memory_bytes: int = 3 * 2**30
+    cpu_seconds: int = 60
+
+
+# 8192 x 8192 pixels, 512 x 512 x 512 voxels.
+BUDGET = Budget()
 
 REASONS = {
     "not-an-image": "not an image in a format that can be read",
+    "not-a-picture": "a mask, a label map or another object that is not a picture of a head",
+    "not-mr": "a picture of another modality than magnetic resonance",
     "truncated": "truncated or damaged",
-    "unsupported": "an image, but of a kind that cannot be read",
-    "decompression-bomb": "would unpack to more pixels than are allowed",
+    "unsupported": "an image of a kind that cannot be read; the detail says how to convert it",
+    "decoder-error": "the decoder fails, and the cause is not known",
+    "decompression-bomb": "needs more bytes, pixels, slices or memory than one file may",
+    "too-slow": "needs more time than one file may",
     "too-small": "too few pixels",
-    "blank": "nothing to see",
-    "two-labels": "the same picture stands under two labels",
-    "duplicate": "exactly the same pixels as another image of its label",
-    "no-class": "lies beside the class folders, not in one",
+    "blank": "no contrast",
+    "two-labels": "the same picture is in two classes",
+    "duplicate": "exactly the same pixels as another image of its class",
+    "no-class": "not in a class folder",
+    "broken-link": "a link to a file that does not exist",
 }
 
 
 class Unusable(Exception):  # noqa: N818 - a finding about a file, not a failure of the program
-    """The file or slice cannot be used; `reason` is a key of REASONS, `detail` one readable line."""
+    """The file or slice cannot be used; `reason` is a key of REASONS, `detail` one readable line.
+
+    A detail is in words of this project. It never holds a value of a file's header, which may identify a person.
+    """
 
     def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
+        super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
 
 
 @dataclass(frozen=True)
@@ -43,42 +70,28 @@ class Slice:
 class Picture:
     """What one file holds: its slices, its format's name and, where the file says them, whose it is.
 
-    `patient` and `study` identify people: they are compared, never stored.
+    `patient` and `study` identify people: they are compared, never stored. `remarks` say, a sentence each, where the
+    reader did not do what the file declares.
     """
 
     slices: list[Slice]
     format: str
     patient: str = ""
     study: str = ""
-
-
-def one_line(error: Exception) -> str:
-    """Return what a library says of a file, in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    remarks: tuple[str, ...] = ()
 
 
 def check_size(count: int, limit: int, what: str) -> None:
-    """Raise Unusable if `count` pixels or voxels are more than `limit`, or none at all."""
+    """Raise Unusable if `count` bytes, pixels, voxels or slices are more than `limit`, or none at all."""
     if count <= 0:
-        raise Unusable("truncated", f"its header promises {count} {what}")
+        raise Unusable("truncated", f"its header declares {count} {what}")
     if count > limit:
         raise Unusable("decompression-bomb", f"would unpack to {count} {what}, more than {limit}")
 
 
-def stretch(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Return `values` as uint8, `low` black and `high` white, linear between."""
-    if not high > low:
-        return np.zeros(values.shape, np.uint8)
-    scaled = (values.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
-    return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
-
-
-def robust_range(values: np.ndarray) -> tuple[float, float]:
-    """Return the 0.5 and 99.5 percentiles: black and white of data that come without a display window."""
-    low, high = np.percentile(values, (0.5, 99.5))
-    if not high > low:
-        low, high = np.min(values), np.max(values)
-    return float(low), float(high)
+def decoder_error(error: BaseException, what: str) -> Unusable:
+    """Return the finding for a failure of a library, whose text may quote the file and is left out."""
+    return Unusable("decoder-error", f"{what} cannot be decoded ({type(error).__name__})")
 
 
 def square_pixels(pixels: np.ndarray, row_mm: float, column_mm: float) -> np.ndarray:
@@ -94,5 +107,5 @@ def square_pixels(pixels: np.ndarray, row_mm: float, column_mm: float) -> np.nda
         return pixels
     height, width = pixels.shape
     size = (width, round(height * ratio)) if ratio > 1 else (round(width / ratio), height)
-    check_size(size[0] * size[1], MAX_PIXELS, "pixels")
+    check_size(size[0] * size[1], BUDGET.pixels, "pixels")
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))

@@ -1,96 +1,185 @@
 """The caller's files: which there are, what class each is of, which of them belong together."""
 
 import csv
-import hashlib
 import io
-from collections.abc import Callable, Iterable, Iterator
+import json
+import posixpath
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
+from jobs.common import keys
 from jobs.common.errors import MachineError, UserError
 from jobs.common.keys import RESERVED_LABELS
-from jobs.common.storage import PARALLEL, MissingKey, Storage, open_storage
+from jobs.common.step import digest
+from jobs.common.storage import PARALLEL, MissingKey, Storage, Version, open_storage
+from jobs.mri import walk
 
-# What file managers and archivers leave behind.
-LITTER = frozenset({"Thumbs.db", "ehthumbs.db", "desktop.ini", "__MACOSX"})
+# Folders that are parts of a split, when they hold folders of classes.
+SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev", "holdout"})
+READ_AHEAD = 2**28  # bytes of files that are fetched at a time
 
-T = TypeVar("T")
+
+@dataclass(frozen=True)
+class Source:
+    """The files below `storage`, each with its version; `broken` are links that lead nowhere, and special files."""
+
+    storage: Storage
+    files: dict[str, Version]
+    broken: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of the classes, sorted."""
+        return sorted({label for key in (*self.files, *self.broken) if (label := label_of(key)) is not None})
 
 
-def find(url: str, flag: str = "--data") -> tuple[Storage, list[str]]:
-    """Return the storage at `url` and the sorted keys of the files in it, hidden files and litter left out.
+def find(url: str, flag: str = "--data") -> Source:
+    """Return the files at `url`, a folder or s3://bucket/prefix, hidden files and litter left out.
 
     `flag` names the setting in messages.
-    Raises UserError if `url` is missing, holds no class folders, fewer than two, one without a file, or one whose
-    name is taken by the layout of storage.
+    Raises UserError if `url` is missing, holds no class folders, fewer than two, one without a file, one whose name is
+    taken or cannot be spelled, or folders that are the parts of a split.
     """
     storage = open_storage(url)
-    found = [key for key in storage.list("") if not _is_litter(key)]
-    classes = {key.partition("/")[0] for key in found if "/" in key}
-    if not url.startswith("s3://"):
+    if url.startswith("s3://"):
+        files = {key: version for key, version in storage.versions("").items() if not walk.is_litter(key)}
+        source, folders = Source(storage, files), set()
+    else:
         root = Path(url)
         if not root.is_dir():
             raise UserError(f"{flag}: there is no folder {url}")
-        classes |= {path.name for path in root.iterdir() if path.is_dir() and not _is_litter(path.name)}
+        found = walk.walk(root)
+        source, folders = Source(storage, found.files, found.broken), found.folders
+    classes = sorted({*source.labels, *map(_nfc, folders)})
+    _check_names(classes, source, flag, url)
+    _check_split(classes, source, flag, url)
     if not classes:
-        what = "files but no class folders" if found else "nothing"
+        what = "files but no class folders" if source.files else "nothing"
         raise UserError(f"{flag}: {url} holds {what}: it must hold one folder of images for each class")
     if len(classes) == 1:
-        raise UserError(f"{flag}: {url} has only the class {min(classes)}: two or more are needed, one folder each")
-    for label in sorted(classes):
+        inside = sorted({key.split("/")[1] for key in source.files if key.count("/") > 1})
+        hint = f": if {', '.join(inside[:4])} are the classes, give {url.rstrip('/')}/{classes[0]}" if inside else ""
+        raise UserError(f"{flag}: {url} has only the class {classes[0]}: two or more are needed, one folder each{hint}")
+    for label in classes:
+        if label not in source.labels:
+            raise UserError(
+                f"{flag}: the class {label} is empty: put images into {url.rstrip('/')}/{label} or remove it"
+            )
+    return source
+
+
+def _check_names(classes: Iterable[str], source: Source, flag: str, url: str) -> None:
+    for label in classes:
         if label in RESERVED_LABELS:
             raise UserError(
                 f"{flag}: a class cannot be called {label}: that name is taken in storage, rename the folder"
             )
-        if not any(key.startswith(label + "/") for key in found):
+        if walk.spelled(label) != label or not label.isprintable() or label != label.strip() or "," in label:
             raise UserError(
-                f"{flag}: the class {label} is empty: put images into {url.rstrip('/')}/{label} or remove it"
+                f"{flag}: the name of the folder {walk.spelled(label)!r} in {url} cannot be spelled in a setting: "
+                "rename the folder, without commas, blanks at its ends and bytes that are not UTF-8"
             )
-    return storage, found
+
+
+def _check_split(classes: list[str], source: Source, flag: str, url: str) -> None:
+    """Raise UserError if the folders are the parts of a split, with the classes inside them."""
+    inside: dict[str, set[str]] = {label: set() for label in classes}
+    for key in source.files:
+        label, (folder, slash, _) = label_of(key), below_class(key).partition("/")
+        if label and slash:
+            inside[label].add(folder)
+    parts = [label for label in classes if label.casefold() in SPLITS and len(inside[label]) > 1]
+    alone = len([label for label in classes if label.casefold() in SPLITS]) == len(classes)
+    if not parts or not (alone or (len(parts) > 1 and len(set.intersection(*(inside[part] for part in parts))) > 1)):
+        return
+    train = next((part for part in parts if part.casefold().startswith("train")), parts[0])
+    others = [label for label in classes if label != train and label.casefold() in SPLITS]
+    place = url.rstrip("/")
+    test = f" --test {place}/{others[0]}" if others else ""
+    raise UserError(
+        f"{flag}: {', '.join(parts)} in {url} are the parts of a split, not classes: "
+        f"run `mrigan pipeline --data {place}/{train}{test}`"
+    )
 
 
 def label_of(key: str) -> str | None:
-    """Return the class of a file: the first folder of its path; None for a file in no folder."""
-    label, slash, _ = key.partition("/")
-    return label if slash else None
+    """Return the class of a file, the first folder of its path, in Unicode's composed form; None if it is in none."""
+    label, slash, _ = key.lstrip("/").partition("/")
+    return _nfc(label) if slash else None
 
 
-def digests(storage: Storage, found: Iterable[str]) -> list[tuple[str, str]]:
-    """Return (key, SHA-256 of the content as hexadecimal digits) of each of the files `found`.
-
-    Raises MachineError if one is gone.
-    """
-    return [(key, hashlib.sha256(data).hexdigest()) for key, data in contents(storage, found)]
+def below_class(key: str) -> str:
+    """Return the path of a file below its class folder."""
+    return key.lstrip("/").partition("/")[2]
 
 
-def contents(storage: Storage, found: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield (key, content) of each of the files `found`, in order. Raises MachineError if one is gone."""
+def contents(source: Source) -> Iterator[tuple[str, bytes]]:
+    """Yield (key, content) of each file, in order, a few fetched ahead. Raises MachineError if one is gone."""
 
-    def read(key: str) -> tuple[str, bytes]:
+    def read(key: str) -> bytes:
         try:
-            return key, storage.read(key)
+            return source.storage.read(key)
         except MissingKey:
-            where = f"{storage.url.rstrip('/')}/{key}"
+            where = f"{source.storage.url.rstrip('/')}/{walk.spelled(key)}"
             raise MachineError(f"{where} was there a moment ago and is gone: run it again") from None
 
-    return _in_order(read, found)
-
-
-def _in_order(call: Callable[[str], T], items: Iterable[str]) -> Iterator[T]:
-    """Yield `call` of each item, in order, a few of them under way at once."""
-    iterator = iter(items)
     with ThreadPoolExecutor(PARALLEL) as pool:
-        while batch := list(islice(iterator, PARALLEL)):
-            yield from pool.map(call, batch)
+        for batch in _batches(source.files):
+            yield from zip(batch, pool.map(read, batch), strict=True)
+
+
+def _batches(files: Mapping[str, Version]) -> Iterator[list[str]]:
+    """Yield runs of keys whose files are few and, together, not too large to be held at once."""
+    batch: list[str] = []
+    held = 0
+    for key, version in files.items():
+        if batch and (len(batch) == PARALLEL or held + version.size > READ_AHEAD):
+            yield batch
+            batch, held = [], 0
+        batch.append(key)
+        held += version.size
+    if batch:
+        yield batch
+
+
+# -- what was read before ------------------------------------------------------------------------------------------
+
+
+def remembered(storage: Storage, url: str, files: Mapping[str, Version]) -> dict[str, str]:
+    """Return the SHA-256 of each of the `files` at `url` that has the version it had when it was last read."""
+    try:
+        record = json.loads(storage.read(keys.source(digest(url)[:12])))
+        if record["digest"] != digest(record["files"]):
+            return {}
+        return {
+            key: sha256
+            for key, (size, tag, sha256) in record["files"].items()
+            if key in files and files[key] == Version(size, tag)
+        }
+    # What is missing or damaged is read again.
+    except (MissingKey, ValueError, KeyError, TypeError):
+        return {}
+
+
+def remember(storage: Storage, url: str, files: Mapping[str, Version], digests: Mapping[str, str]) -> None:
+    """Keep the SHA-256 of `files` beside their versions, for `remembered`."""
+    record = {walk.spelled(key): [*files[key], sha256] for key, sha256 in digests.items()}
+    text = json.dumps({"url": walk.spelled(url), "digest": digest(record), "files": record}, indent=1, sort_keys=True)
+    storage.write(keys.source(digest(url)[:12]), text.encode())
+
+
+# -- the user's groups ---------------------------------------------------------------------------------------------
 
 
 def read_groups(url: str, found: Iterable[str]) -> tuple[bytes, dict[str, list[int]]]:
     """Return the bytes of a groups file and, for each file it names, the numbers of the lines that do.
 
     The file is CSV without a header; each line lists the files of one person, as paths below the data root. A person
-    with one file has a line too. Raises UserError if it cannot be read or names a file that is not among `found`.
+    with one file has a line too. A name counts as the file's in either of Unicode's forms, and with ./ before it.
+    Raises UserError if it cannot be read or names a file that is not among `found`.
     """
     folder, _, name = url.rpartition("/")
     try:
@@ -100,18 +189,24 @@ def read_groups(url: str, found: Iterable[str]) -> tuple[bytes, dict[str, list[i
         raise UserError(f"--groups: there is no file {url}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"--groups: {url} is not a CSV file in UTF-8: {error}") from None
-    known = set(found)
+    exact = {walk.spelled(key): key for key in found}
+    alike = {_plain(name): key for name, key in exact.items()}
     lines_of: dict[str, list[int]] = {}
     for number, line in enumerate(lines, 1):
         for source in filter(None, map(str.strip, line)):
-            if source not in known:
+            key = exact.get(source) or alike.get(_plain(source))
+            if key is None:
                 raise UserError(
                     f"--groups: line {number} of {url} names {source}, which is not below the data root: "
                     "each line lists files of one person, such as yes/1.png,yes/2.png"
                 )
-            lines_of.setdefault(source, []).append(number)
+            lines_of.setdefault(key, []).append(number)
     return data, lines_of
 
 
-def _is_litter(key: str) -> bool:
-    return any(part.startswith(".") or part in LITTER for part in key.split("/"))
+def _plain(path: str) -> str:
+    return posixpath.normpath(_nfc(path)).lstrip("/")
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)

@@ -1,6 +1,7 @@
 """A folder of labelled images that no dataset holds: read like one, and rid of what was trained on."""
 
-import contextlib
+import functools
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -8,11 +9,11 @@ import numpy as np
 
 from jobs.common.errors import UserError
 from jobs.common.step import digest
-from jobs.mri import sources
-from jobs.mri.crop import find_head, fit
+from jobs.mri import readers, sources
+from jobs.mri.crop import fit
 from jobs.mri.dataset import Dataset
 from jobs.mri.duplicates import describe, picture, repeats
-from jobs.mri.read import read
+from jobs.mri.examine import heads
 from jobs.mri.slices import Unusable
 
 
@@ -28,27 +29,28 @@ class TestSet(NamedTuple):
         return np.stack([fit(*head, size) for head in self.heads])
 
 
-def read_test_set(url: str, labels: Sequence[str]) -> TestSet:
+def read_test_set(url: str, labels: Sequence[str], volume: int = 0) -> TestSet:
     """Return the images below `url`, a folder or s3://bucket/prefix of class folders; unusable ones are left out.
+
+    `volume` is the one to take of a NIfTI file with several.
 
     Raises UserError if a class is not one of `labels`, or fewer than two can be used.
     """
-    storage, found = sources.find(url, "--test")
+    source = sources.find(url, "--test")
+    for unknown in source.labels:
+        if unknown not in labels:
+            raise UserError(f"--test: class {unknown} is unknown to the champion: it knows {', '.join(labels)}")
     test = TestSet([], [], [])
-    for key, data in sources.contents(storage, found):
+    named = ((sources.below_class(key), data) for key, data in sources.contents(source))
+    work = functools.partial(heads, volume=volume)
+    for key, (_, found) in zip(source.files, readers.shared().map(work, named), strict=True):
         label = sources.label_of(key)
-        if label is None:
+        if label is None or isinstance(found, Unusable):
             continue
-        if label not in labels:
-            raise UserError(f"--test: class {label} is unknown to the champion: it knows {', '.join(labels)}")
-        try:
-            slices = read(data, key).slices
-        except Unusable:
-            continue
-        for piece in slices:
-            with contextlib.suppress(Unusable):
-                test.heads.append(find_head(piece.pixels))
-                test.sources.append(key if piece.number is None else f"{key}#{piece.number}")
+        for number, head, background in found:
+            if not isinstance(head, Unusable):
+                test.heads.append((head, background))
+                test.sources.append(key if number is None else f"{key}#{number}")
                 test.labels.append(label)
     _check_classes(test)
     return test
@@ -56,8 +58,8 @@ def read_test_set(url: str, labels: Sequence[str]) -> TestSet:
 
 def fingerprint(url: str) -> str:
     """Return the digest of the files below `url`: other images are another test set, whatever their folder's name."""
-    storage, found = sources.find(url, "--test")
-    return digest(sources.digests(storage, found))
+    source = sources.find(url, "--test")
+    return digest([(key, hashlib.sha256(data).hexdigest()) for key, data in sources.contents(source)])
 
 
 def _check_classes(test: TestSet) -> None:

@@ -81,6 +81,6 @@ def test_mistakes_name_the_flag(dataset: Dataset, folder: Path) -> None:
         read_test_set(str(folder), ("cyst", "healthy"))
     heads = Path(dataset.storage.url).parent / "heads"
     for label in LABELS:  # not in the dataset, and so never trained on
-        (heads / label / "under-two-labels.png").unlink()
+        (heads / label / "in-two-classes.png").unlink()
     with pytest.raises(UserError, match="--test: fewer than two classes"):
         unseen(read_test_set(str(heads), LABELS), [dataset])

@@ -1,0 +1,76 @@
+"""DICOM attributes as they are found: absent, empty, of the wrong type or with too few values is all the same."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.multival import MultiValue
+
+
+def numbers(dataset: pydicom.Dataset, name: str) -> list[float]:
+    """Return the values of an attribute as finite numbers; none if any of them is not one."""
+    try:
+        value = dataset.get(name)
+        values = list(value) if isinstance(value, MultiValue | list | tuple) else [value]
+        found = [float(part) for part in values]
+    # Converting what stands in a file of unknown origin fails in many ways, and all of them mean the same.
+    except Exception:
+        return []
+    return found if all(map(math.isfinite, found)) else []
+
+
+def number(dataset: pydicom.Dataset, name: str) -> float | None:
+    """Return the first value of an attribute as a number, None if there is none."""
+    return next(iter(numbers(dataset, name)), None)
+
+
+def whole(dataset: pydicom.Dataset, name: str, default: int) -> int:
+    """Return an attribute as an integer of at least 0, `default` if there is none."""
+    found = number(dataset, name)
+    return int(found) if found is not None and found >= 0 and found == int(found) else default
+
+
+def text(dataset: pydicom.Dataset, name: str) -> str:
+    """Return an attribute as text without blanks around it, empty if it cannot be read."""
+    try:
+        value = dataset.get(name)
+        return "" if value is None else str(value).strip(" \0\t\r\n")
+    except Exception:
+        return ""
+
+
+def items(dataset: pydicom.Dataset, name: str) -> Sequence[pydicom.Dataset]:
+    """Return the items of a sequence, none if it is absent or no sequence."""
+    try:
+        value: Any = dataset.get(name)
+        return [item for item in value or [] if isinstance(item, pydicom.Dataset)]
+    except Exception:
+        return []
+
+
+def lookup_table(item: pydicom.Dataset, *, little_endian: bool = True) -> tuple[np.ndarray, int, int] | None:
+    """Return the entries, the value that the first is for, and the bits of one entry, of a LUT's sequence `item`.
+
+    The entries' size decides between 8 and 16 bits, because descriptors state anything from 8 to 16 (PS3.3 C.11.1.1).
+    None if the table is absent, empty or shorter than it declares.
+    """
+    described = numbers(item, "LUTDescriptor")
+    if len(described) != 3:
+        return None
+    count, first, bits = (int(value) for value in described)
+    count = count or 2**16
+    try:
+        data = item.get("LUTData")
+        if isinstance(data, bytes):
+            wide = len(data) >= 2 * count
+            entries = np.frombuffer(data, ("<u2" if little_endian else ">u2") if wide else np.uint8)
+        else:
+            entries = np.asarray(list(data)).astype(np.int64) & 0xFFFF
+    except Exception:
+        return None
+    # A descriptor of unsigned values may have been read as signed, or the other way round; neither shifts the table.
+    if not 0 < count <= len(entries) or not 0 < bits <= 16:
+        return None
+    return entries[:count].astype(np.float32), first, bits

@@ -1,0 +1,116 @@
+"""From values of any depth to 8-bit gray: the head between black and white, what is no picture black."""
+
+import numpy as np
+from scipy import ndimage
+
+from jobs.mri.slices import Unusable
+
+# ITU-R BT.601, as Pillow computes luminance.
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+PERCENTILES = (0.5, 99.5)
+# A value that is at least this share of the pixels at the edge is what surrounds the picture.
+RING_SHARE = 0.25
+# A surrounding value this far from all others, as a share of their range, is padding: it says nothing about black.
+FAR = 0.35
+SAMPLED = 2**22  # values, about, that percentiles are taken of
+
+
+def luminance(values: np.ndarray) -> np.ndarray:
+    """Return float32 [...] of colours [..., 3 or more]; channels after the third are ignored."""
+    return values[..., :3].astype(np.float32) @ LUMINANCE
+
+
+def stretch(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Return `values` as uint8, `low` black and `high` white, linear between; not-a-number is black."""
+    if not high > low:
+        return np.zeros(values.shape, np.uint8)
+    scaled = (values.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
+    return np.rint(np.clip(np.nan_to_num(scaled, nan=0.0), 0, 255)).astype(np.uint8)
+
+
+def to_gray(values: np.ndarray, hidden: np.ndarray | None = None, *, inverted: bool = False) -> np.ndarray:
+    """Return uint8 [n, height, width] of real `values` of that shape, scaled alike in all n pictures.
+
+    Black and white are the 0.5 and 99.5 percentiles of the values that are part of the picture. Not part of it, and
+    black in the result: what `hidden` (bool, same shape) marks, not-a-number, infinities, and one constant value that
+    surrounds the picture. A surrounding value near the others extends their range: it is air, and air is as dark as
+    the darkest tissue or darker. `inverted` says that high values are dark.
+
+    Raises Unusable: blank, if all values of the picture are equal.
+    """
+    values = np.asarray(values, np.float32) if values.dtype != np.float64 else _fit_float32(values)
+    hidden = ~np.isfinite(values) | (hidden if hidden is not None else False)
+    ring = _surrounding(values, hidden)
+    step = max(1, values.size // SAMPLED)
+    low, high = _display_range(values.ravel()[::step][~hidden.ravel()[::step]], ring, zero_is_black=not inverted)
+    gray = np.empty(values.shape, np.uint8)
+    for shown, picture, out in zip(values, hidden, gray, strict=True):
+        out[:] = stretch(shown, low, high)
+        if inverted:
+            out[:] = 255 - out
+        out[picture] = 0
+        if ring is not None:
+            out[_touching_edge(shown == np.float32(ring))] = 0
+    return gray
+
+
+def _display_range(shown: np.ndarray, ring: float | None, *, zero_is_black: bool) -> tuple[float, float]:
+    """Return the values that become black and white, of float32 [n]. Raises Unusable: blank."""
+    rest = shown if ring is None else shown[shown != np.float32(ring)]
+    low, high = _robust(rest)
+    if not high > low:
+        if not rest.size or ring is None or ring == low:
+            raise Unusable("blank", "all of its values are equal")
+        return min(low, ring), max(low, ring)
+    if ring is not None and ring < low and (low - ring <= FAR * (high - low) or (ring == 0 and low <= high - low)):
+        low = ring
+    if ring is not None and ring > high and ring - high <= FAR * (high - low):
+        high = ring
+    # Where nothing surrounds the head, no signal at all is black.
+    if zero_is_black and ring is None and 0 < low <= 0.5 * (high - low):
+        low = 0.0
+    return low, high
+
+
+def _robust(values: np.ndarray) -> tuple[float, float]:
+    """Return the percentiles of `values` between which they are shown; equal if all values are."""
+    if not values.size:
+        return 0.0, 0.0
+    low, high = np.percentile(values, PERCENTILES)
+    if not high > low:
+        # More than 99 % of the values are one value: the others are the picture.
+        others = values[values != low]
+        if others.size:
+            first, last = np.percentile(others, PERCENTILES)
+            low, high = min(low, first), max(high, last)
+    return float(low), float(high)
+
+
+def _surrounding(values: np.ndarray, hidden: np.ndarray) -> float | None:
+    """Return the value that most pixels at the edges of [n, height, width] share, if enough do."""
+    edges = np.concatenate([_edge(values[index])[~_edge(hidden[index])] for index in range(len(values))])
+    if not edges.size:
+        return None
+    found, counts = np.unique(edges, return_counts=True)
+    most = int(counts.argmax())
+    # Of hidden pixels there may be so many that what is left of the edge is chance.
+    total = sum(_edge(picture).size for picture in values)
+    return float(found[most]) if counts[most] >= RING_SHARE * total else None
+
+
+def _edge(picture: np.ndarray) -> np.ndarray:
+    return np.concatenate([picture[0], picture[-1], picture[1:-1, 0], picture[1:-1, -1]])
+
+
+def _touching_edge(marked: np.ndarray) -> np.ndarray:
+    """Return the parts of bool [height, width] that reach its edge."""
+    parts, _ = ndimage.label(marked)
+    outside = np.unique(_edge(parts))
+    return np.isin(parts, outside[outside > 0])
+
+
+def _fit_float32(values: np.ndarray) -> np.ndarray:
+    """Return float64 values as float32 without infinities for those that are only large."""
+    finite = np.abs(values[np.isfinite(values)])
+    largest = finite.max() if finite.size else 0.0
+    return (values / largest if largest > 1e30 else values).astype(np.float32)

@@ -1,0 +1,80 @@
+"""Whether a DICOM object is a picture made by magnetic resonance: by its SOP class, modality and image type."""
+
+import pydicom
+from pydicom.uid import UID, UID_dictionary
+
+from jobs.mri.slices import Unusable
+
+# SOP classes of pictures by magnetic resonance, and of pictures of any kind (secondary captures).
+MR_CLASSES = ("MR Image", "Enhanced MR Image", "Enhanced MR Color Image", "Legacy Converted Enhanced MR Image")
+CAPTURES = "Secondary Capture Image"
+# Modalities (PS3.3 C.7.3.1.1.1) of pictures by other means than magnetic resonance.
+_OTHER_MODALITIES = (
+    "CT PT NM US IVUS BDUS CR DX DR MG XA XRF RF RG IO PX ES XC GM SM OP OPT OCT IVOCT OAM SRF LS LEN KER AR BMD TG "
+    "DG EC DS CF DF VF CP LP FA FS MA MS AS BI"
+)
+OTHER_MODALITIES = frozenset(_OTHER_MODALITIES.split())
+# Modalities of objects that are no pictures.
+_NO_PICTURES = (
+    "SEG RTDOSE RTSTRUCT RTPLAN RTRECORD RTINTENT RTRAD RTSEGANN SR KO PR REG FID DOC RWV M3D ANN AU ECG EEG EMG "
+    "EOG EPS HD RESP SMR PLAN ASMT CTPROTOCOL OPM OPV IOL STAIN TEXTUREMAP"
+)
+NO_PICTURES = frozenset(_NO_PICTURES.split())
+# Values of ImageType (PS3.3 C.7.6.1.1.2 and what vendors add) of what is no picture of one slice.
+IMAGE_TYPES = {
+    "MOSAIC": "several slices as a mosaic: convert it with dcm2niix",
+    "CSA REPORT": "a page of a report",
+    "CSA PARALLEL": "a graphic",
+    "SCREEN SAVE": "a picture of a screen",
+    "SCREENSAVE": "a picture of a screen",
+    "PHASE MAP": "a phase map",
+    "PHASE": "a phase map",
+    "P": "a phase map",
+    "VELOCITY": "a velocity map",
+    "VELOCITY MAP": "a velocity map",
+}
+
+
+def check(dataset: pydicom.Dataset) -> None:
+    """Raise Unusable unless `dataset` may be a picture by magnetic resonance.
+
+    What is absent, or is no term of the standard, decides nothing: old exports lack much. Raises not-a-picture for
+    masks, doses, reports, mosaics and phase maps, not-mr for pictures of other modalities.
+    """
+    modality = _word(dataset, "Modality")
+    name = UID_dictionary.get(_word(dataset, "SOPClassUID") or _media_class(dataset), ("",))[0]
+    kind = name.removesuffix(" Storage").removesuffix(" - For Presentation").removesuffix(" - For Processing")
+    if modality in NO_PICTURES:
+        raise Unusable("not-a-picture", f"DICOM of modality {modality}, which is no picture")
+    if name and kind not in MR_CLASSES and CAPTURES not in kind:
+        if "Image" in kind.split() and modality in OTHER_MODALITIES | {""}:
+            raise Unusable("not-mr", f"DICOM of the class {name}")
+        raise Unusable("not-a-picture", f"DICOM of the class {name}")
+    if modality in OTHER_MODALITIES:
+        raise Unusable("not-mr", f"DICOM of modality {modality}")
+    for value in _words(dataset, "ImageType"):
+        if value in IMAGE_TYPES:
+            raise Unusable("not-a-picture", f"DICOM whose ImageType says {IMAGE_TYPES[value]}")
+
+
+def _media_class(dataset: pydicom.Dataset) -> str:
+    meta = getattr(dataset, "file_meta", None)
+    return _word(meta, "MediaStorageSOPClassUID") if meta is not None else ""
+
+
+def _word(dataset: pydicom.Dataset, name: str) -> str:
+    return (_words(dataset, name) or [""])[0]
+
+
+def _words(dataset: pydicom.Dataset, name: str) -> list[str]:
+    """Return the values of an attribute as words in capitals; none if it is absent or cannot be read."""
+    try:
+        value = dataset.get(name)
+    except Exception:
+        return []
+    if isinstance(value, UID | str):
+        value = [value]
+    try:
+        return [str(part).strip(" \0").upper() for part in value or []]
+    except TypeError:
+        return []

@@ -1,0 +1,199 @@
+"""Pictures of any depth: Pillow decodes 8 bits, tifffile and imagecodecs what is deeper, which Pillow cuts off."""
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator
+
+import imagecodecs
+import numpy as np
+import tifffile
+from PIL import Image, ImageOps
+
+from jobs.mri import damage, masks
+from jobs.mri.gray import luminance, to_gray
+from jobs.mri.slices import BUDGET, Picture, Slice, Unusable, check_size, decoder_error
+
+SIGNATURES = {
+    "JPEG": (b"\xff\xd8\xff",),
+    "PNG": (b"\x89PNG",),
+    "BMP": (b"BM",),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "WebP": (b"RIFF",),
+}
+# A JPEG has one scan, a progressive one about ten; each costs as much as a whole picture.
+MAX_SCANS = 100
+# An 8-bit picture whose gray values stay below this is stretched like a deeper one: its head could hardly be seen.
+DARK = 64
+# Where TIFF's orientation tag says that rows and columns lead.
+TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: np.rot90,
+}
+ALPHA = (1, 2)  # values of TIFF's ExtraSamples
+
+
+def kind_of(data: bytes) -> str | None:
+    """Return the format's name by how `data` begins, None if it is none of SIGNATURES."""
+    found = next((kind for kind, starts in SIGNATURES.items() if data.startswith(starts)), None)
+    return None if found == "WebP" and data[8:12] != b"WEBP" else found
+
+
+def read(data: bytes, kind: str) -> Picture:
+    """Return the picture in `data`, a file of `kind`; a TIFF of several pages is a volume.
+
+    EXIF orientation is applied, transparency is laid on black, colour becomes luminance. 8 bits stay as they are unless
+    they are nearly black; deeper values are scaled by `to_gray`, whatever their channels.
+
+    Raises Unusable: truncated, unsupported, decoder-error, decompression-bomb, not-a-picture or blank.
+    """
+    try:
+        slices = list(_tiff_pages(data)) if kind == "TIFF" else [Slice(_single(data, kind))]
+    except (Unusable, Image.DecompressionBombError, MemoryError):
+        raise
+    # Decoders of damaged data raise nearly anything: OSError, SyntaxError, struct.error, ValueError, zlib.error.
+    except Exception as error:
+        shown = damage.found(data)
+        if shown is None and isinstance(error, OSError | SyntaxError) and _says_damaged(str(error)):
+            shown = "its data end early or are broken"
+        if shown:
+            raise Unusable("truncated", shown) from None
+        raise decoder_error(error, f"the {kind}") from None
+    if not slices:
+        raise Unusable("unsupported", "a TIFF of reduced copies of another picture alone: save that picture")
+    masks.refuse_label_maps(piece.pixels for piece in slices)
+    return Picture(slices, kind)
+
+
+def _says_damaged(text: str) -> bool:
+    return any(words in text.lower() for words in ("truncated", "broken", "unrecognized data stream", "corrupt"))
+
+
+def _single(data: bytes, kind: str) -> np.ndarray:
+    """Return uint8 [height, width] of a file with one picture."""
+    if kind == "JPEG":
+        scans = data.count(b"\xff\xda")
+        if scans > MAX_SCANS:
+            raise Unusable("decompression-bomb", f"a JPEG of {scans} scans, more than {MAX_SCANS}")
+        process, precision, height, width = _jpeg_frame(data)
+        if process not in (0xC0, 0xC1, 0xC2):
+            raise Unusable("unsupported", "JPEG that is lossless, hierarchical or arithmetic: save it as PNG")
+        if precision != 8:
+            check_size(height * width, BUDGET.pixels, "pixels")
+            return _flat_gray(imagecodecs.jpeg8_decode(data))
+    with Image.open(io.BytesIO(data), formats=(kind,)) as image:
+        check_size(image.width * image.height, BUDGET.pixels, "pixels")
+        if kind == "PNG" and data[24] == 16 and data[25] in (2, 4, 6):
+            values = imagecodecs.png_decode(data)
+            return TURNS.get(_orientation(image), lambda a: a)(_flat_gray(values))
+        return _gray(image)
+
+
+def _jpeg_frame(data: bytes) -> tuple[int, int, int, int]:
+    """Return the process (SOF marker), the bits of a sample, height and width. Raises Unusable: truncated."""
+    place = 2
+    while place + 9 < len(data):
+        if data[place] != 0xFF:
+            break
+        marker = data[place + 1]
+        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:
+            place += 1 if marker == 0xFF else 2
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = (int.from_bytes(data[place + at : place + at + 2], "big") for at in (5, 7))
+            return marker, data[place + 4], height, width
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    raise Unusable("truncated", "the JPEG has no frame header")
+
+
+def _orientation(image: Image.Image) -> int:
+    # A broken EXIF block turns nothing, and the picture is still good.
+    with contextlib.suppress(Exception):
+        return int(image.getexif().get(0x0112, 1))
+    return 1
+
+
+def _gray(image: Image.Image) -> np.ndarray:
+    """Return uint8 [height, width] of what Pillow opened."""
+    image.load()
+    with contextlib.suppress(Exception):
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        return to_gray(np.asarray(image)[np.newaxis])[0]
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image).convert("RGB")
+    if image.mode in ("LAB", "HSV", "YCbCr", "CMYK"):
+        image = image.convert("RGB")
+    return _visible(np.array(image.convert("L")))
+
+
+def _visible(pixels: np.ndarray) -> np.ndarray:
+    """Return uint8 `pixels`, stretched if nearly all of them are dark, so that one bright pixel hides no head."""
+    others = pixels[pixels != np.bincount(pixels.ravel(), minlength=256).argmax()]
+    if len(np.unique(others)) < 8 or np.percentile(others, 99.5) >= DARK:
+        return pixels
+    return to_gray(pixels[np.newaxis])[0]
+
+
+def _flat_gray(values: np.ndarray, *, alpha: bool = True, inverted: bool = False) -> np.ndarray:
+    """Return uint8 [height, width] of [height, width] or [height, width, channels]: gray or RGB, then alpha or not."""
+    if values.ndim == 2:
+        return to_gray(values[np.newaxis], inverted=inverted)[0]
+    channels = values.shape[-1]
+    gray = values[..., 0] if channels < 3 else luminance(values)
+    if alpha and channels in (2, 4):
+        opaque = np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 1
+        gray = gray.astype(np.float32) * (values[..., -1].astype(np.float32) / opaque)
+    return to_gray(gray[np.newaxis], inverted=inverted)[0]
+
+
+def _tiff_pages(data: bytes) -> Iterator[Slice]:
+    """Yield each page of a TIFF that is no thumbnail."""
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        count = len(file.pages)
+        check_size(count, BUDGET.slices, "pages")
+        total = 0
+        for number in range(count):
+            page = file.pages[number]
+            assert isinstance(page, tifffile.TiffPage)
+            if count > 1 and page.subfiletype & tifffile.FILETYPE.REDUCEDIMAGE:
+                continue
+            samples = page.imagewidth * page.imagelength * page.imagedepth
+            check_size(samples, BUDGET.pixels, "pixels")
+            total += samples
+            check_size(total, BUDGET.voxels, "pixels")
+            yield Slice(_tiff_page(data, page, number), number if count > 1 else None)
+
+
+def _tiff_page(data: bytes, page: tifffile.TiffPage, number: int) -> np.ndarray:
+    photometric = tifffile.PHOTOMETRIC(page.photometric)
+    bits = max(page.bitspersample) if isinstance(page.bitspersample, tuple) else page.bitspersample
+    if photometric == tifffile.PHOTOMETRIC.MASK:
+        raise Unusable("not-a-picture", "a TIFF page that is a transparency mask")
+    if bits <= 8 and page.sampleformat == tifffile.SAMPLEFORMAT.UINT:
+        with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
+            image.seek(number)
+            return _gray(image)
+    kinds = (tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
+    colours = 3 if photometric == tifffile.PHOTOMETRIC.RGB else 1
+    extra = page.samplesperpixel - colours
+    if photometric not in kinds or page.imagedepth != 1 or extra < 0 or (colours == 1 and extra > 1):
+        raise Unusable("unsupported", f"TIFF of {bits} bits that is neither gray nor RGB: save it as gray TIFF or PNG")
+    if page.dtype is None or page.dtype.kind not in "iuf":
+        raise Unusable("unsupported", f"TIFF of {bits} bits whose values are not real numbers: save it as gray PNG")
+    short = damage.found(data)
+    if short:
+        raise Unusable("truncated", short)
+    separate, _, height, width, together = page.shaped
+    stored = page.asarray().reshape(separate, height, width, together)
+    values = stored.transpose(1, 2, 0, 3).reshape(height, width, separate * together)
+    alpha = bool(extra) and page.extrasamples[0] in ALPHA
+    kept = values if alpha else values[..., :colours]
+    orientation = page.tags.valueof(274, 1)
+    turned = TURNS.get(orientation, lambda a: a)(kept[..., 0] if kept.shape[-1] == 1 else kept)
+    return _flat_gray(turned, alpha=alpha, inverted=photometric == tifffile.PHOTOMETRIC.MINISWHITE)

@@ -1,0 +1,103 @@
+"""A folder of images as people have it: links, loops, litter and names in other encodings."""
+
+import errno
+import logging
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jobs.common.errors import UserError
+from jobs.common.storage import Version
+
+log = logging.getLogger("mrigan.sources")
+
+# What file managers, archivers, file systems and network storage leave behind.
+LITTER = frozenset(
+    {
+        *("Thumbs.db", "ehthumbs.db", "desktop.ini", "__MACOSX", "Icon\r", "lost+found", "@eaDir", "#recycle"),
+        *("#snapshot", "@Recycle", "@Recently-Snapshot", "$RECYCLE.BIN", "System Volume Information", "RECYCLER"),
+    }
+)
+BROKEN = {
+    errno.ENOENT: "leads to a file that does not exist",
+    errno.ELOOP: "leads to itself",
+    errno.EACCES: "leads to a place without permission",
+}
+
+
+@dataclass
+class Tree:
+    """What a walk found, by path below the root with `/`: `files`, `broken` with a reason, and the first `folders`."""
+
+    files: dict[str, Version] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+    folders: set[str] = field(default_factory=set)
+
+
+def walk(root: Path) -> Tree:
+    """Return what is below `root`, sorted by path, hidden files and litter left out.
+
+    Links are followed. A folder that several paths lead to is entered once: by its own path if that is below `root`.
+    Raises UserError for a folder that may not be read.
+    """
+    tree = Tree()
+    entered: set[tuple[int, int]] = set()
+    links: list[tuple[str, str]] = []
+    _enter(str(root), "", tree, entered, links)
+    # Links last, so that what lies here is found where it lies.
+    while links:
+        path, key = links.pop(0)
+        if _identity(path) in entered:
+            log.info("%s leads to a folder that is read already: it is not read again", spelled(path))
+            tree.folders.discard(key)
+            continue
+        _enter(path, key + "/", tree, entered, links)
+    tree.files = dict(sorted(tree.files.items()))
+    tree.broken = dict(sorted(tree.broken.items()))
+    return tree
+
+
+def _enter(folder: str, prefix: str, tree: Tree, entered: set[tuple[int, int]], links: list[tuple[str, str]]) -> None:
+    """Add to `tree` what `folder` holds, and to `links` the links to folders in it."""
+    entered.add(_identity(folder))
+    try:
+        found = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except PermissionError:
+        raise UserError(f"no permission for {spelled(folder)}: change its rights or move it away") from None
+    for entry in found:
+        key = prefix + entry.name
+        if is_litter(entry.name):
+            continue
+        try:
+            status = entry.stat()
+        except OSError as error:
+            tree.broken[key] = f"a link that {BROKEN.get(error.errno or 0, 'cannot be followed')}"
+            continue
+        if stat.S_ISDIR(status.st_mode):
+            if not prefix:
+                tree.folders.add(entry.name)
+            if entry.is_symlink():
+                links.append((entry.path, key))
+            elif (status.st_dev, status.st_ino) not in entered:
+                _enter(entry.path, key + "/", tree, entered, links)
+        elif stat.S_ISREG(status.st_mode):
+            tree.files[key] = Version(status.st_size, f"{status.st_ino}-{status.st_mtime_ns}-{status.st_ctime_ns}")
+        else:
+            tree.broken[key] = "not a file but a pipe, a socket or a device"
+
+
+def is_litter(path: str) -> bool:
+    """Return whether a part of `path` is hidden or litter; the marks of folders in S3 are litter too."""
+    parts = path.split("/")
+    return any(part.startswith(".") or part in LITTER for part in parts) or path.endswith("_$folder$")
+
+
+def spelled(text: str) -> str:
+    """Return a path as UTF-8 can hold it: bytes in another encoding become backslash escapes."""
+    return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = os.stat(path)  # noqa: PTH116 - names may be no UTF-8
+    return status.st_dev, status.st_ino
