@@ -1,7 +1,7 @@
 """A drawn head, and whether a picture that was read shows it."""
 
 import numpy as np
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from PIL import Image
 
 from jobs.mri.read import read
@@ -75,5 +75,11 @@ def slices(data: bytes, name: str = "a", refused: tuple[str, ...] = ()) -> list[
 def examples(count: int) -> settings:
     """Return settings of a property's test: `count` examples, the same in every run, however slow the machine is."""
     return settings(
-        max_examples=count, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=count,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        report_multiple_bugs=False,
+        phases=(Phase.generate, Phase.shrink),  # what explains a failure takes longer than all the rest
+        suppress_health_check=list(HealthCheck),
     )

@@ -239,6 +239,6 @@ def test_nifti_of_any_kind(case):
 
 
 def test_nifti_with_a_far_background():
-    stored = Nifti("int16", background=-32768, qform=(1, affine("RAS")))
+    stored = Nifti("float32", background=-1000, qform=(1, affine("RAS")))
     for piece in slices(stored.encode(VOLUME), "a.nii"):
         check(piece.pixels, VOLUME[::-1, ::-1, piece.number].T, 0.98)
