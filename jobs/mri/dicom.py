@@ -10,7 +10,7 @@ from pydicom.pixels import apply_color_lut, get_decoder, iter_pixels
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, UID_dictionary
 
 from jobs.mri import attributes, damage, masks, modality
-from jobs.mri.gray import luminance, stretch, to_gray
+from jobs.mri.gray import luminance, scale_of, stretch, to_gray
 from jobs.mri.slices import BUDGET, Picture, Slice, Unusable, check_size, decoder_error, square_pixels
 
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -164,7 +164,10 @@ def _values(dataset: pydicom.Dataset, kind: str) -> tuple[np.ndarray, bool]:
     one = rows * columns * samples
     check_size(frames, BUDGET.slices, "frames")
     check_size(one * frames, BUDGET.voxels, "values")
-    if not syntax.is_compressed:
+    if syntax.is_compressed:
+        frames = max(frames, _frames_listed(dataset))
+        check_size(frames, BUDGET.slices, "frames")
+    else:
         needed = one * bits * (2 if photometric == "YBR_FULL_422" else 3) // 3
         length = len(dataset[kind].value or b"")
         if 8 * length < needed * frames:
@@ -176,7 +179,7 @@ def _values(dataset: pydicom.Dataset, kind: str) -> tuple[np.ndarray, bool]:
 
     found: list[np.ndarray] = []
     try:
-        for frame in iter_pixels(dataset, view_only=True):
+        for frame in iter_pixels(dataset, indices=range(frames)):
             check_size(len(found) + 1, BUDGET.slices, "frames")
             check_size(one * (len(found) + 1), BUDGET.voxels, "values")
             if photometric == "PALETTE COLOR":
@@ -196,6 +199,14 @@ def _values(dataset: pydicom.Dataset, kind: str) -> tuple[np.ndarray, bool]:
     if grayscale:
         return values, False
     return (values if deep else np.rint(values).astype(np.uint8)), True
+
+
+def _frames_listed(dataset: pydicom.Dataset) -> int:
+    """Return how many frames the offset table of compressed pixel data lists, 0 if it is empty or broken."""
+    try:
+        return len(pydicom.encaps.parse_basic_offsets(dataset.PixelData))
+    except Exception:
+        return 0
 
 
 def _has_decoder(syntax: pydicom.uid.UID) -> bool:
@@ -240,6 +251,7 @@ def _shown(values: np.ndarray, hidden: np.ndarray | None, dataset: pydicom.Datas
         [_rescaled(frame, _group(dataset, n, "PixelValueTransformationSequence")) for n, frame in enumerate(values)]
     )
     unwindowed = to_gray(real, hidden, inverted=inverted)
+    scale = scale_of(real, hidden, inverted=inverted)
     masks.refuse_label_maps(unwindowed)
     gray = np.empty(real.shape, np.uint8)
     for number, frame in enumerate(real):
@@ -251,8 +263,10 @@ def _shown(values: np.ndarray, hidden: np.ndarray | None, dataset: pydicom.Datas
             remarks.append("the window of the DICOM file leaves nothing to see: its range of values was shown instead")
             return unwindowed
         gray[number] = 255 - shown if inverted else shown
-    if hidden is not None:
-        gray[hidden] = 0
+    if scale.padded:
+        scale.blacken(gray, real)
+    else:
+        gray[scale.hidden] = 0
     return gray
 
 

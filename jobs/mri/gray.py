@@ -1,5 +1,7 @@
 """From values of any depth to 8-bit gray: the head between black and white, what is no picture black."""
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy import ndimage
 
@@ -28,30 +30,70 @@ def stretch(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.rint(np.clip(np.nan_to_num(scaled, nan=0.0), 0, 255)).astype(np.uint8)
 
 
-def to_gray(values: np.ndarray, hidden: np.ndarray | None = None, *, inverted: bool = False) -> np.ndarray:
-    """Return uint8 [n, height, width] of real `values` of that shape, scaled alike in all n pictures.
+class Scale(NamedTuple):
+    """What becomes black and white, what is no part of the picture (bool, like the values), and what surrounds it.
 
-    Black and white are the 0.5 and 99.5 percentiles of the values that are part of the picture. Not part of it, and
-    black in the result: what `hidden` (bool, same shape) marks, not-a-number, infinities, and one constant value that
-    surrounds the picture. A surrounding value near the others extends their range: it is air, and air is as dark as
-    the darkest tissue or darker. `inverted` says that high values are dark.
+    `ring` is the one value that surrounds the picture, None if none does.
+    """
+
+    low: float
+    high: float
+    hidden: np.ndarray
+    ring: float | None
+
+    @property
+    def padded(self) -> bool:
+        """Whether the surrounding value is too far from all others to be air."""
+        return self.ring is not None and not self.low <= self.ring <= self.high
+
+    def blacken(self, gray: np.ndarray, values: np.ndarray) -> None:
+        """Make black, in uint8 `gray` of `values` [n, height, width], what is no part of the picture."""
+        gray[self.hidden] = 0
+        if self.ring is not None:
+            for picture, stored in zip(gray, values, strict=True):
+                picture[_touching_edge(stored == np.float32(self.ring))] = 0
+
+
+def scale_of(values: np.ndarray, hidden: np.ndarray | None = None, *, inverted: bool = False) -> Scale:
+    """Return how float32 `values` [n, height, width] are shown, all n pictures alike.
+
+    Black and white are the 0.5 and 99.5 percentiles of the values that are part of the picture. Not part of it are what
+    `hidden` (bool, same shape) marks, not-a-number, infinities, and one constant value that surrounds the picture. A
+    surrounding value near the others extends their range: it is air, and air is as dark as the darkest tissue or
+    darker. `inverted` says that high values are dark.
 
     Raises Unusable: blank, if all values of the picture are equal.
     """
-    values = np.asarray(values, np.float32) if values.dtype != np.float64 else _fit_float32(values)
     hidden = ~np.isfinite(values) | (hidden if hidden is not None else False)
     ring = _surrounding(values, hidden)
     step = max(1, values.size // SAMPLED)
-    low, high = _display_range(values.ravel()[::step][~hidden.ravel()[::step]], ring, zero_is_black=not inverted)
+    sampled = values.ravel()[::step][~hidden.ravel()[::step]]
+    return Scale(*_display_range(sampled, ring, zero_is_black=not inverted), hidden, ring)
+
+
+def to_gray(values: np.ndarray, hidden: np.ndarray | None = None, *, inverted: bool = False) -> np.ndarray:
+    """Return uint8 [n, height, width] of real `values` of that shape, as `scale_of` says; no part of it is black.
+
+    Raises Unusable: blank, if all values of the picture are equal.
+    """
+    values = real(values)
+    scale = scale_of(values, hidden, inverted=inverted)
     gray = np.empty(values.shape, np.uint8)
-    for shown, picture, out in zip(values, hidden, gray, strict=True):
-        out[:] = stretch(shown, low, high)
-        if inverted:
-            out[:] = 255 - out
-        out[picture] = 0
-        if ring is not None:
-            out[_touching_edge(shown == np.float32(ring))] = 0
+    for stored, shown in zip(values, gray, strict=True):
+        shown[:] = stretch(stored, scale.low, scale.high)
+    if inverted:
+        gray = 255 - gray
+    scale.blacken(gray, values)
     return gray
+
+
+def real(values: np.ndarray) -> np.ndarray:
+    """Return `values` as float32, without infinities for those that are only large."""
+    if values.dtype == np.float64:
+        finite = np.abs(values[np.isfinite(values)])
+        largest = finite.max() if finite.size else 0.0
+        values = values / largest if largest > 1e30 else values
+    return np.asarray(values, np.float32)
 
 
 def _display_range(shown: np.ndarray, ring: float | None, *, zero_is_black: bool) -> tuple[float, float]:
@@ -67,7 +109,7 @@ def _display_range(shown: np.ndarray, ring: float | None, *, zero_is_black: bool
     if ring is not None and ring > high and ring - high <= FAR * (high - low):
         high = ring
     # Where nothing surrounds the head, no signal at all is black.
-    if zero_is_black and ring is None and 0 < low <= 0.5 * (high - low):
+    if zero_is_black and ring is None and 0 < low <= 0.1 * (high - low):
         low = 0.0
     return low, high
 
@@ -107,10 +149,3 @@ def _touching_edge(marked: np.ndarray) -> np.ndarray:
     parts, _ = ndimage.label(marked)
     outside = np.unique(_edge(parts))
     return np.isin(parts, outside[outside > 0])
-
-
-def _fit_float32(values: np.ndarray) -> np.ndarray:
-    """Return float64 values as float32 without infinities for those that are only large."""
-    finite = np.abs(values[np.isfinite(values)])
-    largest = finite.max() if finite.size else 0.0
-    return (values / largest if largest > 1e30 else values).astype(np.float32)

@@ -33,8 +33,8 @@ def is_nifti(data: bytes) -> bool:
 def read(data: bytes, volume: int = 0) -> Picture:
     """Return the axial slices of an unpacked NIfTI file from the feet up, the nose up, the patient's right on the left.
 
-    Of several volumes (a fourth dimension) number `volume` is taken, from 0. Slices near the ends that hold little or
-    nothing of the head are left out. Orientation and spacing come from the sform, or where it is absent or singular
+    Of several volumes (a fourth dimension, and more) number `volume` is taken, from 0. Slices near the ends that hold
+    little or nothing of the head are left out. Orientation and spacing come from the sform, or where it is absent or singular
     from the qform, or else from the size of the voxels.
 
     Raises Unusable: truncated, unsupported, decompression-bomb, not-a-picture, too-small or blank.
@@ -59,9 +59,7 @@ def read(data: bytes, volume: int = 0) -> Picture:
         raise Unusable("unsupported", f"NIfTI with {what}: {CONVERT} with real values of 32 or 64 bits")
     if len(shape) < 2 or min(shape) < 1 or offset < 0:
         raise Unusable("truncated", "the NIfTI header declares impossible dimensions")
-    if any(length > 1 for length in shape[4:]):
-        raise Unusable("not-a-picture", "NIfTI with several values in a voxel")
-    volumes = shape[3] if len(shape) > 3 else 1
+    volumes = int(np.prod(shape[3:], dtype=object))
     volume = volume if volumes > 1 else 0
     if volume >= volumes:
         raise Unusable("unsupported", f"NIfTI with {volumes} volumes: --volume names number {volume}, counted from 0")

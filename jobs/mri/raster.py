@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import imagecodecs
 import numpy as np
 import tifffile
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jobs.mri import damage, masks
 from jobs.mri.gray import luminance, to_gray
@@ -62,7 +62,7 @@ def read(data: bytes, kind: str) -> Picture:
             shown = "its data end early or are broken"
         if shown:
             raise Unusable("truncated", shown) from None
-        raise decoder_error(error, f"the {kind}") from None
+        raise decoder_error(error, f"the {kind}", "save it as PNG") from None
     if not slices:
         raise Unusable("unsupported", "a TIFF of reduced copies of another picture alone: save that picture")
     masks.refuse_label_maps(piece.pixels for piece in slices)
@@ -142,13 +142,15 @@ def _visible(pixels: np.ndarray) -> np.ndarray:
 
 def _flat_gray(values: np.ndarray, *, alpha: bool = True, inverted: bool = False) -> np.ndarray:
     """Return uint8 [height, width] of [height, width] or [height, width, channels]: gray or RGB, then alpha or not."""
-    if values.ndim == 2:
-        return to_gray(values[np.newaxis], inverted=inverted)[0]
+    values = values[..., np.newaxis] if values.ndim == 2 else values
     channels = values.shape[-1]
     gray = values[..., 0] if channels < 3 else luminance(values)
     if alpha and channels in (2, 4):
         opaque = np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 1
         gray = gray.astype(np.float32) * (values[..., -1].astype(np.float32) / opaque)
+    if values.dtype == np.uint8:
+        shown = np.rint(gray).astype(np.uint8)
+        return _visible(255 - shown if inverted else shown)
     return to_gray(gray[np.newaxis], inverted=inverted)[0]
 
 
@@ -176,7 +178,8 @@ def _tiff_page(data: bytes, page: tifffile.TiffPage, number: int) -> np.ndarray:
     if photometric == tifffile.PHOTOMETRIC.MASK:
         raise Unusable("not-a-picture", "a TIFF page that is a transparency mask")
     if bits <= 8 and page.sampleformat == tifffile.SAMPLEFORMAT.UINT:
-        with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
+        # Pillow knows more colours, tifffile more layouts.
+        with contextlib.suppress(UnidentifiedImageError), Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
             image.seek(number)
             return _gray(image)
     kinds = (tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)

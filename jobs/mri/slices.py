@@ -89,9 +89,9 @@ def check_size(count: int, limit: int, what: str) -> None:
         raise Unusable("decompression-bomb", f"would unpack to {count} {what}, more than {limit}")
 
 
-def decoder_error(error: BaseException, what: str) -> Unusable:
+def decoder_error(error: BaseException, what: str, remedy: str = "export it anew") -> Unusable:
     """Return the finding for a failure of a library, whose text may quote the file and is left out."""
-    return Unusable("decoder-error", f"{what} cannot be decoded ({type(error).__name__})")
+    return Unusable("decoder-error", f"{what} cannot be decoded ({type(error).__name__}): {remedy}")
 
 
 def square_pixels(pixels: np.ndarray, row_mm: float, column_mm: float) -> np.ndarray:

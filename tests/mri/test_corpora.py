@@ -35,8 +35,9 @@ KNOWN = {
     "pillow": {
         "kept": ["hopper.jpg", "hopper.bmp", "hopper.tif", "hopper.webp", "12bit.cropped.tif", "tiff_16bit_RGB.tiff"],
         "truncated": ["shortfile.bmp", "truncated_image.png", "truncated_jpeg.jpg"],
-        "not-an-image": ["test-ole-file.doc", "hdf5.h5"],
-        "whole": ["chunk_no_fctl.png", "rgb32bf.bmp", "pal2.bmp", "rgb24png.bmp", "hopper_webp.tif", "ultrahdr.jpg"],
+        "not-an-image": ["test-ole-file.doc"],
+        "unsupported": ["hdf5.h5"],
+        "whole": ["chunk_no_fctl.png", "rgb32bf.bmp", "pal2.bmp", "rgb24png.bmp", "hopper_webp.tif"],
     },
 }
 
