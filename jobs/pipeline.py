@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
-from jobs import evaluate, generate, preprocess, promote, train_classifier, train_gan
+from jobs import evaluate, generate, preprocess, pretrain, promote, train_classifier, train_gan
+from jobs.classifier import healthy
 from jobs.common import activity, keys, logs
 from jobs.common.errors import UserError
 from jobs.common.files import local_file
@@ -49,10 +50,12 @@ class PipelineSettings(RecipeSettings, EvaluationSettings, PromotionSettings, Pr
     )
 
 
+P = TypeVar("P", bound=PipelineSettings)
+
 PRESET_COSTS = {
     "demo": "32 px, 2 folds, MobileNetV2: three minutes on 2 cores; shows the way, teaches little",
     "quick": "64 px, 2 folds, MobileNetV2: under an hour on 2 cores for 250 images; a first impression",
-    "recipe": "64 px, 5 folds, MobileNetV2: with --healthy CLASS as in docs/results.md; 2.5 hours of one core",
+    "recipe": "64 px, 5 folds, MobileNetV2: as in docs/results.md; 2.5 hours of one core",
     "full": "128 px, 5 folds, both networks, 3 seeds, controls: for a GPU; not measured",
 }
 
@@ -90,6 +93,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "classifier_epochs": 12,
         "classifier_steps_per_epoch": 100,
         "classifier_learning_rate": 1e-3,
+        "healthy": healthy.AUTO,
     },
     "full": {
         "image_size": 128,
@@ -108,7 +112,7 @@ def run(settings: PipelineSettings) -> Step:
 
     Raises what the jobs raise; whatever was finished before stays, and the next run goes on from there.
     """
-    dataset, name = prepare(settings)
+    dataset, name, settings = prepare(settings)
     activity.note(dataset.storage, name, "began")
     steps = [dataset]
     folds = range(settings.folds)
@@ -134,8 +138,10 @@ def run(settings: PipelineSettings) -> Step:
     return report
 
 
-def prepare(settings: PipelineSettings, prepared: Step | None = None) -> tuple[Step, str]:
-    """Return the dataset's step and its name; the dataset is prepared if it was not, unless it is given.
+def prepare(settings: P, prepared: Step | None = None) -> tuple[Step, str, P]:
+    """Return the dataset's step, its name, and the settings as this dataset resolves them.
+
+    The dataset is prepared if it was not, unless it is given.
 
     Raises UserError for whatever would stop a later job: better known before training.
     """
@@ -150,14 +156,12 @@ def prepare(settings: PipelineSettings, prepared: Step | None = None) -> tuple[S
     name = settings.name or name_of_folder(settings.data)
     dataset = prepared or preprocess.run(PreprocessSettings.of(settings))
     labels = sorted(dataset.facts["labels"])
-    train_classifier.check_healthy(settings.healthy, labels)
-    mobilenet = "mobilenetv2" in settings.networks and settings.classifier_weights == "none"
-    rate = PRESETS["recipe"]["classifier_learning_rate"]
-    if mobilenet and settings.classifier_learning_rate == rate and not train_classifier.starts_from_phantoms(settings):
+    settings = resolved(settings, labels)
+    if _is_rate_after_phantoms(settings) and not train_classifier.starts_from_phantoms(settings):
         log.warning(
             "--classifier-learning-rate %g is low for a MobileNetV2 that starts from random weights: give 0.003, or "
             "--healthy CLASS, that without lesions (of %s), and it learns phantoms first",
-            rate,
+            settings.classifier_learning_rate,
             ", ".join(labels),
         )
     promote.check(dataset.storage, name, labels, settings.test)
@@ -166,7 +170,27 @@ def prepare(settings: PipelineSettings, prepared: Step | None = None) -> tuple[S
 
         # Here, because pods that train side by side would each draw them.
         phantoms.make(dataset.storage, settings.image_size, settings.phantoms)
-    return dataset, name
+    return dataset, name, settings
+
+
+def resolved(settings: P, labels: Iterable[str]) -> P:
+    """Return `settings` with the class itself where `healthy` is `auto`: the run of either has the same name.
+
+    Where no class is the one without lesions by its name, a rate for networks that know phantoms is replaced. Raises
+    UserError if `healthy` is no class.
+    """
+    found = healthy.resolve(settings.healthy, labels)
+    changes: dict[str, Any] = {"healthy": found}
+    if settings.healthy and not found and _is_rate_after_phantoms(settings):
+        changes["classifier_learning_rate"] = pretrain.LEARNING_RATES["mobilenetv2"]
+        log.info("classifier learning rate: %g, without phantoms", changes["classifier_learning_rate"])
+    return settings.model_copy(update=changes)
+
+
+def _is_rate_after_phantoms(settings: PipelineSettings) -> bool:
+    """Return whether the classifiers' rate is low for a MobileNetV2 that starts from random weights."""
+    mobilenet = "mobilenetv2" in settings.networks and settings.classifier_weights == "none"
+    return mobilenet and settings.classifier_learning_rate == PRESETS["recipe"]["classifier_learning_rate"]
 
 
 def name_of_folder(data: str) -> str:
@@ -250,7 +274,7 @@ def rival_recipe(
     own = {"networks": (rival.network,), "regimes": (rival.regime,)}
     recipe = validate(PipelineSettings, PipelineSettings.of(settings).model_dump() | unnamed | rival.settings | own)
     alike = PreprocessSettings.of(recipe).result() == dataset.settings
-    same, _ = prepare(recipe, dataset if alike else None)
+    same, _, recipe = prepare(recipe, dataset if alike else None)
     if same.inputs != dataset.inputs:
         raise UserError(
             f"the images in {settings.data} changed since this run began, and the best recipe ever, of "

@@ -60,7 +60,7 @@ def run(settings: PlanSettings) -> None:
         prepared = stored(open_storage(settings.storage), keys.dataset(settings.dataset))
         if prepared is None:
             raise UserError(f"--dataset: there is no dataset {settings.dataset} in {settings.storage}")
-    dataset, name = pipeline.prepare(settings, prepared)
+    dataset, name, settings = pipeline.prepare(settings, prepared)
     if settings.stage == "run":
         done, run = finished(settings, dataset, name), pipeline.name_of_run(dataset, settings)
         activity.note(dataset.storage, name, "began", *["succeeded"] * done)

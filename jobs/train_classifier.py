@@ -10,10 +10,10 @@ Writes  runs/<run>/fold-K/classifiers/<network>-<regime>-seed-<seed>/: classifie
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 from jobs import pretrain
+from jobs.classifier import healthy
 from jobs.common import keys
 from jobs.common.errors import UserError
 from jobs.common.files import file_digest, local_file
@@ -48,8 +48,9 @@ class ClassifierSettings(NetworkSettings):
     )
     healthy: str = setting(
         "",
-        "class of the heads without a lesion: classifiers then learn phantoms, drawn heads without and with one, first "
-        "alone and later in half of each batch; empty: no phantoms",
+        "class of the heads without a lesion, auto: the one called no, normal, healthy or alike; classifiers then "
+        "learn phantoms, drawn heads without and with one, first alone and later in half of each batch; empty: no "
+        "phantoms",
     )
 
 
@@ -84,7 +85,7 @@ def run(settings: TrainClassifierSettings) -> Step:
 
     storage = open_storage(settings.storage)
     dataset = open_dataset(storage, settings.dataset)
-    check_healthy(settings.healthy, dataset.labels)
+    settings = settings.model_copy(update={"healthy": healthy.resolve(settings.healthy, dataset.labels)})
     generated = [] if settings.regime == "real" else synthetic.find(storage, dataset, settings.run, settings.fold)
     drawn = phantoms.make(storage, dataset.image_size, settings.phantoms) if settings.healthy else None
     pretrained = None
@@ -130,12 +131,6 @@ def _augmentation(settings: TrainClassifierSettings) -> float:
     if settings.control == "permuted" or not settings.classifier_augmentation:
         return 0.0
     return pretrain.AUGMENTATION[settings.network] if starts_from_phantoms(settings) else 1.0
-
-
-def check_healthy(healthy: str, labels: Iterable[str]) -> None:
-    """Raise UserError if `healthy` is neither empty nor a class."""
-    if healthy and healthy not in labels:
-        raise UserError(f"--healthy: one of {', '.join(labels)}, not {healthy!r}")
 
 
 def _train(

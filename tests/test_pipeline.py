@@ -194,6 +194,48 @@ def test_a_rate_for_networks_that_know_phantoms_is_not_taken_for_others_unsaid(
     assert ("--classifier-learning-rate 0.001 is low" in caplog.text) is warned
 
 
+SMALL = {"folds": 2, "image_size": 32, "phantoms": 2}
+
+
+def test_the_class_of_that_name_makes_the_same_run_as_the_class_itself(heads: Path, tmp_path: Path) -> None:
+    """Of the preset that the schedule has, without more."""
+    asked = PRESETS["recipe"] | SMALL
+    runs = []
+    for more in ({}, {"healthy": "healthy"}):
+        settings = PipelineSettings(data=str(heads), storage=str(tmp_path), **asked | more)
+        dataset, _, found = pipeline.prepare(settings)
+        runs.append((pipeline.name_of_run(dataset, found), found))
+    assert runs[0] == runs[1]
+    assert (runs[0][1].healthy, runs[0][1].classifier_learning_rate) == ("healthy", 0.001)
+
+
+def test_without_a_class_of_that_name_the_recipe_goes_on_without_phantoms(
+    heads: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = tmp_path / "data"
+    for name, label in (("a", "healthy"), ("b", "lesion")):
+        shutil.copytree(heads / label, data / name)
+    storage = tmp_path / "out"
+    settings = PipelineSettings(data=str(data), storage=str(storage), **PRESETS["recipe"] | SMALL)
+    _, _, found = pipeline.prepare(settings)
+    assert (found.healthy, found.classifier_learning_rate) == ("", 0.003)
+    [warning] = (record.message for record in caplog.records if record.levelname == "WARNING")
+    assert "--healthy" in warning and "(of a, b)" in warning
+    assert not (storage / "phantoms").exists()
+
+
+def test_pods_are_told_the_class_and_not_how_to_find_it(heads: Path, tmp_path: Path) -> None:
+    words = ("plan", "--data", str(heads), "--storage", str(tmp_path / "out"), "--plan-folder", str(tmp_path))
+    plans = []
+    for healthy in ("auto", "healthy"):
+        planned = mrigan(*words, "--phantoms", "2", "--healthy", healthy)
+        assert planned.returncode == 0, planned.logged
+        assert ("class without lesions: healthy (by its name" in planned.logged) == (healthy == "auto")
+        plans.append(json.loads((tmp_path / "plan.json").read_text()))
+    assert plans[0] == plans[1]
+    assert json.loads(plans[0]["settings"])["healthy"] == "healthy" and plans[0]["pretrained"] == ["mobilenetv2"]
+
+
 def test_classifiers_are_trained_for_the_report_and_no_others(tmp_path: Path) -> None:
     networks = ("mobilenetv2", "resnet152v2")
     asked = PipelineSettings(data="heads", networks=networks, seeds=2, controls=True)
@@ -271,7 +313,7 @@ def test_the_best_recipe_ever_is_carried_out_on_the_runs_images_or_not_at_all(
     storage = shutil.copytree(finished[0], tmp_path / "storage")
     sizes = {"image_size": 32, "folds": 2}
     settings = PipelineSettings(data=str(data), storage=str(storage), regimes=("synthetic",), **sizes)
-    dataset, name = pipeline.prepare(settings)
+    dataset, name, _ = pipeline.prepare(settings)
     promotion = PromoteSettings(storage=str(storage), dataset="d", run="r", name=name)
 
     def best(**given: object) -> Candidate:

@@ -286,6 +286,7 @@ def test_phantoms_teach_first_and_beside_the_images_and_are_drawn_once(folder: P
     assert before.ids == after.ids
     assert (before.probabilities != after.probabilities).all()
     assert train_classifier.run(settings(folder, seed=3, **PHANTOMS)).reused
+    assert train_classifier.run(settings(folder, seed=3, **PHANTOMS | {"healthy": "auto"})).reused
     others = train_classifier.run(settings(folder, seed=3, **PHANTOMS | {"phantom_epochs": 0}))
     assert not others.reused
     assert "pretrained" not in others.inputs

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 from jobs import pipeline, preprocess
+from jobs.classifier import healthy
 from jobs.common import logs
 from jobs.common.errors import Interrupted, MachineError, UserError
 from jobs.common.step import Step
@@ -18,8 +19,6 @@ from jobs.pipeline import PipelineSettings
 from jobs.preprocess import PreprocessSettings
 
 RESULTS = Path(__file__).parents[1] / "results" / "quality"
-# What collections call the class without lesions.
-HEALTHY = ("no", "healthy", "normal", "no_tumor", "notumor")
 
 
 def parser(prog: str, description: str | None) -> argparse.ArgumentParser:
@@ -32,14 +31,13 @@ def parser(prog: str, description: str | None) -> argparse.ArgumentParser:
 
 
 def settings(given: argparse.Namespace, asked: dict[str, Any]) -> PipelineSettings:
-    """Return the settings that are `asked` for on the data; unless they say so, the class without lesions is guessed.
+    """Return the settings that are `asked` for on the data; unless they say so, `healthy` is the class of that name.
 
     The dataset is prepared, to know its classes; raises what preprocess raises.
     """
-    found = PipelineSettings(data=given.data, storage=given.storage, **asked)
+    found = PipelineSettings(data=given.data, storage=given.storage, **{"healthy": healthy.AUTO} | asked)
     labels = preprocess.run(PreprocessSettings.of(found)).facts["labels"]
-    guess = next((name for name in HEALTHY if name in labels), "")
-    return found.model_copy(update={"healthy": asked.get("healthy", guess)})
+    return pipeline.resolved(found, labels)
 
 
 def prepared(settings: PipelineSettings) -> tuple[Step, str]:

@@ -115,7 +115,7 @@ def test_a_classifier_that_is_missing_brings_its_generator_back(
 ) -> None:
     settings, results, _ = first
     shutil.copytree(results, tmp_path / "results")
-    dataset, _ = pipeline.prepare(settings)
+    dataset, _, _ = pipeline.prepare(settings)
     wanted = pipeline.classifiers(settings, settings.networks, settings.regimes)
     [lost] = tmp_path.glob("results/runs/*/fold-1/classifiers/mobilenetv2-synthetic-seed-0")
     shutil.rmtree(lost)
@@ -150,7 +150,7 @@ def test_looks_name_the_recipes_judged_on_the_folds(
 ) -> None:
     settings, results, result = first
     assert result["looks"] == [result["run"]]
-    dataset, _ = pipeline.prepare(settings)
+    dataset, _, _ = pipeline.prepare(settings)
     here = result["dataset"]
     assert quality.looks(results, here, result["run"], dataset.digest) == [result["run"]]
     assert quality.looks(results, here | {"id": "of 64 pixels"}, "another", "of it") == [result["run"], "another"]
@@ -258,7 +258,7 @@ def test_the_baseline_reads_no_label_of_the_fold_it_judges(
     first: tuple[PipelineSettings, Path, dict[str, Any]],
 ) -> None:
     dataset = baselines.prepared(first[0])
-    smaller, _ = pipeline.prepare(first[0])
+    smaller, _, _ = pipeline.prepare(first[0])
     assert dataset.rows == open_dataset(smaller.storage, smaller.prefix.rpartition("/")[2]).rows
     other = {label: dataset.labels[-1 - number] for number, label in enumerate(dataset.labels)}
     rows = [replace(row, label=other[row.label]) if row.fold == 0 else row for row in dataset.rows]

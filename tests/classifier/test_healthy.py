@@ -1,0 +1,53 @@
+"""The class without lesions is found by its name, or said not to be."""
+
+import logging
+
+import pytest
+
+from jobs.classifier.healthy import by_name, resolve
+from jobs.common.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        (["no", "yes"], "no"),
+        (["glioma", "meningioma", "notumor", "pituitary"], "notumor"),
+        (["glioma_tumor", "no_tumor"], "no_tumor"),
+        (["Tumour", "No Tumour"], "No Tumour"),
+        (["NORMAL", "stroke"], "NORMAL"),
+        (["lesion", "no-lesion"], "no-lesion"),
+        (["healthy", "lesion"], "healthy"),
+        (["Controls", "patients"], "Controls"),
+        (["negative", "positive"], "negative"),
+        # None of them, or more than one.
+        (["a", "b"], None),
+        (["abnormal", "unhealthy", "nothing"], None),
+        (["no", "normal", "yes"], None),
+        ([], None),
+    ],
+)
+def test_the_class_without_lesions_is_found_by_its_name(labels: list[str], found: str | None) -> None:
+    assert by_name(labels) == found
+
+
+def test_what_auto_means_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert resolve("auto", ["no", "yes"]) == "no"
+    assert caplog.messages == ["class without lesions: no (by its name; --healthy sets another)"]
+
+
+def test_where_no_name_tells_a_warning_names_the_setting(caplog: pytest.LogCaptureFixture) -> None:
+    assert resolve("auto", ["a", "b"]) == ""
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "(of a, b)" in record.message and "--healthy" in record.message
+
+
+def test_what_is_named_wins_and_must_be_a_class(caplog: pytest.LogCaptureFixture) -> None:
+    assert resolve("yes", ["no", "yes"]) == "yes"
+    assert resolve("auto", ["auto", "no"]) == "auto"
+    assert resolve("", ["no", "yes"]) == ""
+    assert caplog.messages == []
+    with pytest.raises(UserError, match="--healthy: one of no, yes, not 'fine'"):
+        resolve("fine", ["no", "yes"])
