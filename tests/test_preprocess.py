@@ -18,7 +18,7 @@ from PIL import Image
 
 from jobs import phantom, preprocess
 from jobs.common.errors import MachineError, UserError
-from jobs.common.storage import Storage, open_storage
+from jobs.common.storage import open_storage
 from jobs.mri import intake, sources
 from jobs.mri.dataset import Dataset, open_dataset
 from jobs.mri.drawing import draw_head
@@ -82,12 +82,16 @@ def quarantine(step: preprocess.Step) -> dict[str, str]:
 
 
 def content(storage: Path) -> dict[str, bytes]:
-    """Return all files below `storage` but the manifest, which has the seconds."""
+    """Return all files of datasets in `storage` but the manifest, which has the seconds."""
     return {
         path.relative_to(storage).as_posix(): path.read_bytes()
-        for path in storage.rglob("*")
+        for path in (storage / "datasets").rglob("*")
         if path.is_file() and path.name != "manifest.json"
     }
+
+
+def take(source: sources.Source, spool: intake.Spool, lines: dict[str, list[int]] | None = None) -> intake.Intake:
+    return intake.read_all(source, lines or {}, spool, size=32, volume=0, ids=("patient", "study"))
 
 
 def groups_of(step: preprocess.Step) -> dict[str, str]:
@@ -282,17 +286,17 @@ def test_what_is_kept_in_memory_is_under_a_kilobyte_an_image(tmp_path):
     found = [f"no/a name as long as names of files are, {number:04d}.png" for number in range(200)]
     for key in found:
         save(folder / key, rng.integers(0, 256, (40, 40)).astype(np.uint8))
-    storage = open_storage(str(folder))
+    save(folder / "yes" / "1.png", a_head(1))
     (tmp_path / "first").mkdir()
-    files = dict(sources.digests(storage, found))
-    first = dict(list(files.items())[:5])
-    intake.read_all(storage, first, {}, intake.Spool(str(tmp_path / "first"), 32))  # what is loaded once
+    source = sources.find(str(folder))
+    few = sources.Source(source.storage, dict(list(source.files.items())[:5]))
+    take(few, intake.Spool(str(tmp_path / "first"), 32))  # what is loaded once
     tracemalloc.start()
-    taken = intake.read_all(storage, files, {key: [1] for key in found}, intake.Spool(str(tmp_path), 32))
+    taken = take(source, intake.Spool(str(tmp_path), 32), {key: [1] for key in found})
     gc.collect()
     kept = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    assert len(taken.entries) == len(found)
+    assert len(taken.entries) == len(found) + 1
     assert kept < 1024 * len(found)
 
 
@@ -318,28 +322,55 @@ def test_mistakes_end_with_one_clear_line(heads, tmp_path, arrange, message):
 
 def test_a_file_that_goes_away_meanwhile_is_the_machines_failure(heads, tmp_path, monkeypatch):
     found = sources.find(str(heads))
-
-    def find(*_: str) -> object:
-        (heads / found[1][0]).unlink()
-        return found
-
-    monkeypatch.setattr(sources, "find", find)
-    with pytest.raises(MachineError, match=f"{found[1][0]} was there a moment ago and is gone: run it again"):
-        prepare(heads, tmp_path / "out")
-
-
-def test_a_file_that_changes_meanwhile_makes_no_dataset(heads, tmp_path, monkeypatch):
-    digests = sources.digests
-
-    def change(storage: Storage, found: list[str]) -> list[tuple[str, str]]:
-        known = digests(storage, found)
-        shutil.copyfile(heads / found[1], heads / found[0])
-        return known
-
-    monkeypatch.setattr(sources, "digests", change)
-    with pytest.raises(MachineError, match="changed while it was read: run it again"):
+    (heads / "no" / "0.png").unlink()
+    monkeypatch.setattr(sources, "find", lambda _: found)
+    with pytest.raises(MachineError, match=r"no/0\.png was there a moment ago and is gone: run it again"):
         prepare(heads, tmp_path / "out")
     assert not list(tmp_path.rglob("manifest.json"))
+
+
+def counted(monkeypatch) -> list[str]:
+    """Return a list that grows by the key of each file of data that is read from now on."""
+    keys: list[str] = []
+    contents = sources.contents
+
+    def counting(source: sources.Source):
+        for key, data in contents(source):
+            keys.append(key)
+            yield key, data
+
+    monkeypatch.setattr(intake, "contents", counting)
+    return keys
+
+
+@pytest.mark.parametrize("where", ["folder", "s3"])
+def test_unchanged_files_are_not_read_again_and_new_ones_once(heads, tmp_path, monkeypatch, where, request):
+    data = str(heads)
+    if where == "s3":
+        server = request.getfixturevalue("s3_server")
+        use_credentials(monkeypatch, server, server.owner)
+        data = f"s3://tests/{tmp_path.name}/data"
+        for path in sorted(heads.rglob("*.png")):
+            open_storage(data).write(path.relative_to(heads).as_posix(), path.read_bytes())
+    read = counted(monkeypatch)
+    first = prepare(data, tmp_path / "out")
+    assert len(read) == len(set(read)) == 8
+    read.clear()
+    assert prepare(data, tmp_path / "out").digest == first.digest
+    assert read == []
+    # Other bytes of the same length under an old name: the version tells.
+    old, new = ((heads / "no" / name).read_bytes() for name in ("0.png", "2.png"))
+    open_storage(data).write("no/0.png", new + bytes(len(old) - len(new)) if len(old) > len(new) else new)
+    changed = prepare(data, tmp_path / "out")
+    assert len(read) == len(set(read)) == 8
+    assert changed.prefix != first.prefix
+
+
+def test_a_damaged_record_of_what_was_read_is_not_believed(heads, tmp_path):
+    first = prepare(heads, tmp_path / "out")
+    (record,) = (tmp_path / "out" / "sources").iterdir()
+    record.write_text(record.read_text().replace('"no/0.png"', '"no/9.png"'))
+    assert prepare(heads, tmp_path / "out").digest == first.digest
 
 
 def test_a_folder_that_may_not_be_read_is_not_left_out(heads, tmp_path, monkeypatch):
@@ -370,10 +401,8 @@ def test_storage_in_the_data(heads):
 
 def test_a_full_disk_is_the_machines_failure(heads, tmp_path):
     (tmp_path / "heads").symlink_to("/dev/full")
-    storage = open_storage(str(heads))
-    files = dict(sources.digests(storage, ["no/0.png"]))
     with pytest.raises(MachineError, match="No space left on device: make room"):
-        intake.read_all(storage, files, {}, intake.Spool(str(tmp_path), 32))
+        take(sources.find(str(heads)), intake.Spool(str(tmp_path), 32))
 
 
 def test_images_without_class_folders(heads, tmp_path):

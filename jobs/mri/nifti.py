@@ -34,8 +34,8 @@ def read(data: bytes, volume: int = 0) -> Picture:
     """Return the axial slices of an unpacked NIfTI file from the feet up, the nose up, the patient's right on the left.
 
     Of several volumes (a fourth dimension, and more) number `volume` is taken, from 0. Slices near the ends that hold
-    little or nothing of the head are left out. Orientation and spacing come from the sform, or where it is absent or singular
-    from the qform, or else from the size of the voxels.
+    little or nothing of the head are left out. Orientation and spacing come from the sform, or where it is absent or
+    singular from the qform, or else from the size of the voxels.
 
     Raises Unusable: truncated, unsupported, decompression-bomb, not-a-picture, too-small or blank.
     """

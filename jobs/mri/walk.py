@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs.common.errors import UserError
+from jobs.common.errors import MachineError, UserError
 from jobs.common.storage import Version
 
 log = logging.getLogger("mrigan.sources")
@@ -39,7 +39,7 @@ def walk(root: Path) -> Tree:
     """Return what is below `root`, sorted by path, hidden files and litter left out.
 
     Links are followed. A folder that several paths lead to is entered once: by its own path if that is below `root`.
-    Raises UserError for a folder that may not be read.
+    Raises UserError for a folder that may not be read, MachineError if the disk fails.
     """
     tree = Tree()
     entered: set[tuple[int, int]] = set()
@@ -65,6 +65,8 @@ def _enter(folder: str, prefix: str, tree: Tree, entered: set[tuple[int, int]], 
         found = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except PermissionError:
         raise UserError(f"no permission for {spelled(folder)}: change its rights or move it away") from None
+    except OSError as error:
+        raise MachineError(f"{spelled(folder)}: {error.strerror or error}") from error
     for entry in found:
         key = prefix + entry.name
         if is_litter(entry.name):
