@@ -14,7 +14,9 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import pydantic
 
 from jobs.common import keys, logs, progress, tables
 from jobs.common import metrics as prometheus
@@ -27,6 +29,7 @@ from jobs.common.settings import (
     Several,
     StorageSettings,
     setting,
+    split,
 )
 from jobs.common.step import Step
 from jobs.common.storage import MissingKey, open_storage
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("mrigan.train-gan")
 
 STABILIZERS = ("augmentation", "gradient-penalty", "moving-average", "patches", "reconstruction", "relativistic")
+PLAIN_LEARNING_RATE = 2e-4  # Adam's, of the plain DCGAN: Radford et al., ICLR 2016, https://arxiv.org/abs/1511.06434
 GRID = 8  # samples a side
 FETCH_STEPS = 64  # steps between fetches of the losses from the device
 LOG_SECONDS = 60
@@ -60,7 +64,9 @@ class GanSettings(Settings):
     gan_width: int = setting(64, "channels of the GAN's outermost feature maps; inner ones have up to 8 x", ge=1)
     latent: int = setting(64, "length of the latent vectors", ge=1)
     gan_batch: int = setting(32, "images of a training step", unit="images", ge=2)
-    gan_learning_rate: float = setting(1e-3, "learning rate of both networks (Adam)", gt=0)
+    gan_learning_rate: float = setting(
+        1e-3, "learning rate of both networks (Adam); plain DCGAN: 0.0002 unless given", gt=0
+    )
     gan_stabilizers: Annotated[
         tuple[
             Literal[
@@ -75,9 +81,18 @@ class GanSettings(Settings):
             ...,
         ],
         Several,
-    ] = setting(STABILIZERS, "what keeps training on few images stable; none: plain DCGAN")
+    ] = setting(
+        STABILIZERS, "what keeps training on few images stable; none: plain DCGAN, with dropout in the discriminator"
+    )
     gan_conditional: bool = setting(False, "one class-conditional GAN for all classes instead of one for each")
     sample_every: int = setting(100, "interval of the sample grids", unit="epochs", ge=1)
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _plain_learning_rate(cls, values: dict[str, Any]) -> dict[str, Any]:
+        # Before validation, so that the rate stands in every copy of the settings and in the manifest.
+        plain = split(values.get("gan_stabilizers", STABILIZERS)) == ()
+        return {"gan_learning_rate": PLAIN_LEARNING_RATE} | values if plain else values
 
 
 class TrainGanSettings(GanSettings, StorageSettings, ExecutionSettings, CheckpointSettings):

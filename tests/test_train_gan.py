@@ -21,7 +21,7 @@ from jobs.common.step import Step
 from jobs.common.storage import open_storage
 from jobs.gan import grid, networks
 from jobs.mri.dataset import Row, to_csv
-from jobs.train_gan import TrainGanSettings
+from jobs.train_gan import GanSettings, TrainGanSettings
 
 SIZE, FOLDS, EACH = 32, 2, 10
 EPOCHS, BATCH = 150, 4
@@ -194,6 +194,28 @@ def test_one_conditional_gan_draws_every_class(folder: Path) -> None:
 def test_the_plain_dcgan_is_one_setting_away(folder: Path) -> None:
     step = train_gan.run(settings(folder, gan_stabilizers="none", gan_epochs=2, label="no"))
     assert step.settings["gan_stabilizers"] == []
+    assert step.settings["gan_learning_rate"] == 2e-4
+    asked = {"label": "", "gan_conditional": True, "gan_stabilizers": "none", "gan_epochs": 2}
+    _, config = networks.load_generator(train_gan.run(settings(folder, **asked)).read("generator.safetensors"))
+    assert config.labels == ("no", "yes")
+
+
+@pytest.mark.parametrize(
+    ("given", "rate"),
+    [
+        ({}, 1e-3),
+        ({"gan_stabilizers": "patches"}, 1e-3),
+        ({"gan_stabilizers": "none"}, 2e-4),
+        ({"gan_stabilizers": []}, 2e-4),
+        ({"gan_stabilizers": "none", "gan_learning_rate": 1e-3}, 1e-3),
+    ],
+)
+def test_the_plain_dcgan_has_a_learning_rate_of_its_own_unless_one_is_given(
+    given: dict[str, object], rate: float
+) -> None:
+    asked = GanSettings(**given)
+    assert asked.gan_learning_rate == rate
+    assert TrainGanSettings.of(asked, dataset="d", run="r", fold=0).gan_learning_rate == rate
 
 
 @pytest.mark.parametrize(
@@ -217,8 +239,8 @@ def test_a_dataset_of_another_size_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_steps(folder: Path) -> None:
-    # An epoch is one step, the first of which throws the weights out of bounds.
-    wild = settings(folder, run="wild", gan_learning_rate=1e12, gan_stabilizers="none", gan_batch=16)
+    # An epoch is one step, the first of which throws the weights out of bounds; at 1e9 its own loss would be too.
+    wild = settings(folder, run="wild", gan_learning_rate=3e8, gan_stabilizers="none", gan_batch=16)
     what = r"not finite, first in step 2 \(of 1 to \d+\): lower --gan-learning-rate"
     with pytest.raises(UserError, match=what):
         train_gan.run(wild)

@@ -46,7 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         for part in _STABILIZERS
     },
     "spectral-norm": _ON_SYNTHETIC | {"gan_stabilizers": (*_STABILIZERS, "spectral-norm")},
-    "plain-dcgan": _ON_SYNTHETIC | {"gan_stabilizers": (), "gan_conditional": False, "gan_learning_rate": 2e-4},
+    "plain-dcgan": _ON_SYNTHETIC | {"gan_stabilizers": (), "gan_conditional": False},
     "half-resolution": _ON_SYNTHETIC | {"image_size": RECIPE["image_size"] // 2},
     "half-gan-epochs": _ON_SYNTHETIC | {"gan_epochs": RECIPE["gan_epochs"] // 2},
     "quarter-images": _ON_SYNTHETIC | {"synthetic_count": RECIPE["synthetic_count"] // 4},

@@ -62,8 +62,8 @@ class Recipe:
 class Epoch:
     """A row of history.csv; losses are cross-entropies in nats, `step` counts the steps taken so far.
 
-    The training figures are those of the weights as they change, the held-out ones of their average; these are None
-    where nothing is held out.
+    The training figures are those of the weights as they change, the held-out ones of their average, by one view of
+    each image; these are None where nothing is held out.
     """
 
     epoch: int
@@ -113,7 +113,8 @@ def train(
         tensors.load_model_arrays(network, initial)
     for variable in moments.values():
         variable.assign(tf.zeros_like(variable))
-    infer = networks.predictor(average)
+    # All views, one image at a time, would take longer than the training itself.
+    look = networks.one_view_predictor(average, recipe.batch)
     seed = derive(recipe.seed, "augmentation")
     history: list[Epoch] = []
     running = np.zeros((0, 2), np.float32)  # loss and accuracy of this epoch's steps so far
@@ -160,7 +161,7 @@ def train(
 
         # -- the end of an epoch ---------------------------------------------------------------------------------
         if len(running) == recipe.steps_per_epoch:
-            seen = score(infer(held_out.pixels), held_out.labels) if held_out else (None, None)
+            seen = score(look(held_out.pixels), held_out.labels) if held_out else (None, None)
             mean = running.mean(axis=0, dtype=np.float64)
             history.append(Epoch(len(history) + 1, position, float(mean[0]), float(mean[1]), *seen))
             _tell_epoch(told, history[-1], recipe.epochs)

@@ -49,7 +49,7 @@ def setting(
     return pydantic.Field(default, description=help, json_schema_extra=extra, **limits)
 
 
-def _split(value: Any) -> Any:
+def split(value: Any) -> Any:
     """Return the parts of a value such as a,b without repetitions."""
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip() not in ("", "none")]
@@ -57,7 +57,7 @@ def _split(value: Any) -> Any:
 
 
 # A tuple setting is spelled a,b on the command line; `none` is the empty one.
-Several = pydantic.BeforeValidator(_split)
+Several = pydantic.BeforeValidator(split)
 
 
 def at_home(text: str) -> str:

@@ -15,6 +15,7 @@ from jobs.common.errors import UserError
 from jobs.common.seeds import derive
 from jobs.gan import IMAGE_SIZES
 from jobs.gan.anchors import Anchors
+from jobs.gan.dropout import Dropout
 from jobs.gan.spectral import SpectralConv2D
 
 SMALLEST = 4
@@ -22,6 +23,7 @@ KERNEL = 4
 SLOPE = 0.2
 # Keras' default of 0.99 would let the statistics lag hundreds of steps behind the weights.
 BATCH_NORM_MOMENTUM = 0.9
+DROPOUT = 0.3  # as in https://www.tensorflow.org/tutorials/generative/dcgan
 EMBEDDING = 32
 STYLE_DEVIATION = 0.05  # of the kernels that make gains and biases of a style
 PATCHES = 8  # a side: as many parts of an image are judged
@@ -144,7 +146,7 @@ def build_discriminator(
     *,
     patches: bool,
     spectral_normalization: bool = False,
-    batch_normalization: bool = False,
+    dropout: bool = False,
     seed: int = 0,
     precision: str = "float32",
 ) -> keras.Model:
@@ -153,44 +155,41 @@ def build_discriminator(
     It gives logits, float32: above 0 for what is taken as real. With `patches` they are [n, PATCHES, PATCHES], each of
     the part of the image around it (Isola et al., "Image-to-image translation with conditional adversarial networks",
     CVPR 2017, https://arxiv.org/abs/1611.07004), else [n, 1, 1]. With `spectral_normalization` kernels have norm one,
-    and `spectral.power_iteration` keeps the norms current. With `batch_normalization` batch norm follows every
-    convolution that halves but the first (plain DCGAN). A conditional one adds the inner product of features and class
-    embedding (Miyato & Koyama, "cGANs with projection discriminator", ICLR 2018, https://arxiv.org/abs/1802.05637).
+    and `spectral.power_iteration` keeps the norms current. With `dropout` (plain DCGAN) dropout follows every
+    activation, and a third input, int32 [2], is the seed of the masks. A conditional one adds the inner product of
+    features and class embedding (Miyato & Koyama, "cGANs with projection discriminator", ICLR 2018,
+    https://arxiv.org/abs/1802.05637).
     """
     policy = _policy(precision)
     convolution = SpectralConv2D if spectral_normalization else keras.layers.Conv2D
 
     def normal(name: str) -> keras.initializers.Initializer:
         # Where nothing normalizes the feature maps, kernels as small as the paper's would let them fade away.
-        if not batch_normalization and not spectral_normalization and name != "labels":
+        if not spectral_normalization and name != "labels":
             return keras.initializers.HeNormal(seed=derive(seed, "discriminator", name))
         return keras.initializers.RandomNormal(stddev=0.02, seed=derive(seed, "discriminator", name))
 
-    def activate(x, name: str):
-        return keras.layers.LeakyReLU(SLOPE, dtype=policy, name=f"activation-{name}")(x)
-
     images = keras.Input((config.image_size, config.image_size, 1), name="images")
     labels = keras.Input((), dtype="int32", name="labels")
+    masks = keras.Input(batch_shape=(2,), dtype="int32", name="masks")
+
+    def activate(x, name: str):
+        x = keras.layers.LeakyReLU(SLOPE, dtype=policy, name=f"activation-{name}")(x)
+        return Dropout(DROPOUT, dtype=policy, name=f"dropout-{name}")(x, masks) if dropout else x
+
     x = images
     resolution = config.image_size
     while resolution > (PATCHES if patches else SMALLEST):
         resolution //= 2
-        first = resolution == config.image_size // 2
-        batch_norm = not first and batch_normalization
         x = convolution(
             config.channels(resolution),
             KERNEL,
             strides=2,
             padding="same",
-            use_bias=not batch_norm,
             kernel_initializer=normal(str(resolution)),
             dtype=policy,
             name=f"down-{resolution}",
         )(x)
-        if batch_norm:
-            x = keras.layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, dtype=policy, name=f"norm-{resolution}")(
-                x
-            )
         x = activate(x, str(resolution))
     channels = config.channels(resolution)
     if patches:
@@ -210,7 +209,7 @@ def build_discriminator(
             x = keras.layers.GlobalAveragePooling2D(keepdims=True, dtype="float32", name="pool")(x)
         match = keras.layers.Dot(axes=(3, 1), dtype="float32", name="match")([x, embedding(labels)])
         logits = keras.layers.Add(dtype="float32", name="conditional-logits")([logits, match])
-    return keras.Model([images, labels], logits, name="discriminator")
+    return keras.Model([images, labels, masks] if dropout else [images, labels], logits, name="discriminator")
 
 
 def sample(generator: keras.Model, latents: np.ndarray, labels: int | np.ndarray = 0) -> np.ndarray:

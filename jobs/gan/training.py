@@ -1,7 +1,7 @@
 """One training step of a DCGAN, several of them per call into TensorFlow, and the state they change.
 
-A step's randomness (latents, augmentation, noise) follows from the seed and the step's number alone, and its images
-from a permutation that follows from the seed and the epoch's: nothing random is carried from step to step.
+A step's randomness (latents, augmentation, noise, dropout) follows from the seed and the step's number alone, and its
+images from a permutation that follows from the seed and the epoch's: nothing random is carried from step to step.
 """
 
 import functools
@@ -46,6 +46,11 @@ class Options:
     spectral_normalization: bool = False
     precision: str = "float32"
     xla: bool = False
+
+    @property
+    def dropout(self) -> bool:
+        """Whether the discriminator has dropout: where nothing else regularizes its weights, as in plain DCGAN."""
+        return not self.gradient_penalty and not self.spectral_normalization
 
 
 @dataclass(frozen=True)
@@ -96,8 +101,7 @@ def new_state(config: GanConfig, options: Options, classes: np.ndarray | None = 
         config,
         patches=options.patches,
         spectral_normalization=options.spectral_normalization,
-        # A penalty on the gradient of one image's logit says nothing where the logit depends on the whole batch.
-        batch_normalization=not options.spectral_normalization and not options.gradient_penalty,
+        dropout=options.dropout,
         seed=options.seed,
         precision=options.precision,
     )
@@ -132,7 +136,8 @@ def train_function(state: State, config: GanConfig, options: Options) -> Callabl
             return augment(images, seed) if options.augmentation else images
 
         def judge(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-            return state.discriminator([shown(images, seed), labels], training=True)
+            inputs = [shown(images, seed), labels]
+            return state.discriminator([*inputs, seed] if options.dropout else inputs, training=True)
 
         def adversarial(better: tf.Tensor, worse: tf.Tensor) -> tf.Tensor:
             if options.relativistic:

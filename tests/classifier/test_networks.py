@@ -96,6 +96,43 @@ def test_an_image_is_judged_alike_alone_and_among_others(model: keras.Model) -> 
     assert networks.predict(model, IMAGES[:0]).shape == (0, 2)
 
 
+class Counted:
+    """A model that keeps the number of images in each of its passes."""
+
+    input_shape, output_shape = (None, 32, 32, 3), (None, 2)
+
+    def __init__(self) -> None:
+        self.passes: list[int] = []
+
+    def __call__(self, inputs: tf.Tensor, training: bool) -> tf.Tensor:
+        assert not training
+        self.passes.append(inputs.shape[0])
+        return tf.reduce_mean(inputs, axis=(1, 2))[:, :2]
+
+
+def test_a_curve_takes_one_view_in_batches_and_a_prediction_all_views_of_each_image() -> None:
+    images = np.random.default_rng(1).integers(0, 256, (20, 32, 32), dtype=np.uint8)
+    curve, predictions, traced = Counted(), Counted(), Counted()
+    tf.config.run_functions_eagerly(True)
+    try:
+        assert networks.one_view_predictor(curve, 8)(images).shape == (20, 2)
+        networks.predict(predictions, images)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    assert curve.passes == [8, 8, 8]
+    assert predictions.passes == [18] * 20
+    look = networks.one_view_predictor(traced, 8)
+    for count in (20, 8, 3):
+        look(images[:count])
+    assert traced.passes == [8]
+
+
+def test_one_view_is_the_image_itself(model: keras.Model) -> None:
+    expected = tf.nn.softmax(model(networks.network_input(tf.cast(IMAGES, tf.float32) / 255.0), training=False))
+    for batch in (2, 5, 8):
+        np.testing.assert_allclose(networks.one_view_predictor(model, batch)(IMAGES), expected, atol=1e-6)
+
+
 def test_an_image_and_its_mirror_image_are_judged_alike(model: keras.Model) -> None:
     mirrored = np.ascontiguousarray(IMAGES[:, :, ::-1])
     assert (mirrored != IMAGES).any()

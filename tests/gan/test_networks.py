@@ -14,6 +14,7 @@ from scipy.special import softmax
 from jobs.common import tensors
 from jobs.common.errors import MachineError, UserError
 from jobs.gan import anchors, networks, spectral
+from jobs.gan.dropout import Dropout
 from jobs.gan.networks import GanConfig
 
 TINY = GanConfig(32, 4, 8, ("glioma",))
@@ -122,13 +123,47 @@ def test_power_iteration_finds_the_norm_and_the_kernel_s_scale_does_not_matter(i
     np.testing.assert_allclose(judge(discriminator, images), before, rtol=1e-3, atol=1e-7)
 
 
-def test_batch_norm_stands_after_every_convolution_but_the_first_and_the_last() -> None:
-    def normalized(batch: bool) -> list[str]:
-        built = networks.build_discriminator(TINY, patches=False, batch_normalization=batch)
-        return [layer.name for layer in built.layers if isinstance(layer, keras.layers.BatchNormalization)]
+@pytest.mark.parametrize(("size", "doublings"), [(32, 3), (64, 4)])
+def test_the_plain_dcgan_has_the_layers_of_the_reference(size: int, doublings: int) -> None:
+    def kinds(model: keras.Model) -> list[str]:
+        return [type(layer).__name__ for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
 
-    assert normalized(True) == ["norm-8", "norm-4"]
-    assert normalized(False) == []
+    config = GanConfig(size, 4, 8, ("glioma",))
+    assert kinds(networks.build_generator(config)) == [
+        *("Dense", "Reshape", "BatchNormalization", "LeakyReLU"),
+        *("Conv2DTranspose", "BatchNormalization", "LeakyReLU") * (doublings - 1),
+        *("Conv2DTranspose", "Activation"),
+    ]
+    discriminator = networks.build_discriminator(config, patches=False, dropout=True)
+    assert kinds(discriminator) == [*("Conv2D", "LeakyReLU", "Dropout") * doublings, "Conv2D", "Reshape"]
+    assert {layer.rate for layer in discriminator.layers if isinstance(layer, Dropout)} == {0.3}
+    assert not any("Dropout" in kind for kind in kinds(networks.build_discriminator(config, patches=True)))
+
+
+@pytest.mark.parametrize("config", [TINY, CONDITIONAL], ids=["one-class", "conditional"])
+def test_a_discriminator_drops_by_its_seed_and_nothing_in_inference(config: GanConfig, images: np.ndarray) -> None:
+    discriminator = networks.build_discriminator(config, patches=False, dropout=True)
+
+    def logits(seed: int, training: bool) -> np.ndarray:
+        inputs = [images, np.zeros(len(images), np.int32), np.array([1, seed], np.int32)]
+        return np.asarray(discriminator(inputs, training=training))
+
+    np.testing.assert_array_equal(logits(5, True), logits(5, True))
+    assert (logits(5, True) != logits(6, True)).all()
+    np.testing.assert_array_equal(logits(5, False), logits(6, False))
+    undropped = networks.build_discriminator(config, patches=False)
+    undropped.set_weights(discriminator.get_weights())
+    np.testing.assert_array_equal(logits(5, False), judge(undropped, images))
+
+
+def test_dropped_features_are_zero_and_the_others_keep_the_mean() -> None:
+    features, seed = tf.ones((4, 50, 50, 1)), tf.constant([1, 2])
+    masks = [Dropout(0.3, name=name)(features, seed, training=True).numpy() for name in ("a", "b")]
+    for mask in masks:
+        np.testing.assert_allclose(np.unique(mask), [0, 1 / 0.7], rtol=1e-6)
+        assert mask.mean() == pytest.approx(1, abs=0.03)
+        assert (mask[0] != mask[1]).any()
+    assert (masks[0] != masks[1]).any()
 
 
 def test_without_any_norm_images_still_reach_the_logit(images: np.ndarray) -> None:

@@ -20,6 +20,8 @@ PLAIN = replace(
     OPTIONS, augmentation=False, gradient_penalty=False, moving_average=False, patches=False, relativistic=False
 )
 
+PLAIN_CONFIG = replace(CONFIG, anchors=0)
+
 
 def discs(count: int) -> np.ndarray:
     """Return uint8 [count, 32, 32, 1]: a gray disc on black, each of its own size and brightness."""
@@ -43,7 +45,8 @@ class Gan:
 
     def train(self, first: int, stop: int) -> np.ndarray:
         chosen = training.batches(self.options.seed, len(IMAGES), self.options.batch, first, stop)
-        return self.steps(IMAGES[chosen], self.classes[chosen], chosen.astype(np.int32), first).numpy()
+        shown = (tf.constant(values) for values in (IMAGES[chosen], self.classes[chosen], chosen.astype(np.int32)))
+        return self.steps(*shown, tf.constant(first, tf.int64)).numpy()
 
 
 @pytest.fixture(scope="module")
@@ -66,17 +69,24 @@ def test_an_epoch_shows_every_image(count: int, batch: int) -> None:
     np.testing.assert_array_equal(both, np.concatenate(epochs))
 
 
-def test_calls_may_be_cut_anywhere_and_states_restored() -> None:
-    whole, parts = Gan(), Gan()
-    expected = whole.train(0, 6)
-    first = parts.train(0, 1)
-    other = Gan(options=replace(OPTIONS, seed=2))
-    saved = tensors.to_bytes(parts.state.arrays(), {})
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [(CONFIG, OPTIONS), (PLAIN_CONFIG, PLAIN), (PLAIN_CONFIG, replace(PLAIN, xla=True))],
+    ids=["recipe", "plain", "plain-xla"],
+)
+def test_calls_may_be_cut_anywhere_and_states_restored(config: GanConfig, options: Options) -> None:
+    gan = Gan(config, options)
+    begun = gan.state.arrays()
+    expected, ended = gan.train(0, 6), gan.state.arrays()
+    gan.state.load(begun)
+    first = gan.train(0, 1)
+    other = Gan(config, replace(options, seed=2))
+    saved = tensors.to_bytes(gan.state.arrays(), {})
     other.state.load(tensors.from_bytes(saved)[0])
-    resumed = Gan()
+    resumed = Gan(config, options)
     resumed.state.load(other.state.arrays())
     np.testing.assert_array_equal(np.concatenate([first, resumed.train(1, 3), resumed.train(3, 6)]), expected)
-    for (name, a), b in zip(whole.state.arrays().items(), resumed.state.arrays().values(), strict=True):
+    for (name, a), b in zip(ended.items(), resumed.state.arrays().values(), strict=True):
         np.testing.assert_array_equal(a, b, err_msg=name)
 
 
@@ -99,7 +109,7 @@ def test_a_state_of_other_networks_is_refused() -> None:
     ids=["plain", "average-bfloat16", "augmentation-xla", "penalty-relativistic", "spectral", "patches-penalty"],
 )
 def test_each_switch_trains(options: Options) -> None:
-    gan = Gan(replace(CONFIG, anchors=0), options)
+    gan = Gan(PLAIN_CONFIG, options)
     before = gan.state.arrays()
     metrics = gan.train(0, 2)
     assert metrics.shape == (2, 4)
@@ -113,8 +123,39 @@ def test_each_switch_trains(options: Options) -> None:
     assert (gan.state.average is gan.state.generator) == (not options.moving_average)
 
 
-def test_a_conditional_gan_draws_different_classes() -> None:
-    gan = Gan(GanConfig(32, 8, 16, ("disc", "ring")))
+class Witness:
+    """A discriminator that keeps the seeds of its masks."""
+
+    def __init__(self, discriminator: keras.Model) -> None:
+        self.discriminator, self.trainable_variables = discriminator, discriminator.trainable_variables
+        self.seeds: list[tuple[int, ...]] = []
+
+    def __call__(self, inputs: list[tf.Tensor], training: bool) -> tf.Tensor:
+        assert training
+        self.seeds.append(tuple(inputs[2].numpy()))
+        return self.discriminator(inputs, training=training)
+
+
+def test_masks_follow_from_seed_step_and_pass() -> None:
+    def seeds(seed: int, first: int, stop: int) -> list[tuple[int, ...]]:
+        gan = Gan(PLAIN_CONFIG, replace(PLAIN, seed=seed))
+        witness = Witness(gan.state.discriminator)
+        gan.steps = training.train_function(replace(gan.state, discriminator=witness), gan.config, gan.options)
+        gan.train(first, stop)
+        return witness.seeds
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        both, other = seeds(1, 0, 2), seeds(2, 0, 1)
+        assert len(both) == 6 and len({*both, *other}) == 9
+        assert seeds(1, 1, 2) == both[3:]
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.parametrize("options", [OPTIONS, PLAIN], ids=["recipe", "plain"])
+def test_a_conditional_gan_draws_different_classes(options: Options) -> None:
+    gan = Gan(GanConfig(32, 8, 16, ("disc", "ring")), options)
     assert np.isfinite(gan.train(0, 2)).all()
     embedding = next(name for name in gan.state.arrays() if name.startswith("generator:") and "embedding" in name)
     untrained = training.new_state(gan.config, gan.options).arrays()[embedding]

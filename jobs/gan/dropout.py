@@ -1,0 +1,32 @@
+"""Dropout whose masks follow from a seed that is given with every call: no state to carry from step to step.
+
+Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15, 2014.
+https://jmlr.org/papers/v15/srivastava14a.html
+"""
+
+import keras
+import tensorflow as tf
+
+from jobs.common.seeds import derive
+
+
+class Dropout(keras.layers.Layer):
+    """Sets a share `rate` of the features to zero in training and scales up the others; does nothing in inference.
+
+    Layers of one network share a seed: the layer's name gives each one masks of its own.
+    """
+
+    def __init__(self, rate: float, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.rate = rate
+
+    def call(self, features, seed, training=False):
+        """Return `features`, float [n, ...], of the same shape; `seed`, int32 [2], decides the mask."""
+        if not training:
+            return features
+        draws = tf.random.stateless_uniform(tf.shape(features), tf.random.fold_in(seed, derive(0, self.name)))
+        return tf.where(draws < self.rate, tf.zeros_like(features), features / (1 - self.rate))
+
+    def compute_output_shape(self, features_shape, seed_shape):
+        """Return the shape of the features."""
+        return features_shape
