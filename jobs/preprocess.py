@@ -246,7 +246,7 @@ def _tell_quarantine(step: Step, refusals: list["Refusal"], taken: "Intake") -> 
     if lost > MUCH * (lost + len(taken.entries)):
         log.warning("%d of %d pictures cannot be used: see %s", lost, lost + len(taken.entries), where)
     for remark, count in sorted(Counter(remark for _, remark in taken.remarks).items()):
-        log.warning("%d files: %s (%s)", count, remark, _path(step, "remarks.csv"))
+        log.warning("%s (files: %d, see %s)", remark, count, _path(step, "remarks.csv"))
 
 
 def _facts(rows: list["Row"], refusals: list["Refusal"], folds: int, known: int) -> dict[str, Any]:

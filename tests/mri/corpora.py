@@ -6,8 +6,7 @@ are how many files of each package are kept and refused, by reason, then what wa
 
 import io
 import logging
-import multiprocessing
-import resource
+import math
 import subprocess
 import sys
 import tarfile
@@ -20,11 +19,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
-from multiprocessing.connection import Connection
 from pathlib import Path
 
-# A file that takes longer, or a reader that needs more memory than this, would stop a job of many files.
-SECONDS, BYTES = 30.0, 4 * 2**30
+import pydicom
+
+from jobs.mri import readers
+from jobs.mri.read import read
+from jobs.mri.slices import Unusable
+
 NAMES = ("pydicom", "pydicom-data", "nibabel", "pillow")
 # Representations whose values are words, names, dates and identifiers (PS3.5 6.2).
 WORDS = frozenset({"AE", "AS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"})
@@ -99,63 +101,35 @@ def _unpacked(requirement: str, options: list[str], part: str, folder: Path) -> 
 
 
 def outcomes(root: Path, paths: Iterable[Path]) -> Iterator[Outcome]:
-    """Yield what becomes of each file, read in a process of its own that has limits; a new one where it dies."""
-    context = multiprocessing.get_context("spawn")
-    process = here = None
+    """Yield what becomes of each file, read by the processes with limits that jobs use."""
+    pool = readers.Readers()
+    names = [str(path.relative_to(root)) for path in paths]
     try:
-        for path in paths:
-            if process is None:
-                here, there = context.Pipe()
-                process = context.Process(target=_serve, args=(there,), daemon=True)
-                process.start()
-                there.close()
-                here.recv()  # it is ready
-            name, start = str(path.relative_to(root)), time.monotonic()
-            here.send((str(path), name))
-            died = ""
-            try:
-                if here.poll(SECONDS):
-                    yield Outcome(name, *here.recv())
-                    continue
-                died = f"not done after {SECONDS:.0f} seconds"
-            except EOFError:
-                died = "the process died"
-            process.kill()
-            process.join()
-            process = None
-            yield Outcome(name, "failed", died, time.monotonic() - start)
+        files = ((name, (root / name).read_bytes()) for name in names)
+        for name, (_, result) in zip(names, pool.map(judge, files), strict=True):
+            if isinstance(result, Unusable):
+                result = (result.reason, result.detail, math.inf)
+            yield Outcome(name, *result)
     finally:
-        if process is not None:
-            process.kill()
-            process.join()
+        pool.stop()
 
 
-def _serve(connection: Connection) -> None:
-    """Read the files whose (path, name) come through `connection`; send back the rest of their outcomes."""
-    from jobs.mri.read import read
-    from jobs.mri.slices import Unusable
-
-    resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
-    connection.send("ready")
-    while True:
-        path, name = connection.recv()
-        data, start, verdict, detail = Path(path).read_bytes(), time.monotonic(), "kept", ""
-        try:
-            picture = read(data, name)
-            detail = f"{len(picture.slices)} of {picture.format}"
-        except Unusable as finding:
-            verdict, detail = finding.reason, finding.detail
-        except BaseException as error:
-            verdict, detail = "failed", f"{type(error).__name__}: {error}"
-        seconds = time.monotonic() - start
-        leaked = next((value for value in _values(data) if value.lower() in detail.lower()), "")
-        connection.send((verdict, detail, seconds, leaked))
+def judge(data: bytes, name: str) -> tuple[str, str, float, str]:
+    """Return verdict, detail, seconds and what leaked of the header of a file `data`."""
+    start, verdict, detail = time.monotonic(), "kept", ""
+    try:
+        picture = read(data, name)
+        detail = f"{len(picture.slices)} of {picture.format}"
+    except Unusable as finding:
+        verdict, detail = finding.reason, finding.detail
+    except BaseException as error:
+        verdict, detail = "failed", f"{type(error).__name__}: {error}"
+    seconds = time.monotonic() - start
+    return verdict, detail, seconds, next((value for value in _values(data) if value.lower() in detail.lower()), "")
 
 
 def _values(data: bytes) -> set[str]:
     """Return the words in a DICOM file's header; none of any other file."""
-    import pydicom
-
     found: set[str] = set()
     logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
     with warnings.catch_warnings():
