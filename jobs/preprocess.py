@@ -7,18 +7,17 @@ The id is the digest of what is read and of the settings: the same input gives t
 is not prepared twice.
 """
 
-import csv
 import hashlib
 import io
 import logging
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.common import keys, metrics
+from jobs.common import keys, metrics, tables
 from jobs.common.errors import UserError
 from jobs.common.settings import StorageSettings, setting
 from jobs.common.step import RESULTS_VERSION, Step, digest
@@ -101,7 +100,7 @@ def _prepare(
             told.quarantined.labels(refusal.reason).inc()
         told.read.inc(len(entries) + len(refusals) - len(disputed))
         told.pairs.set(len(pairs))
-        step.write("quarantine.csv", _quarantine_csv(refusals))
+        step.write("quarantine.csv", tables.to_csv(("source", "reason", "detail"), map(astuple, refusals)))
         kept = [index for index in range(len(entries)) if index not in disputed]
         _check_classes(found, {entries[index].row.label for index in kept}, refusals)
 
@@ -205,14 +204,6 @@ def _tell(prefix: str, facts: dict[str, Any]) -> None:
             "%s of the images say whose they are: independence of patients cannot be shown (--groups tells it)",
             "not all" if facts["patients"] == "some" else "none",
         )
-
-
-def _quarantine_csv(refusals: Iterable["Refusal"]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("source", "reason", "detail"))
-    writer.writerows((refusal.source, refusal.reason, refusal.detail) for refusal in refusals)
-    return text.getvalue().encode(errors="backslashreplace")
 
 
 def _png(pixels: "np.ndarray") -> bytes:

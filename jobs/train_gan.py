@@ -10,15 +10,13 @@ A job that is stopped (SIGTERM, Ctrl-C, kill) goes on when it is started again, 
 that never was.
 """
 
-import csv
-import io
 import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from jobs.common import keys, logs, progress
+from jobs.common import keys, logs, progress, tables
 from jobs.common import metrics as prometheus
 from jobs.common.errors import MachineError, UserError
 from jobs.common.settings import (
@@ -325,9 +323,8 @@ def _reporting(now: int, last: int) -> Iterator[Callable[[int, "np.ndarray"], No
 def _losses_csv(metrics: "np.ndarray", per_epoch: int) -> bytes:
     from jobs.gan import training
 
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["epoch", "step", *training.METRICS])
-    for epoch, last, means in training.epoch_rows(metrics, per_epoch):
-        writer.writerow([epoch, last, *(f"{mean:.6f}" for mean in means)])
-    return text.getvalue().encode()
+    rows = training.epoch_rows(metrics, per_epoch)
+    return tables.to_csv(
+        ["epoch", "step", *training.METRICS],
+        ([epoch, last, *(f"{mean:.6f}" for mean in means)] for epoch, last, means in rows),
+    )

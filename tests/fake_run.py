@@ -1,8 +1,6 @@
 """A run whose every output is made up, written as the jobs write theirs: for tests of what reads a run."""
 
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jobs.classifier.predictions import Predictions, write_predictions
-from jobs.common import keys
+from jobs.common import keys, tables
 from jobs.common.seeds import derive
 from jobs.common.step import MANIFEST, Step
 from jobs.common.storage import Storage
@@ -36,15 +34,6 @@ def picture(label: int, number: int, size: int) -> np.ndarray:
     disc = np.hypot(x, y) < rng.uniform(0.35, 0.45)
     spot = np.hypot(x - 0.2 + 0.1 * label, y - rng.uniform(-0.2, 0.2)) < 0.1
     return np.clip(110 * disc + 90 * spot + rng.normal(0, 12, (size, size)), 0, 255).astype(np.uint8)
-
-
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
-    """A CSV file."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue().encode()
 
 
 def make(
@@ -99,7 +88,7 @@ def _dataset(
         ("yes/Y0 copy.jpg", "duplicate", "exact duplicate of yes/Y0.jpg"),
         ("no/notes<1>.png", "not-an-image", ""),
     ]
-    step.write("quarantine.csv", table(("source", "reason", "detail"), refused))
+    step.write("quarantine.csv", tables.to_csv(("source", "reason", "detail"), refused))
     step.finish(
         name="demo",
         labels=dict.fromkeys(labels, images),
@@ -127,7 +116,7 @@ def _generator(
         + rng.normal(0, 0.05, 300), strict=True,
     )  # fmt: skip
     columns = ("epoch", "step", "generator_loss", "discriminator_loss")
-    gan.write("losses.csv", table(columns, [[f"{x:.6f}" for x in row] for row in losses]))
+    gan.write("losses.csv", tables.to_csv(columns, [[f"{x:.6f}" for x in row] for row in losses]))
     for epoch in (100, 200, 300):
         blur = np.random.default_rng(epoch).normal(0, 12000 / epoch, (64, size, size))
         drawn = np.clip(np.stack([draw(number, 1000 + i, size) for i in range(16)] * 4) + blur, 0, 255)
@@ -204,7 +193,7 @@ def _classifier(
         for epoch in range(1, 21)
     ]
     columns = ("epoch", "step", "train_loss", "train_accuracy", "held_out_loss", "held_out_accuracy")
-    step.write("history.csv", table(columns, history))
+    step.write("history.csv", tables.to_csv(columns, history))
     chosen_on = f"No image chose anything in {20 + fold} epochs."
     if regime == "synthetic":
         chosen_on += " Real images changed no weight."

@@ -4,13 +4,14 @@ Columns: `id`, `group`, `fold`, `label` (the true one), `prediction` (the most p
 `p:<label>` per class, in sorted order of the class names. Rows are sorted by id.
 """
 
-import csv
-import io
 from typing import NamedTuple
 
 import numpy as np
 
+from jobs.common import tables
 from jobs.common.errors import UserError
+
+COLUMNS = ["id", "group", "fold", "label", "prediction"]
 
 
 class Predictions(NamedTuple):
@@ -37,22 +38,19 @@ class Predictions(NamedTuple):
 
 def write_predictions(predictions: Predictions) -> bytes:
     """The bytes of `predictions.csv`; the same predictions always give the same bytes."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "group", "fold", "label", "prediction", *(f"p:{x}" for x in predictions.labels)])
     predicted = predictions.predicted
-    for i in sorted(range(len(predictions.ids)), key=lambda i: predictions.ids[i]):
-        writer.writerow(
-            [
-                predictions.ids[i],
-                predictions.groups[i],
-                predictions.folds[i],
-                predictions.labels[int(predictions.truth[i])],
-                predictions.labels[int(predicted[i])],
-                *(format(float(p), ".9g") for p in predictions.probabilities[i]),
-            ]
-        )
-    return text.getvalue().encode()
+    rows = [
+        [
+            predictions.ids[i],
+            predictions.groups[i],
+            predictions.folds[i],
+            predictions.labels[int(predictions.truth[i])],
+            predictions.labels[int(predicted[i])],
+            *(format(float(p), ".9g") for p in predictions.probabilities[i]),
+        ]
+        for i in sorted(range(len(predictions.ids)), key=lambda i: predictions.ids[i])
+    ]
+    return tables.to_csv([*COLUMNS, *(f"p:{x}" for x in predictions.labels)], rows)
 
 
 def read_predictions(data: bytes) -> Predictions:
@@ -61,14 +59,13 @@ def read_predictions(data: bytes) -> Predictions:
     Raises UserError when a column is missing, a label has no probability column, an id occurs twice, or
     a row's probabilities are not finite, lie outside [0, 1] or do not sum to 1 within 1 %.
     """
-    reader = csv.reader(io.StringIO(data.decode(), newline=""))
-    header = next(reader, [])
+    header, rows = tables.from_csv(data)
     labels = [name[2:] for name in header if name.startswith("p:")]
-    if header[:5] != ["id", "group", "fold", "label", "prediction"] or header[5:] != [f"p:{x}" for x in labels]:
+    if header[:5] != COLUMNS or header[5:] != [f"p:{x}" for x in labels]:
         raise UserError(f"predictions.csv has the columns {header}; run train-classifier again")
     if len(labels) < 2 or labels != sorted(set(labels)):
         raise UserError(f"predictions.csv needs two or more classes, sorted; it has {labels}")
-    rows = sorted(reader)
+    rows.sort()
     index = {label: i for i, label in enumerate(labels)}
     for row in rows:
         if len(row) != len(header) or row[3] not in index:

@@ -1,6 +1,5 @@
 """A prepared dataset, as the jobs downstream read it."""
 
-import csv
 import io
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jobs.common import keys
+from jobs.common import keys, tables
 from jobs.common.errors import MachineError, UserError
 from jobs.common.step import manifest_digest, read_manifest, read_output
 from jobs.common.storage import MissingKey, Storage, read_many
@@ -41,23 +40,17 @@ COLUMNS = tuple(field.name for field in fields(Row))
 
 def to_csv(rows: Sequence[Row]) -> bytes:
     """Return `index.csv` of `rows`."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        *values, border = astuple(row)
-        writer.writerow([*values, f"{border:.2f}"])
-    return text.getvalue().encode(errors="backslashreplace")
+    return tables.to_csv(COLUMNS, ([*astuple(row)[:-1], f"{row.border:.2f}"] for row in rows))
 
 
 def from_csv(data: bytes) -> list[Row]:
     """Return the rows of an `index.csv`. Raises ValueError if it is none."""
-    reader = csv.reader(io.StringIO(data.decode()))
-    if tuple(next(reader, ())) != COLUMNS:
+    header, rows = tables.from_csv(data)
+    if tuple(header) != COLUMNS:
         raise ValueError(f"its columns must be {','.join(COLUMNS)}")
     return [
         Row(id, source, label, group, int(fold), kind, int(size), int(width), int(height), float(border))
-        for id, source, label, group, fold, kind, size, width, height, border in reader
+        for id, source, label, group, fold, kind, size, width, height, border in rows
     ]
 
 

@@ -1,7 +1,5 @@
 """A run's finished steps, and what they hold, read from storage for its report."""
 
-import csv
-import io
 import itertools
 import json
 from collections.abc import Iterable, Sequence
@@ -12,6 +10,7 @@ from jobs.common import keys
 from jobs.common.errors import MachineError, UserError
 from jobs.common.step import read_manifest, read_output
 from jobs.common.storage import MissingKey, Storage, read_many
+from jobs.common.tables import from_csv
 from jobs.mri.dataset import Dataset
 from jobs.report import exhibits, words
 
@@ -113,13 +112,8 @@ def tables(storage: Storage, parts: list[Part], name: str, **where: Any) -> list
     tables = []
     job = "train-gan" if name == "losses.csv" else "train-classifier"
     for part in _chosen(parts, job, **where):
-        rows = list(csv.DictReader(io.StringIO(read_output(storage, part.prefix, part.manifest, name).decode())))
-        try:
-            tables.append({column: [float(row[column]) for row in rows] for column in (rows[0] if rows else ())})
-        except (ValueError, TypeError) as error:
-            raise MachineError(
-                f"{part.prefix}/{name} is damaged ({error}): delete {part.prefix} and run {job} again"
-            ) from error
+        header, rows = from_csv(read_output(storage, part.prefix, part.manifest, name))
+        tables.append({column: [float(row[place]) for row in rows] for place, column in enumerate(header)})
     return tables
 
 
@@ -157,10 +151,10 @@ def progress(storage: Storage, parts: list[Part], label: str) -> list[tuple[int,
 
 def quarantine(storage: Storage, dataset: Dataset) -> list[Json]:
     """Return up to three examples of each reason for which files were set aside."""
-    rows = csv.DictReader(io.StringIO(_read(storage, f"{keys.dataset(dataset.id)}/quarantine.csv").decode()))
+    _, rows = from_csv(_read(storage, f"{keys.dataset(dataset.id)}/quarantine.csv"))
     examples: dict[str, list[Json]] = {}
-    for row in rows:
-        examples.setdefault(row["reason"], []).append({"source": row["source"], "detail": row.get("detail") or ""})
+    for source, reason, detail in rows:
+        examples.setdefault(reason, []).append({"source": source, "detail": detail})
     return [{"reason": reason, "files": found[:3]} for reason, found in sorted(examples.items())]
 
 

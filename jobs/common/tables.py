@@ -1,0 +1,33 @@
+"""CSV files whose cells may hold any text, as RFC 4180 has them but for lines that end with a line feed alone."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def to_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    """Return a CSV file of a header and its rows.
+
+    A file name's bytes that are no UTF-8, which Python reads as lone surrogates, are written as backslash escapes.
+    """
+    return "".join(map(_line, [header, *rows])).encode(errors="backslashreplace")
+
+
+def from_csv(data: bytes) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the rows of a CSV file, all empty if it is. Raises ValueError if it is none."""
+    try:
+        header, *rows = list(csv.reader(io.StringIO(data.decode(), newline=""), strict=True)) or [[]]
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+    return header, rows
+
+
+def _line(cells: Sequence[Any]) -> str:
+    # Not csv.writer: where lines end with a line feed, it leaves a carriage return unquoted, and no reader takes that.
+    line = ",".join(_cell(str(cell)) for cell in cells)
+    return (line or '""') + "\n"
+
+
+def _cell(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\r\n') else text
