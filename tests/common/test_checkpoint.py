@@ -42,6 +42,17 @@ def test_other_settings_do_not_take_it(storage: Storage) -> None:
     assert checkpoints(storage, epochs=2).restore() is None
 
 
+def test_a_flipped_bit_of_the_pointer_is_found(storage: Storage) -> None:
+    checkpoints(storage).save(10, {"w": np.zeros(1)}, {})
+    data = storage.read("runs/r/gan/checkpoints/checkpoint.json")
+    for place in range(0, 8 * len(data), 7):
+        changed = bytearray(data)
+        changed[place // 8] ^= 1 << place % 8
+        (Path(storage.url) / "runs/r/gan/checkpoints/checkpoint.json").write_bytes(changed)
+        with pytest.raises(MachineError, match=r"checkpoint\.json is damaged"):
+            checkpoints(storage).restore()
+
+
 @pytest.mark.parametrize("name", ["checkpoint.json", "checkpoint-00000010.safetensors"])
 def test_damage_is_named(storage: Storage, name: str) -> None:
     checkpoints(storage).save(10, {"w": np.zeros(100)}, {})
