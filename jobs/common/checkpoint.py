@@ -92,11 +92,11 @@ class Checkpoints:
         return tensors.from_bytes(data, key)
 
     def clear(self) -> None:
-        """Delete the checkpoint: after the manifest, nothing needs it."""
-        pointer = self._pointer()
-        if pointer:
-            self.step.storage.delete(self._key(POINTER))
-            self.step.storage.delete(self._key(pointer["file"]))
+        """Delete the checkpoints: after the manifest, nothing needs them."""
+        # The pointer first. A job that was killed between two writes may have left more than one file beside it.
+        self.step.storage.delete(self._key(POINTER))
+        for key in self.step.storage.list(self._key("")):
+            self.step.storage.delete(key)
 
     def _key(self, name: str) -> str:
         return f"{self.step.prefix}/checkpoints/{name}"
