@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from jobs.common import keys
 from jobs.common.errors import UserError
 from jobs.common.settings import NAME, Settings, Several, StorageSettings, setting
-from jobs.common.step import Step, manifest_digest, read_output
+from jobs.common.step import Step, manifest_digest
 from jobs.common.storage import Storage, open_storage
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def copy(step: Step, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in FILES]
     for path in paths:
-        path.write_bytes(read_output(step.storage, step.prefix, step.manifest, path.name))
+        path.write_bytes(step.read(path.name))
     return paths
 
 
@@ -186,7 +186,7 @@ def _evaluate(
         "schema": REPORT_SCHEMA,
         "run": settings.run,
         "settings": settings.result(),
-        "dataset": {"name": settings.name} | gather.about(dataset) | {"examples": gather.quarantine(storage, dataset)},
+        "dataset": {"name": settings.name} | gather.about(dataset) | {"examples": gather.quarantine(dataset)},
         "positive": dataset.labels[-1] if len(dataset.labels) == 2 else None,
         "results": findings.results(bootstraps),
         "comparisons": findings.comparisons(bootstraps),

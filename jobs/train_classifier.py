@@ -19,7 +19,7 @@ from jobs.common.errors import UserError
 from jobs.common.files import file_digest, local_file
 from jobs.common.seeds import derive
 from jobs.common.settings import NAME, CheckpointSettings, ExecutionSettings, StorageSettings, setting
-from jobs.common.step import Step, manifest_digest, read_output
+from jobs.common.step import Step, manifest_digest
 from jobs.common.storage import open_storage
 from jobs.pretrain import NetworkSettings, PretrainSettings
 
@@ -179,7 +179,7 @@ def _train(
         weights = str(local_file("--classifier-weights", weights))
     initial = networks.initial_weights(architecture, weights, derive(settings.seed, "weights"))
     if pretrained:
-        start = read_output(pretrained.storage, pretrained.prefix, pretrained.manifest, pretrain.WEIGHTS)
+        start = pretrained.read(pretrain.WEIGHTS)
         initial = networks.with_backbone_of(start, initial)
     recipe = training.Recipe(
         epochs=settings.classifier_epochs,

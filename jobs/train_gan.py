@@ -10,6 +10,7 @@ A job that is stopped (SIGTERM, Ctrl-C, kill) goes on when it is started again, 
 that never was.
 """
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ import pydantic
 
 from jobs.common import keys, logs, progress, tables
 from jobs.common import metrics as prometheus
-from jobs.common.errors import MachineError, UserError
+from jobs.common.errors import UserError
 from jobs.common.settings import (
     NAME,
     CheckpointSettings,
@@ -31,8 +32,8 @@ from jobs.common.settings import (
     setting,
     split,
 )
-from jobs.common.step import Step
-from jobs.common.storage import MissingKey, open_storage
+from jobs.common.step import Step, read_outputs
+from jobs.common.storage import open_storage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +44,7 @@ log = logging.getLogger("mrigan.train-gan")
 
 STABILIZERS = ("augmentation", "gradient-penalty", "moving-average", "patches", "reconstruction", "relativistic")
 PLAIN_LEARNING_RATE = 2e-4  # Adam's, of the plain DCGAN: Radford et al., ICLR 2016, https://arxiv.org/abs/1511.06434
+SAMPLES = "samples"
 GRID = 8  # samples a side
 FETCH_STEPS = 64  # steps between fetches of the losses from the device
 LOG_SECONDS = 60
@@ -192,14 +194,16 @@ def train(
     # ---- where a former start left off ----------------------------------------------------------------------------
     checkpoints = Checkpoints(step, settings.checkpoint_steps, settings.checkpoint_seconds)
     now, metrics, seconds_before = 0, np.zeros((0, len(training.METRICS)), np.float32), 0.0
+    kept: dict[str, str] = {}
     restored = checkpoints.restore()
     if restored:
         arrays, meta = restored
         state.load(arrays)
         metrics, seconds_before = arrays["metrics"], float(meta["seconds"])
+        kept = json.loads(meta["samples"])
         now = len(metrics)
         log.info("going on after step %d of %d", now, last)
-    _keep_samples(step, [epoch for at, epoch in samples.items() if at <= now])
+    _keep_samples(step, kept)
 
     # ---- training -------------------------------------------------------------------------------------------------
     what = f"fold {settings.fold}, {', '.join(labels)}"
@@ -244,7 +248,9 @@ def train(
                 step.write("losses.csv", _losses_csv(metrics, per_epoch))
             if due:
                 seconds = seconds_before + time.monotonic() - started
-                checkpoints.save(now, state.arrays() | {"metrics": metrics}, {"seconds": f"{seconds:.1f}"})
+                own = {name: found for name, found in step.written.items() if name.startswith(f"{SAMPLES}/")}
+                meta = {"seconds": f"{seconds:.1f}", "samples": json.dumps(own)}
+                checkpoints.save(now, state.arrays() | {"metrics": metrics}, meta)
 
     # ---- outputs --------------------------------------------------------------------------------------------------
     ended = time.monotonic()
@@ -270,20 +276,15 @@ def _sampled(settings: GanSettings) -> list[int]:
 
 
 def _sample_name(epoch: int) -> str:
-    return f"samples/epoch-{epoch:06d}.png"
+    return f"{SAMPLES}/epoch-{epoch:06d}.png"
 
 
-def _keep_samples(step: Step, epochs: list[int]) -> None:
+def _keep_samples(step: Step, digests: dict[str, str]) -> None:
     """Take over the samples of a former start, and remove those of other settings."""
-    kept = {f"{step.prefix}/{_sample_name(epoch)}": epoch for epoch in epochs}
-    for key in step.storage.list(f"{step.prefix}/samples"):
-        if key not in kept:
+    for key in step.storage.list(f"{step.prefix}/{SAMPLES}"):
+        if key.removeprefix(f"{step.prefix}/") not in digests:
             step.storage.delete(key)
-    for key, epoch in kept.items():
-        try:
-            step.write(_sample_name(epoch), step.read(_sample_name(epoch)))
-        except MissingKey as error:
-            raise MachineError(f"{key} is missing: delete {step.prefix} to train from the start") from error
+    step.write_many(zip(digests, read_outputs(step.storage, step.prefix, digests, digests), strict=True))
 
 
 def _tell_epochs(

@@ -10,7 +10,7 @@ import numpy as np
 from jobs.classifier.predictions import Predictions, write_predictions
 from jobs.common import keys, tables
 from jobs.common.seeds import derive
-from jobs.common.step import MANIFEST, Step
+from jobs.common.step import MANIFEST, Step, read_manifest, seal
 from jobs.common.storage import Storage
 from jobs.gan.grid import grid_png, png
 from jobs.mri.dataset import Row, to_csv
@@ -203,7 +203,12 @@ def _classifier(
 
 def replace_output(storage: Storage, prefix: str, name: str, data: bytes) -> None:
     """Let a finished step hold other bytes, as if its job had written them."""
-    manifest = json.loads(storage.read(f"{prefix}/{MANIFEST}"))
-    manifest["outputs"][name] = hashlib.sha256(data).hexdigest()
+    manifest = read_manifest(storage, prefix) or {}
     storage.write(f"{prefix}/{name}", data)
-    storage.write(f"{prefix}/{MANIFEST}", json.dumps(manifest).encode())
+    replace_manifest(storage, prefix, outputs=manifest["outputs"] | {name: hashlib.sha256(data).hexdigest()})
+
+
+def replace_manifest(storage: Storage, prefix: str, **fields: Any) -> None:
+    """Let a finished step's manifest say something else, as if its job had written it."""
+    manifest = read_manifest(storage, prefix) or {}
+    storage.write(f"{prefix}/{MANIFEST}", seal(manifest | fields))

@@ -18,7 +18,7 @@ from jobs.classifier import metrics
 from jobs.classifier.predictions import Predictions, join_predictions, read_predictions, write_predictions
 from jobs.common import keys
 from jobs.common.errors import MachineError, UserError
-from jobs.common.step import MANIFEST, Step
+from jobs.common.step import MANIFEST, Step, read_manifest
 from jobs.common.storage import Storage, open_storage
 from jobs.gan import grid
 from jobs.report import exhibits
@@ -176,10 +176,9 @@ def test_nothing_follows_from_permuted_labels_that_were_not_learned(
     storage = open_storage(str(tmp_path))
     fake_run.make(storage, images=20, regimes=("real",), controls=True)
     for fold in range(2):
-        key = f"{keys.classifier(fake_run.RUN, fold, 'mobilenetv2', 'real-permuted', 0)}/{MANIFEST}"
-        manifest = json.loads(storage.read(key))
-        manifest["facts"]["learned"] = 0.74
-        storage.write(key, json.dumps(manifest).encode())
+        prefix = keys.classifier(fake_run.RUN, fold, "mobilenetv2", "real-permuted", 0)
+        facts = (read_manifest(storage, prefix) or {})["facts"]
+        fake_run.replace_manifest(storage, prefix, facts=facts | {"learned": 0.74})
     step = evaluate.run(settings(storage, regimes=("real",), controls=True))
     *permuted, _ = json.loads(step.read("report.json"))["controls"]["checks"]
     assert [check["passed"] for check in permuted] == [None, None]
@@ -369,8 +368,7 @@ def test_what_is_missing_or_does_not_belong_is_named(tmp_path: Path) -> None:
         evaluate.run(settings(storage, controls=True))
     cell = keys.classifier(fake_run.RUN, 1, "mobilenetv2", "real", 0)
     kept = {name: storage.read(f"{cell}/{name}") for name in (MANIFEST, "predictions.csv")}
-    manifest = json.loads(kept[MANIFEST])
-    storage.write(f"{cell}/{MANIFEST}", json.dumps(manifest | {"inputs": {"dataset": "0"}}).encode())
+    fake_run.replace_manifest(storage, cell, inputs={"dataset": "0"})
     with pytest.raises(UserError, match="seed-0 was trained on another dataset than d1"):
         evaluate.run(settings(storage))
     storage.write(f"{cell}/{MANIFEST}", kept[MANIFEST])
@@ -379,10 +377,10 @@ def test_what_is_missing_or_does_not_belong_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="about other images"):
         evaluate.run(settings(storage))
     storage.write(f"{cell}/{MANIFEST}", kept[MANIFEST])
-    with pytest.raises(MachineError, match=r"predictions\.csv is damaged: delete that folder"):
+    with pytest.raises(MachineError, match=r"predictions\.csv is damaged: delete .*-real-seed-0 and run its job again"):
         evaluate.run(settings(storage))
     storage.delete(f"{cell}/predictions.csv")
-    with pytest.raises(MachineError, match=r"predictions\.csv is missing: delete that folder"):
+    with pytest.raises(MachineError, match=r"predictions\.csv is missing: delete .*-real-seed-0 and run its job again"):
         evaluate.run(settings(storage))
     storage.write(f"{cell}/predictions.csv", kept["predictions.csv"])
     storage.write(f"{keys.synthetic(fake_run.RUN, 0, 'no')}/quality.json", b"{")

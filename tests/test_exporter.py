@@ -358,8 +358,7 @@ def no_label(storage: Storage) -> None:
 
 
 def other_bytes(storage: Storage) -> None:
-    manifest = json.loads(storage.read(f"{keys.report('r2')}/{MANIFEST}")) | {"inputs": {"x": "y"}}
-    storage.write(f"{keys.report('r2')}/{MANIFEST}", json.dumps(manifest).encode())
+    fake_run.replace_manifest(storage, keys.report("r2"), inputs={"x": "y"})
     storage.write(f"{keys.report('r2')}/report.json", b"{}")
 
 
@@ -376,8 +375,8 @@ def test_what_is_damaged_keeps_its_figures_and_takes_away_no_others(
     registry = exporter.make_registry(storage, 0)
     before = series(scrape(registry))
     damage(storage)
-    other = json.loads(storage.read(keys.champion("other")))
-    storage.write(keys.champion("other"), json.dumps(other | {"decisions": 3 * other["decisions"]}).encode())
+    other = parse_record(storage.read(keys.champion("other")), "other")
+    storage.write(keys.champion("other"), to_json(other._replace(decisions=3 * other.decisions)))
 
     found = series(scrape(registry))
     assert {key for key in before.keys() | found.keys() if before.get(key) != found.get(key)} <= {

@@ -271,6 +271,16 @@ def test_pages_of_a_volume_are_one_group(heads, tmp_path):
     assert step.facts["patients"] == "none"
 
 
+def test_any_file_name_comes_back_from_the_index_and_the_quarantine(heads, tmp_path):
+    strange = ['"quoted", and more.png', " leading\rreturn.png", "line\nfeed\r\n.png", "\u2028\x85.png"]
+    for number, name in enumerate(strange):
+        save(heads / "no" / name, a_head(50 + number))
+        (heads / "no" / f"broken {name}").write_bytes(b"x")
+    step = prepare(heads, tmp_path)
+    assert {row.source for row in opened(step).rows} >= {f"no/{name}" for name in strange}
+    assert quarantine(step) == {f"no/broken {name}": "not-an-image" for name in strange}
+
+
 def test_a_large_group_is_a_warning(heads, tmp_path, caplog):
     for number in range(4):
         save(heads / "no" / f"more-{number}.png", a_head(70 + number))

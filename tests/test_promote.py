@@ -185,3 +185,21 @@ def test_mistakes_are_named(storage: Storage) -> None:
     storage.write(keys.champion("mri"), b"{")
     with pytest.raises(MachineError, match=r"champions/mri\.json is damaged"):
         decide(storage, "r1")
+
+
+def test_a_record_that_was_changed_is_not_believed(storage: Storage) -> None:
+    make_run(storage, "r1", 0.8)
+    decide(storage, "r1")
+    whole = storage.read(keys.champion("mri"))
+    storage.write(keys.champion("mri"), whole.replace(b"runs/r1/fold-1", b"runs/r0/fold-1"))
+    with pytest.raises(MachineError, match=r"champions/mri\.json is damaged"):
+        read_champion(storage, "mri")
+    fields = json.loads(whole)
+    del fields["digest"]
+    for schema, read in ((1, True), (2, False)):
+        storage.write(keys.champion("mri"), json.dumps(fields | {"schema": schema}).encode())
+        if read:
+            assert read_champion(storage, "mri").run == "r1"
+        else:
+            with pytest.raises(MachineError, match=r"champions/mri\.json is damaged"):
+                read_champion(storage, "mri")

@@ -313,7 +313,7 @@ def test_synthetic_images_of_another_dataset_or_size_or_damaged_are_refused(tmp_
     dataset = write_dataset(tmp_path)
     for label in LABELS:
         write_synthetic(tmp_path, dataset, label, size=64)
-    with pytest.raises(UserError, match="is not 32 x 32"):
+    with pytest.raises(UserError, match="images that are not 32 x 32"):
         train_classifier.run(settings(tmp_path, regime="synthetic"))
     broken = f"{write_synthetic(tmp_path, dataset, 'no').prefix}/images/000000.png"
     dataset.storage.write(broken, b"broken")
@@ -328,7 +328,7 @@ def test_synthetic_images_that_were_deleted_in_part_are_refused(tmp_path: Path) 
     dataset = write_dataset(tmp_path)
     parts = [write_synthetic(tmp_path, dataset, label) for label in LABELS]
     parts[0].storage.delete(f"{parts[0].prefix}/images/000003.png")
-    with pytest.raises(UserError, match=r"no/synthetic has not all of its images: delete it and run mrigan generate"):
+    with pytest.raises(MachineError, match=r"000003\.png is missing: delete .*/no/synthetic and run its job again"):
         train_classifier.run(settings(tmp_path, regime="synthetic"))
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from PIL import Image
 
 from jobs import train_gan
 from jobs.common import hardware, keys
-from jobs.common.errors import Interrupted, UserError
+from jobs.common.checkpoint import Checkpoints
+from jobs.common.errors import Interrupted, MachineError, UserError
 from jobs.common.settings import ExecutionSettings
 from jobs.common.step import Step
 from jobs.common.storage import open_storage
@@ -38,7 +40,13 @@ COMMON = {
     "gan_batch": BATCH,
     "sample_every": 100,
 }
-OUTPUTS = ["generator.safetensors", "losses.csv", "samples/epoch-000100.png", "samples/epoch-000150.png"]
+OUTPUTS = [
+    "generator.safetensors",
+    "losses.csv",
+    "samples.sha256",
+    "samples/epoch-000100.png",
+    "samples/epoch-000150.png",
+]
 
 
 def write_dataset(folder: Path, *, held_out_value: int = 200, size: int = SIZE) -> None:
@@ -168,6 +176,27 @@ def test_what_is_stopped_or_killed_ends_as_if_it_never_was(folder: Path, step: S
     assert resumed.digest == step.digest
 
 
+def test_a_sample_that_changed_while_nothing_ran_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_dataset(tmp_path)
+    saved = Checkpoints.save
+
+    def save_and_stop(checkpoints: Checkpoints, number: int, *what: Any) -> None:
+        saved(checkpoints, number, *what)
+        raise Interrupted
+
+    asked = settings(tmp_path, gan_epochs=3, sample_every=1, checkpoint_steps=4)
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(Checkpoints, "save", save_and_stop)
+        train_gan.run(asked)
+    sample = tmp_path / keys.gan("r", 0, "yes") / "samples" / "epoch-000001.png"
+    whole = sample.read_bytes()
+    sample.write_bytes(whole[:-1] + b"x")
+    with pytest.raises(MachineError, match=r"samples/epoch-000001\.png is damaged: delete .*/yes/gan and run its job"):
+        train_gan.run(asked)
+    sample.write_bytes(whole)
+    assert train_gan.run(asked).read("samples/epoch-000001.png") == whole
+
+
 def test_only_the_training_images_of_the_class_matter(folder: Path, step: Step, tmp_path: Path) -> None:
     write_dataset(tmp_path, held_out_value=90)
     other = train_gan.run(settings(tmp_path))
@@ -179,7 +208,7 @@ def test_settings_of_another_run_start_anew(folder: Path, step: Step, tmp_path: 
     write_dataset(tmp_path)
     train_gan.run(settings(tmp_path, gan_epochs=2, sample_every=1))
     train_gan.run(settings(tmp_path, gan_epochs=3, sample_every=3))
-    assert sorted(outputs(tmp_path)) == ["generator.safetensors", "losses.csv", "samples/epoch-000003.png"]
+    assert sorted(outputs(tmp_path)) == [*OUTPUTS[:3], "samples/epoch-000003.png"]
 
 
 def test_one_conditional_gan_draws_every_class(folder: Path) -> None:

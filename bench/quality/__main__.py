@@ -18,13 +18,13 @@ from bench.quality import baselines, cells, closer, command, protocol, table
 from jobs import evaluate, pipeline
 from jobs.classifier import metrics
 from jobs.common import keys
-from jobs.common.step import read_output
+from jobs.common.step import RESULTS_VERSION
 from jobs.common.storage import Storage
 from jobs.evaluate import EvaluateSettings
 from jobs.gan import grid
-from jobs.mri.dataset import open_dataset
+from jobs.mri.dataset import Dataset, open_dataset
 from jobs.pipeline import PipelineSettings
-from jobs.report import findings
+from jobs.report import findings, gather
 
 SCHEMA = 2
 # Of a dataset; its id changes with the image size and the version of the results, and these do not.
@@ -71,7 +71,7 @@ def run(settings: PipelineSettings, results: Path, workers: int, called: str = "
     cells.run(settings, dataset, range(settings.folds), wanted, results, workers)
     place = pipeline.place(settings, dataset)
     report = evaluate.run(EvaluateSettings.of(settings, **place, name=name))
-    found = json.loads(read_output(dataset.storage, report.prefix, report.manifest, "report.json"))
+    found = json.loads(report.read("report.json"))
     images = open_dataset(dataset.storage, place["dataset"])
     said = cells.predictions(settings, images, place["run"], range(settings.folds))
     hog = baselines.predictions(baselines.prepared(settings))
@@ -79,6 +79,7 @@ def run(settings: PipelineSettings, results: Path, workers: int, called: str = "
     result = {
         "schema": SCHEMA,
         "commit": command.commit(),
+        "results_version": RESULTS_VERSION,
         "run": place["run"],
         "dataset": {name: found["dataset"][name] for name in ("id", *SAME)},
         "looks": looks(results, found["dataset"], place["run"], images.digest),
@@ -90,20 +91,17 @@ def run(settings: PipelineSettings, results: Path, workers: int, called: str = "
     } | {name: found[name] for name in PARTS}
     results.mkdir(parents=True, exist_ok=True)
     (results / f"{called}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    drawn = samples(dataset.storage, place["run"], list(dataset.facts["labels"]))
+    drawn = samples(dataset.storage, place["run"], images)
     if len(drawn):
         (results / "samples.png").write_bytes(grid.grid_png(drawn, COLUMNS))
     return result
 
 
-def samples(storage: Storage, run: str, labels: Sequence[str]) -> np.ndarray:
+def samples(storage: Storage, run: str, dataset: Dataset) -> np.ndarray:
     """Return the first synthetic images of each class in fold 0, uint8 [n, size, size]; none if they are not there."""
-    names = [
-        f"{keys.synthetic(run, 0, label)}/{keys.synthetic_image(number)}"
-        for label in labels
-        for number in range(COLUMNS * LINES)
-    ]
-    files = (storage.read(name) for name in names if storage.exists(name))
+    names = [keys.synthetic_image(number) for number in range(COLUMNS * LINES)]
+    parts = (part for part in gather.generators(storage, run, dataset, [0]) if part.job == "generate")
+    files = (data for part in parts for data in gather.read_left(storage, part, names).values())
     return np.array([np.asarray(Image.open(io.BytesIO(data))) for data in files])
 
 

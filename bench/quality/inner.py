@@ -32,8 +32,8 @@ def inner_dataset(outer: Dataset, seed: int = 0) -> Step:
     step.forget()
     folds = assign_folds([row.label for row in rows], [row.group for row in rows], FOLDS, derive(seed, "inner"))
     split = [dataclasses.replace(row, fold=int(fold)) for row, fold in zip(rows, folds, strict=True)]
-    source = keys.dataset(outer.id)
-    step.write_many((f"images/{row.id}.png", outer.storage.read(f"{source}/images/{row.id}.png")) for row in split)
+    names = (f"images/{row.id}.png" for row in split)
+    step.write_many(zip(names, outer.files(split), strict=True))
     step.write("index.csv", dataset.to_csv(split))
     counts = Counter(row.label for row in split)
     step.finish(images=len(split), labels={label: counts[label] for label in outer.labels}, quarantine={})

@@ -6,25 +6,29 @@ A step whose manifest is put back counts as finished, so a run goes on from them
 from collections.abc import Iterable
 from pathlib import Path
 
-from jobs.common.step import MANIFEST, read_manifest
-from jobs.common.storage import MissingKey, Storage
+from jobs.common.step import MANIFEST, read_manifest, read_output
+from jobs.common.storage import Storage
 
 # Whatever shows a real image is never kept: nearest.png, a dataset's images.
 FILES = ("predictions.csv", "phantoms.csv", "history.csv", "losses.csv", "quality.json")
 
 
 def keep(storage: Storage, prefix: str, folder: Path) -> None:
-    """Copy a finished step's small files into `folder`, the manifest last; do nothing if this very step is there."""
+    """Copy a finished step's small files into `folder`, the manifest last; do nothing if this very step is there.
+
+    Raises MachineError if a file is missing or damaged.
+    """
     manifest = storage.read(f"{prefix}/{MANIFEST}")
     place = folder / prefix
     if (place / MANIFEST).is_file() and (place / MANIFEST).read_bytes() == manifest:
         return
     place.mkdir(parents=True, exist_ok=True)
     (place / MANIFEST).unlink(missing_ok=True)
+    found = read_manifest(storage, prefix) or {"outputs": {}}
     for name in FILES:
-        try:
-            (place / name).write_bytes(storage.read(f"{prefix}/{name}"))
-        except MissingKey:
+        if name in found["outputs"]:
+            (place / name).write_bytes(read_output(storage, prefix, found, name))
+        else:
             (place / name).unlink(missing_ok=True)
     (place / MANIFEST).write_bytes(manifest)
 

@@ -60,7 +60,8 @@ def page(result: Json, *others: Json) -> str:
     images = ", ".join(f"{one['images']} {one['label']}" for one in data["labels"])
     parts = [
         "# Results",
-        f"Written by `python -m bench.quality.page` from {STORED}, the results of `make quality`.",
+        f"Written by `python -m bench.quality.page` from {STORED}, the results of `make quality`, which goes on "
+        "only from those of the code's own results version.",
         f"{data['images']} images ({images}) in {data['groups']} groups, {data['folds']} folds that no group "
         f"straddles. {_start(result['recipe'])}",
         *(f"- {_networks(one)}: {_run(one)}" for one in (result, *others)),
@@ -119,7 +120,8 @@ def _networks(result: Json) -> str:
 def _run(result: Json) -> str:
     seeds = result["settings"]["seeds"]
     return (
-        f"{seeds} seed{'s' * (seeds > 1)}, run {result['run']}, judged by commit {result['commit'][:7]}, "
+        f"{seeds} seed{'s' * (seeds > 1)}, run {result['run']}, measured with results version "
+        f"{result['results_version']}, judged by commit {result['commit'][:7]}, "
         f"{words.duration(result['seconds'])} of jobs, {_pretraining(result)}, on {_hardware(result['hardware'])}. "
         f"{_looks(result['looks'], result['run'])}"
     )

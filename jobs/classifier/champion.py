@@ -1,17 +1,16 @@
 """The champion's record, champions/<name>.json: who predicts, the best there ever was, and every decision."""
 
-import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs.common import keys
 from jobs.common.errors import MachineError, UserError
-from jobs.common.step import read_manifest, read_output
+from jobs.common.step import read_manifest, read_output, seal, unseal
 from jobs.common.storage import MissingKey, Storage
 
 if TYPE_CHECKING:
     import numpy as np
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Candidate(NamedTuple):
@@ -68,7 +67,8 @@ def read_champion(storage: Storage, name: str) -> Candidate:
 def parse_record(data: bytes, name: str) -> Record:
     """Return a record from its JSON. Raises MachineError if it is damaged."""
     try:
-        fields = json.loads(data)
+        # A record of schema 1 has no digest; the next promotion gives it one.
+        fields = unseal(data, "schema", since=2)
         return Record(Candidate(**fields["champion"]), Candidate(**fields["best"]), list(fields["decisions"]))
     except (ValueError, KeyError, TypeError) as error:
         key = keys.champion(name)
@@ -86,14 +86,14 @@ def stored_record(storage: Storage, name: str) -> bytes | None:
 
 
 def to_json(record: Record) -> bytes:
-    """Return a record as JSON: `schema`, `champion`, `best` (the fields of Candidate) and `decisions`, newest last."""
+    """Return a record as JSON: `schema`, `champion`, `best` (the fields of Candidate), `decisions` and `digest`."""
     fields = {
         "schema": SCHEMA,
         "champion": record.champion._asdict(),
         "best": record.best._asdict(),
         "decisions": record.decisions,
     }
-    return (json.dumps(fields, indent=1, sort_keys=True) + "\n").encode()
+    return seal(fields)
 
 
 def predict(storage: Storage, candidate: Candidate, images: "np.ndarray") -> "np.ndarray":

@@ -1,14 +1,14 @@
 """When runs on a dataset began and came to their end: the one thing in storage that a clock decides."""
 
 import datetime
-import json
 from typing import Any
 
 from jobs.common import keys
 from jobs.common.errors import MachineError
+from jobs.common.step import seal, unseal
 from jobs.common.storage import MissingKey, Storage
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def read(storage: Storage, name: str) -> dict[str, Any]:
@@ -18,13 +18,13 @@ def read(storage: Storage, name: str) -> dict[str, Any]:
     """
     key = keys.activity(name)
     try:
-        found = json.loads(storage.read(key))
+        found = unseal(storage.read(key), "schema", since=2)
         for field in ("began", "succeeded"):
             if found.get(field):
                 datetime.datetime.fromisoformat(found[field])
     except MissingKey:
         return {}
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError) as error:
         raise MachineError(f"{storage.url.rstrip('/')}/{key} is damaged ({error}): delete it") from error
     return found
 
@@ -33,4 +33,4 @@ def note(storage: Storage, name: str, *fields: str) -> None:
     """Write that a run on the dataset called `name` now `began`, `succeeded`, or both."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     found = read(storage, name) | {"schema": SCHEMA} | dict.fromkeys(fields, now)
-    storage.write(keys.activity(name), (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())
+    storage.write(keys.activity(name), seal(found))

@@ -1,7 +1,6 @@
 """Checkpoints: a training loop that is killed anywhere goes on from the last one and ends as if it never was."""
 
 import hashlib
-import json
 import signal
 import threading
 import time
@@ -13,7 +12,7 @@ import numpy as np
 
 from jobs.common import metrics, tensors
 from jobs.common.errors import Interrupted, MachineError
-from jobs.common.step import Step, digest
+from jobs.common.step import Step, digest, seal, unseal
 from jobs.common.storage import MissingKey
 
 POINTER = "checkpoint.json"
@@ -67,7 +66,7 @@ class Checkpoints:
             name = f"checkpoint-{step_number:08d}.safetensors"
             self.step.storage.write(self._key(name), data)
             pointer = {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "asked": digest(self.step.asked)}
-            self.step.storage.write(self._key(POINTER), json.dumps(pointer, indent=1).encode())
+            self.step.storage.write(self._key(POINTER), seal(pointer))
             if old and old["file"] != name:
                 self.step.storage.delete(self._key(old["file"]))
         metrics.checkpoint_written()
@@ -93,18 +92,18 @@ class Checkpoints:
         return tensors.from_bytes(data, key)
 
     def clear(self) -> None:
-        """Delete the checkpoint: after the manifest, nothing needs it."""
-        pointer = self._pointer()
-        if pointer:
-            self.step.storage.delete(self._key(POINTER))
-            self.step.storage.delete(self._key(pointer["file"]))
+        """Delete the checkpoints: after the manifest, nothing needs them."""
+        # The pointer first. A job that was killed between two writes may have left more than one file beside it.
+        self.step.storage.delete(self._key(POINTER))
+        for key in self.step.storage.list(self._key("")):
+            self.step.storage.delete(key)
 
     def _key(self, name: str) -> str:
         return f"{self.step.prefix}/checkpoints/{name}"
 
     def _pointer(self) -> dict[str, str] | None:
         try:
-            pointer = json.loads(self.step.storage.read(self._key(POINTER)))
+            pointer = unseal(self.step.storage.read(self._key(POINTER)))
             return {name: pointer[name] for name in ("file", "sha256", "asked")}
         except MissingKey:
             return None

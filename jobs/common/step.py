@@ -2,6 +2,9 @@
 
 If the manifest is there and its settings and inputs are those asked for, the work is done and is not repeated. What
 lies under a prefix without a manifest is half-written and is never read by another job.
+
+The manifest has the SHA-256 of every output, and of the listing of every folder of outputs: `images.sha256` lists the
+files of `images/`, as sha256sum does. What a job reads is compared with them.
 """
 
 import hashlib
@@ -10,7 +13,7 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from jobs.common import keys, metrics
@@ -20,15 +23,33 @@ from jobs.common.storage import MissingKey, Storage, read_many, write_many
 log = logging.getLogger("mrigan.step")
 
 # Raised by hand when the code changes what the same settings give; old steps are then done again.
-RESULTS_VERSION = 4
+RESULTS_VERSION = 5
 
 MANIFEST = "manifest.json"
+LISTING = ".sha256"
 PACKAGES = ("mrigan", "keras", "tensorflow", "tensorflow-cpu", "numpy", "scipy", "scikit-learn", "pillow")
 
 
 def digest(value: Any) -> str:
     """Return the SHA-256 of a JSON value in its canonical spelling, as 64 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return _sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+
+
+def seal(fields: dict[str, Any]) -> bytes:
+    """Return a JSON object that has the digest of all else in it as its field `digest`."""
+    return (json.dumps(fields | {"digest": digest(fields)}, indent=1, sort_keys=True) + "\n").encode()
+
+
+def unseal(data: bytes, version: str = "", since: int = 0) -> dict[str, Any]:
+    """Return the fields that `seal` was given. Only where field `version` is under `since` may the digest be missing.
+
+    Raises ValueError or TypeError if the object is not as it was written.
+    """
+    fields = dict(json.loads(data))
+    found = fields.pop("digest", None)
+    if found != digest(fields) and (found is not None or fields.get(version, since) >= since):
+        raise ValueError("its digest is that of other content")
+    return fields
 
 
 class Step:
@@ -55,7 +76,7 @@ class Step:
         self.shared = shared
         self.manifest: dict[str, Any] = {}
         self.reused = False
-        self._outputs: dict[str, str] = {}
+        self.written: dict[str, str] = {}  # SHA-256 by name
         self._started = time.monotonic()
 
     @property
@@ -82,7 +103,7 @@ class Step:
 
     def write(self, name: str, data: bytes) -> None:
         """Write one output; `name` may have folders."""
-        self._outputs[name] = hashlib.sha256(data).hexdigest()
+        self.written[name] = _sha256(data)
         with metrics.phase("write"):
             self.storage.write(f"{self.prefix}/{name}", data)
 
@@ -91,14 +112,14 @@ class Step:
 
         def keyed() -> Iterable[tuple[str, bytes]]:
             for name, data in items:
-                self._outputs[name] = hashlib.sha256(data).hexdigest()
+                self.written[name] = _sha256(data)
                 yield f"{self.prefix}/{name}", data
 
         write_many(self.storage, keyed())
 
     def read(self, name: str) -> bytes:
-        """Return one output; raises MissingKey."""
-        return self.storage.read(f"{self.prefix}/{name}")
+        """Return one output of the finished step. Raises MachineError if it is missing or has changed since."""
+        return read_output(self.storage, self.prefix, self.manifest, name)
 
     def forget(self) -> None:
         """Take back the manifest before outputs change, so that a mixture of old and new is never taken for whole."""
@@ -107,13 +128,13 @@ class Step:
     def finish(self, *, hardware: Mapping[str, Any] | None = None, **facts: Any) -> None:
         """Write the manifest, last. `facts` are small JSON values that later jobs read without opening the outputs."""
         self.manifest = self.asked | {
-            "outputs": _folded(self._outputs),
+            "outputs": self._write_listings(),
             "facts": json.loads(json.dumps(facts)),
             "seconds": round(time.monotonic() - self._started, 2),
             "hardware": dict(hardware or {}) | {"machine": platform.machine()},
             "versions": _versions(),
         }
-        self._write_manifest(self.manifest)
+        self.storage.write(f"{self.prefix}/{MANIFEST}", seal(self.manifest))
         self.reused = False
         if self.shared:
             self.storage.write(keys.done(digest(self.asked)), self.prefix.encode())
@@ -128,27 +149,36 @@ class Step:
             manifest = read_manifest(self.storage, source) or {}
             if source == self.prefix or not self._answers(manifest):
                 return None
-            names = (key.removeprefix(f"{source}/") for key in self.storage.list(source))
-            asked = [name for name in names if {name, f"{name.partition('/')[0]}/"} & manifest["outputs"].keys()]
-            files = dict(zip(asked, read_many(self.storage, [f"{source}/{name}" for name in asked]), strict=True))
-        except (MissingKey, MachineError):
-            return None
-        if _folded({name: hashlib.sha256(data).hexdigest() for name, data in files.items()}) != manifest["outputs"]:
+            digests: dict[str, str] = {}
+            for name, found in manifest["outputs"].items():
+                folder = name.removesuffix("/")
+                digests |= {name: found} if name == folder else read_listing(self.storage, source, manifest, folder)
+            files = list(read_outputs(self.storage, source, digests, digests))
+        except (MissingKey, MachineError, ValueError):
             return None
         self.forget()
         for key in self.storage.list(self.prefix):
             self.storage.delete(key)
-        write_many(self.storage, ((f"{self.prefix}/{name}", data) for name, data in files.items()))
-        self._write_manifest(manifest)
+        self.write_many(zip(digests, files, strict=True))
+        self._write_listings()
+        self.storage.write(f"{self.prefix}/{MANIFEST}", seal(manifest))
         log.info("%s: another run, at %s, did this very work: copied", self.prefix, source)
         return manifest
 
     def _answers(self, manifest: Mapping[str, Any]) -> bool:
         return {name: manifest.get(name) for name in self.asked} == self.asked
 
-    def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
-        self.storage.write(f"{self.prefix}/{MANIFEST}", text.encode())
+    def _write_listings(self) -> dict[str, Any]:
+        """Write the listing of each folder of outputs; return what a manifest says of them and of single files."""
+        outputs: dict[str, Any] = {name: found for name, found in self.written.items() if "/" not in name}
+        folders: dict[str, list[str]] = {}
+        for name in sorted(self.written.keys() - outputs.keys()):
+            folders.setdefault(name.partition("/")[0], []).append(name)
+        for folder, names in folders.items():
+            listing = "".join(f"{self.written[name]}  {name}\n" for name in names).encode()
+            self.storage.write(f"{self.prefix}/{folder}{LISTING}", listing)
+            outputs[f"{folder}/"] = {"files": len(names), "digest": _sha256(listing)}
+        return outputs
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -179,7 +209,8 @@ def manifest_digest(manifest: Mapping[str, Any]) -> str:
 def read_manifest(storage: Storage, prefix: str) -> dict[str, Any] | None:
     """Return the manifest under `prefix`, None if there is none. Raises MachineError if it is damaged."""
     try:
-        manifest = json.loads(storage.read(f"{prefix}/{MANIFEST}"))
+        # Those of older versions have no digest, and are still read for what they hold.
+        manifest = unseal(storage.read(f"{prefix}/{MANIFEST}"), "results_version", since=5)
         kinds = {"settings": dict, "inputs": dict, "outputs": dict, "facts": dict, "job": str, "results_version": int}
         if not all(isinstance(manifest[name], kind) for name, kind in kinds.items()):
             raise ValueError("a field has the wrong type")
@@ -196,31 +227,45 @@ def read_output(storage: Storage, prefix: str, manifest: Mapping[str, Any], name
 
     Raises MachineError if the file is missing or has changed since.
     """
-    try:
-        with metrics.phase("read"):
-            data = storage.read(f"{prefix}/{name}")
-    except MissingKey:
-        data = None
-    if data is None or hashlib.sha256(data).hexdigest() != manifest["outputs"].get(name):
-        what = "is missing" if data is None else "is damaged"
-        where = f"{storage.url.rstrip('/')}/{prefix}"
-        raise MachineError(f"{where}/{name} {what}: delete that folder and run its job again")
+    folder, slash, _ = name.partition("/")
+    digests = read_listing(storage, prefix, manifest, folder) if slash else manifest["outputs"]
+    [data] = read_outputs(storage, prefix, digests, [name])
     return data
 
 
-def _folded(outputs: Mapping[str, str]) -> dict[str, Any]:
-    """Return digests by name; a folder of many files has one digest over all of them, so that manifests stay small."""
-    folded: dict[str, Any] = {}
-    for name in sorted(outputs):
-        folder, slash, _ = name.partition("/")
-        if slash:
-            folded.setdefault(folder + slash, []).append([name, outputs[name]])
-        else:
-            folded[name] = outputs[name]
-    return {
-        name: {"files": len(value), "digest": digest(value)} if isinstance(value, list) else value
-        for name, value in folded.items()
-    }
+def read_listing(storage: Storage, prefix: str, manifest: Mapping[str, Any], folder: str) -> dict[str, str]:
+    """Return the files of an output folder of a finished step, sorted: `folder`/name to SHA-256.
+
+    Raises MachineError if the listing is missing or has changed since.
+    """
+    name = folder + LISTING
+    digests = {name: manifest["outputs"].get(f"{folder}/", {}).get("digest", "")}
+    [listing] = read_outputs(storage, prefix, digests, [name])
+    return {line[66:]: line[:64] for line in listing.decode().splitlines()}
+
+
+def read_outputs(storage: Storage, prefix: str, digests: Mapping[str, str], names: Iterable[str]) -> Iterator[bytes]:
+    """Yield files of a step in the order of `names`, those of the `digests` (name to SHA-256), read in parallel.
+
+    Raises MachineError for a file that is missing or has another digest.
+    """
+    names = list(names)
+    where = f"{storage.url.rstrip('/')}/{prefix}"
+
+    def useless(name: str, what: str) -> MachineError:
+        return MachineError(f"{where}/{name} {what}: delete {where} and run its job again")
+
+    try:
+        for name, data in zip(names, read_many(storage, [f"{prefix}/{name}" for name in names]), strict=True):
+            if _sha256(data) != digests.get(name):
+                raise useless(name, "is damaged")
+            yield data
+    except MissingKey as error:
+        raise useless(str(error.args[0]).removeprefix(f"{prefix}/"), "is missing") from error
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _versions() -> dict[str, str]:

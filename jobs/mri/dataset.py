@@ -1,8 +1,9 @@
 """A prepared dataset, as the jobs downstream read it."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ from PIL import Image
 
 from jobs.common import keys, tables
 from jobs.common.errors import MachineError, UserError
-from jobs.common.step import manifest_digest, read_manifest, read_output
-from jobs.common.storage import MissingKey, Storage, read_many
+from jobs.common.step import manifest_digest, read_listing, read_manifest, read_output, read_outputs
+from jobs.common.storage import Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +57,25 @@ def from_csv(data: bytes) -> list[Row]:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images of some classes, split into folds. `digest` names its very content, `labels` are sorted."""
+    """Images of some classes, split into folds; `labels` are sorted."""
 
     storage: Storage
     id: str
-    digest: str
-    facts: dict[str, Any]
+    manifest: dict[str, Any]
     rows: list[Row]
     labels: tuple[str, ...]
     image_size: int
     folds: int
+
+    @property
+    def digest(self) -> str:
+        """The digest of its very content."""
+        return manifest_digest(self.manifest)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What preprocess counted."""
+        return self.manifest["facts"]
 
     def training(self, fold: int | str) -> list[Row]:
         """Return the rows to train on in `fold`; all of them in fold 'all'. Raises UserError for no such fold."""
@@ -79,15 +89,24 @@ class Dataset:
 
     def pixels(self, rows: Sequence[Row]) -> np.ndarray:
         """Return uint8 [len(rows), image_size, image_size]. Raises MachineError if an image is missing or damaged."""
-        prefix = keys.dataset(self.id)
         pixels = np.empty((len(rows), self.image_size, self.image_size), np.uint8)
-        names = [f"{prefix}/images/{row.id}.png" for row in rows]
-        try:
-            for number, data in enumerate(read_many(self.storage, names)):
-                pixels[number] = _decode(data, names[number], self.image_size)
-        except MissingKey as error:
-            raise MachineError(f"{error.args[0]} is missing: delete {prefix} and run preprocess again") from error
+        for number, data in enumerate(self.files(rows)):
+            pixels[number] = np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)))
         return pixels
+
+    def files(self, rows: Sequence[Row]) -> Iterator[bytes]:
+        """Yield the PNG file of each row. Raises MachineError if one is missing or damaged."""
+        names = (f"images/{row.id}.png" for row in rows)
+        return read_outputs(self.storage, keys.dataset(self.id), self._images, names)
+
+    def read(self, name: str) -> bytes:
+        """Return the file `name` of the dataset. Raises MachineError if it is missing or damaged."""
+        return read_output(self.storage, keys.dataset(self.id), self.manifest, name)
+
+    @cached_property
+    def _images(self) -> dict[str, str]:
+        # Once for all images, of which some jobs read one at a time.
+        return read_listing(self.storage, keys.dataset(self.id), self.manifest, "images")
 
     def _number(self, fold: int | str) -> int:
         if fold == "all":
@@ -110,14 +129,4 @@ def open_dataset(storage: Storage, id: str) -> Dataset:
         size, folds = int(settings["image_size"]), int(settings["folds"])
     except (ValueError, KeyError) as error:
         raise MachineError(f"{prefix}/index.csv is damaged ({error}): delete {prefix} and run preprocess") from error
-    return Dataset(storage, id, manifest_digest(manifest), manifest["facts"], rows, labels, size, folds)
-
-
-def _decode(data: bytes, name: str, size: int) -> np.ndarray:
-    try:
-        image = np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)))
-        if image.shape != (size, size) or image.dtype != np.uint8:
-            raise ValueError(f"{image.shape} {image.dtype} instead of {size} x {size} uint8")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise MachineError(f"{name} is damaged ({error}): delete its dataset and run preprocess again") from error
-    return image
+    return Dataset(storage, id, manifest, rows, labels, size, folds)

@@ -7,7 +7,7 @@ import numpy as np
 
 from jobs.common import keys, tensors
 from jobs.common.seeds import derive
-from jobs.common.step import Step, read_output
+from jobs.common.step import Step
 from jobs.common.storage import Storage
 from jobs.mri.crop import crop_to_head
 from jobs.mri.randomized import draw_randomized
@@ -36,7 +36,7 @@ def read(step: Step) -> tuple[np.ndarray, np.ndarray]:
 
     Raises MachineError if the file is missing or damaged.
     """
-    arrays, _ = tensors.from_bytes(read_output(step.storage, step.prefix, step.manifest, FILE), FILE)
+    arrays, _ = tensors.from_bytes(step.read(FILE), FILE)
     return arrays["pixels"], arrays["labels"]
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 from jobs.common import keys
-from jobs.common.errors import MachineError, UserError
-from jobs.common.step import read_manifest
-from jobs.common.storage import Storage, read_many
+from jobs.common.errors import UserError
+from jobs.common.step import read_listing, read_manifest, read_outputs
+from jobs.common.storage import Storage
 from jobs.mri.dataset import Dataset
 
 
@@ -58,31 +58,24 @@ def find(storage: Storage, dataset: Dataset, run: str, fold: int | str) -> list[
 def read(storage: Storage, dataset: Dataset, parts: Sequence[Part]) -> tuple[np.ndarray, np.ndarray]:
     """Return the images of parts: pixels uint8 [n, image_size, image_size] and classes int64 [n].
 
-    Raises UserError if images are missing or of another size than the dataset's, MachineError if one is damaged.
+    Raises UserError if images are of another size than the dataset's, MachineError if one is missing or damaged.
     """
-    names = [(name, dataset.labels.index(part.label)) for part in parts for name in _names(storage, part)]
     size = dataset.image_size
-    pixels = []
-    for (name, _), data in zip(names, read_many(storage, [name for name, _ in names]), strict=True):
-        try:
+    pixels, labels = [], []
+    for part in parts:
+        digests = read_listing(storage, part.prefix, part.manifest, "images")
+        for data in read_outputs(storage, part.prefix, digests, digests):
             image = np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)))
-        except (OSError, SyntaxError, ValueError) as error:
-            where = name.rpartition("/images/")[0]
-            raise MachineError(f"{name} is damaged: delete {where} and run mrigan generate again") from error
-        if image.shape != (size, size) or image.dtype != np.uint8:
-            raise UserError(f"{name} is not {size} x {size} 8-bit gray like the dataset: generate it again")
-        pixels.append(image)
-    return np.stack(pixels), np.array([label for _, label in names], np.int64)
+            if image.shape != (size, size) or image.dtype != np.uint8:
+                raise UserError(
+                    f"{part.prefix} has images that are not {size} x {size} 8-bit gray: generate them again"
+                )
+            pixels.append(image)
+            labels.append(dataset.labels.index(part.label))
+    return np.stack(pixels), np.array(labels, np.int64)
 
 
 def _prefixes(storage: Storage, run: str, fold: int | str, label: str) -> Iterator[str]:
     prefix = keys.synthetic(run, fold, label)
     found = re.compile(re.escape(prefix) + r"(-\d+)?/manifest\.json")
     return (key.rpartition("/")[0] for key in storage.list(prefix.rpartition("/")[0]) if found.fullmatch(key))
-
-
-def _names(storage: Storage, part: Part) -> list[str]:
-    names = [key for key in storage.list(f"{part.prefix}/images") if key.endswith(".png")]
-    if not names or len(names) != part.manifest["outputs"]["images/"]["files"]:
-        raise UserError(f"{part.prefix} has not all of its images: delete it and run mrigan generate again")
-    return names

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from jobs.classifier.predictions import Predictions, join_predictions, read_predictions
 from jobs.common import keys
-from jobs.common.errors import MachineError, UserError
-from jobs.common.step import read_manifest, read_output
-from jobs.common.storage import MissingKey, Storage, read_many
+from jobs.common.errors import UserError
+from jobs.common.step import read_listing, read_manifest, read_output, read_outputs
+from jobs.common.storage import Storage
 from jobs.common.tables import from_csv
 from jobs.mri.dataset import Dataset
 from jobs.report import exhibits, words
@@ -125,33 +125,46 @@ def samples(storage: Storage, dataset: Dataset, parts: list[Part]) -> list[exhib
         real = [row for row in dataset.held_out(0) if row.label == label]
         chosen = [real[i * len(real) // SHOWN] for i in range(SHOWN)] if len(real) > SHOWN else real
         first, count = part.manifest["facts"].get("first", 0), part.manifest["facts"].get("count", 0)
-        names = [f"{part.prefix}/{keys.synthetic_image(number)}" for number in range(first, first + min(count, SHOWN))]
-        # Who needs the room may delete synthetic images when the classifiers are trained.
-        names = [name for name in names if storage.exists(name)]
-        nearest = f"{part.prefix}/nearest.png"
+        names = [keys.synthetic_image(number) for number in range(first, first + min(count, SHOWN))]
+        nearest = read_left(storage, part, ["nearest.png"])
         shown.append(
             exhibits.samples(
                 label,
                 list(dataset.pixels(chosen)),
-                list(read_many(storage, names)),
-                storage.read(nearest) if storage.exists(nearest) else None,
+                list(read_left(storage, part, names).values()),
+                nearest.get("nearest.png"),
             )
         )
     return shown
 
 
+def read_left(storage: Storage, part: Part, names: Iterable[str]) -> dict[str, bytes]:
+    """Return outputs of a step by name, without those that are no longer there.
+
+    Who needs the room may delete synthetic images when the classifiers are trained. Raises MachineError if a file that
+    is there is damaged.
+    """
+    left = [name for name in names if storage.exists(f"{part.prefix}/{name}")]
+    digests = dict(part.manifest["outputs"])
+    for folder in {name.partition("/")[0] for name in left if "/" in name}:
+        digests |= read_listing(storage, part.prefix, part.manifest, folder)
+    return dict(zip(left, read_outputs(storage, part.prefix, digests, left), strict=True))
+
+
 def progress(storage: Storage, parts: list[Part], label: str) -> list[tuple[int, bytes]]:
     """Return (epoch, sample grid) of up to four epochs of a generator of fold 0, the last one among them."""
     for part in _chosen(parts, "train-gan", fold=0, label=label):
-        names = [key for key in storage.list(f"{part.prefix}/samples") if key.endswith(".png")]
+        found = (key.removeprefix(f"{part.prefix}/") for key in storage.list(f"{part.prefix}/samples"))
+        names = [name for name in found if name.endswith(".png")]
         chosen = sorted({names[(len(names) - 1) * i // 3] for i in range(4)}) if names else []
-        return [(int(key.rpartition("-")[2].removesuffix(".png")), storage.read(key)) for key in chosen]
+        shown = read_left(storage, part, chosen)
+        return [(int(name.rpartition("-")[2].removesuffix(".png")), data) for name, data in shown.items()]
     return []
 
 
-def quarantine(storage: Storage, dataset: Dataset) -> list[Json]:
+def quarantine(dataset: Dataset) -> list[Json]:
     """Return up to three examples of each reason for which files were set aside."""
-    _, rows = from_csv(_read(storage, f"{keys.dataset(dataset.id)}/quarantine.csv"))
+    _, rows = from_csv(dataset.read("quarantine.csv"))
     examples: dict[str, list[Json]] = {}
     for source, reason, detail in rows:
         examples.setdefault(reason, []).append({"source": source, "detail": detail})
@@ -217,18 +230,5 @@ def distinct(values: Iterable[Json]) -> list[Json]:
 
 def quality(storage: Storage, part: Part) -> Json:
     """Return what quality.json says of some synthetic images, without the list of single images."""
-    key = f"{part.prefix}/quality.json"
-    try:
-        found = json.loads(read_output(storage, part.prefix, part.manifest, "quality.json"))
-        return part.where | {name: value for name, value in found.items() if name not in ("schema", "nearest")}
-    except (ValueError, AttributeError) as error:
-        raise MachineError(f"{key} is damaged ({error}): delete {part.prefix} and run generate again") from error
-
-
-def _read(storage: Storage, key: str) -> bytes:
-    try:
-        return storage.read(key)
-    except MissingKey as error:
-        raise MachineError(
-            f"{key} is missing though its step is finished: delete its folder and run the job again"
-        ) from error
+    found = json.loads(read_output(storage, part.prefix, part.manifest, "quality.json"))
+    return part.where | {name: value for name, value in found.items() if name not in ("schema", "nearest")}

@@ -33,6 +33,7 @@ def test_the_last_checkpoint_comes_back_and_earlier_ones_go(storage: Storage) ->
     np.testing.assert_array_equal(restored[0]["w"], weights * 20)
     assert restored[1] == {"step": "20"}
     assert len(storage.list("runs/r/gan/checkpoints")) == 2
+    storage.write("runs/r/gan/checkpoints/checkpoint-00000010.safetensors", b"left by a job that was killed")
     checkpoints(storage).clear()
     assert storage.list("runs/r/gan/checkpoints") == []
 
@@ -40,6 +41,17 @@ def test_the_last_checkpoint_comes_back_and_earlier_ones_go(storage: Storage) ->
 def test_other_settings_do_not_take_it(storage: Storage) -> None:
     checkpoints(storage).save(10, {"w": np.zeros(1)}, {})
     assert checkpoints(storage, epochs=2).restore() is None
+
+
+def test_a_flipped_bit_of_the_pointer_is_found(storage: Storage) -> None:
+    checkpoints(storage).save(10, {"w": np.zeros(1)}, {})
+    data = storage.read("runs/r/gan/checkpoints/checkpoint.json")
+    for place in range(0, 8 * len(data), 7):
+        changed = bytearray(data)
+        changed[place // 8] ^= 1 << place % 8
+        (Path(storage.url) / "runs/r/gan/checkpoints/checkpoint.json").write_bytes(changed)
+        with pytest.raises(MachineError, match=r"checkpoint\.json is damaged"):
+            checkpoints(storage).restore()
 
 
 @pytest.mark.parametrize("name", ["checkpoint.json", "checkpoint-00000010.safetensors"])

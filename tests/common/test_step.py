@@ -1,12 +1,14 @@
 """A step is done when its manifest says so, and only for the work that was asked for."""
 
 import hashlib
+import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from jobs.common.errors import MachineError
-from jobs.common.step import Step
+from jobs.common.step import Step, read_listing, read_manifest, read_outputs
 from jobs.common.storage import Storage, open_storage
 
 
@@ -68,9 +70,9 @@ def test_shared_work_is_taken_over_whole(storage: Storage) -> None:
     other = make_other(storage)
     assert other.finished() and other.reused
     assert other.digest == step.digest
-    names = ["losses.csv", "manifest.json", "samples/0.png", "samples/1.png"]
+    names = ["losses.csv", "manifest.json", "samples.sha256", "samples/0.png", "samples/1.png"]
     assert storage.list("runs/s/step") == [f"runs/s/step/{name}" for name in names]
-    assert all(other.read(name) == step.read(name) for name in names)
+    assert all(storage.read(f"runs/s/step/{name}") == storage.read(f"runs/r/step/{name}") for name in names)
 
 
 def test_work_that_is_not_shared_is_not_taken_over(storage: Storage) -> None:
@@ -88,7 +90,7 @@ def test_other_or_deleted_work_is_not_taken_over(storage: Storage) -> None:
     assert storage.list("runs/s") == []
 
 
-@pytest.mark.parametrize("name", ["losses.csv", "samples/0.png"])
+@pytest.mark.parametrize("name", ["losses.csv", "samples.sha256", "samples/0.png"])
 @pytest.mark.parametrize("data", [None, b"other"])
 def test_damaged_work_is_not_taken_over(storage: Storage, name: str, data: bytes | None) -> None:
     share(storage)
@@ -101,7 +103,73 @@ def test_damaged_work_is_not_taken_over(storage: Storage, name: str, data: bytes
     assert storage.list("runs/s") == ["runs/s/step/checkpoints/mine.safetensors"]
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"settings": 1}', b"\xff"])
+@pytest.mark.parametrize("name", ["losses.csv", "samples.sha256", "samples/1.png"])
+@pytest.mark.parametrize("data", [None, b"other"])
+def test_an_output_is_read_as_it_was_written_or_not_at_all(storage: Storage, name: str, data: bytes | None) -> None:
+    step = share(storage)
+    assert (step.read("losses.csv"), step.read("samples/1.png")) == (b"1\n", b"b")
+    if data:
+        storage.write(f"runs/r/step/{name}", data)
+    else:
+        storage.delete(f"runs/r/step/{name}")
+    told = f"runs/r/step/{name} is {'damaged' if data else 'missing'}: delete .*/runs/r/step and run its job again"
+    with pytest.raises(MachineError, match=told):
+        digests = read_listing(storage, step.prefix, step.manifest, "samples")
+        list(read_outputs(storage, step.prefix, digests, digests))
+        step.read("losses.csv")
+
+
+def test_what_is_no_output_is_not_read(storage: Storage) -> None:
+    step = share(storage)
+    for name in ("left.csv", "samples/left.png", "checkpoints/left.safetensors"):
+        storage.write(f"runs/r/step/{name}", b"no output")
+        with pytest.raises(MachineError):
+            step.read(name)
+
+
+def test_sha256sum_takes_the_listing(storage: Storage, tmp_path: Path) -> None:
+    step = share(storage)
+    listing = storage.read("runs/r/step/samples.sha256")
+    assert step.manifest["outputs"]["samples/"] == {"files": 2, "digest": hashlib.sha256(listing).hexdigest()}
+    assert step.manifest["outputs"].keys() == {"losses.csv", "samples/"}
+    check = ["sha256sum", "--check", "--strict", "samples.sha256"]
+    shown = subprocess.run(check, cwd=tmp_path / "runs/r/step", capture_output=True, text=True)
+    assert shown.stdout.splitlines() == ["samples/0.png: OK", "samples/1.png: OK"]
+
+
+def test_a_flipped_bit_of_a_manifest_is_found(storage: Storage) -> None:
+    data = share(storage) and storage.read("runs/r/step/manifest.json")
+    assert read_manifest(storage, "runs/r/step")
+    for place in range(0, 8 * len(data), 7):
+        changed = bytearray(data)
+        changed[place // 8] ^= 1 << place % 8
+        (Path(storage.url) / "runs/r/step/manifest.json").write_bytes(changed)
+        with pytest.raises(MachineError, match=r"manifest\.json is damaged"):
+            read_manifest(storage, "runs/r/step")
+
+
+@pytest.mark.parametrize(("version", "read"), [(4, True), (5, False)])
+def test_manifests_without_a_digest_of_their_own_are_of_older_versions(
+    storage: Storage, version: int, read: bool
+) -> None:
+    manifest = share(storage).manifest | {"results_version": version}
+    storage.write("runs/r/step/manifest.json", json.dumps(manifest).encode())
+    if read:
+        assert read_manifest(storage, "runs/r/step") == manifest
+    else:
+        with pytest.raises(MachineError, match="is damaged"):
+            read_manifest(storage, "runs/r/step")
+
+
+@pytest.mark.parametrize("where", [b"\xff", b"runs/\0", b"", b"runs/other"])
+def test_a_place_that_was_noted_wrong_is_not_looked_at(storage: Storage, where: bytes) -> None:
+    share(storage)
+    [key] = storage.list("done")
+    storage.write(key, where)
+    assert not make_other(storage).finished()
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"1", b'{"settings": 1}', b"\xff"])
 def test_a_damaged_manifest_is_named(storage: Storage, damage: bytes) -> None:
     storage.write("runs/r/step/manifest.json", damage)
     with pytest.raises(MachineError, match=r"runs/r/step/manifest\.json is damaged .* delete it and run again"):

@@ -78,6 +78,24 @@ def test_a_damaged_index_is_told(storage, index):
         open_dataset(storage, "d")
 
 
+def test_a_flipped_bit_of_an_image_is_found(storage):
+    key = f"datasets/d/images/{ROWS[3].id}.png"
+    whole = storage.read(key)
+    for place in np.random.default_rng(0).choice(8 * len(whole), 30, replace=False):
+        changed = bytearray(whole)
+        changed[place // 8] ^= 1 << place % 8
+        storage.write(key, bytes(changed))
+        with pytest.raises(MachineError, match=f"{key} is damaged"):
+            open_dataset(storage, "d").pixels(ROWS)
+
+
+def test_the_listing_is_read_once(storage):
+    dataset = open_dataset(storage, "d")
+    dataset.pixels(ROWS[:1])
+    storage.delete("datasets/d/images.sha256")
+    assert len(dataset.pixels(ROWS)) == len(ROWS)
+
+
 @pytest.mark.parametrize("damage", [None, b"", b"no image", "half", "size"])
 def test_a_damaged_image_is_told(storage, damage):
     key = f"datasets/d/images/{ROWS[0].id}.png"

@@ -1,0 +1,137 @@
+"""One flipped bit in any file of a whole run is found by the job that reads the file."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jobs import evaluate, phantom, pipeline, predict
+from jobs.common.errors import MachineError
+from jobs.common.seeds import derive
+from jobs.evaluate import EvaluateSettings
+from jobs.phantom import PhantomSettings
+from jobs.pipeline import PipelineSettings
+from jobs.predict import PredictSettings
+
+TINY: dict[str, Any] = {
+    "image_size": 32,
+    "folds": 2,
+    "networks": ("mobilenetv2",),
+    "regimes": ("synthetic",),
+    "gan_conditional": True,
+    "gan_epochs": 4,
+    "gan_width": 4,
+    "latent": 8,
+    "gan_batch": 8,
+    "synthetic_count": 8,
+    "classifier_epochs": 1,
+    "classifier_steps_per_epoch": 2,
+    "classifier_batch": 8,
+    "healthy": "healthy",
+    "phantoms": 8,
+    "phantom_epochs": 1,
+    "resamples": 100,
+    "threads": 2,
+}
+REPORT = "runs/*/report/manifest.json"
+CLASSIFIERS = "runs/*/fold-0/classifiers/*/manifest.json"
+# A kind of file, and the manifests without which the jobs that read such a file run again.
+READ_BY = {
+    "datasets/*/manifest.json": "",
+    "datasets/*/index.csv": "",
+    "datasets/*/images.sha256": REPORT,
+    "datasets/*/images/*.png": REPORT,
+    "datasets/*/quarantine.csv": REPORT,
+    "phantoms/*/manifest.json": "",
+    "phantoms/*/phantoms.safetensors": CLASSIFIERS,
+    "pretrained/*/manifest.json": "",
+    "pretrained/*/classifier.safetensors": CLASSIFIERS,
+    "runs/*/fold-0/*/gan/manifest.json": "",
+    "runs/*/fold-0/*/gan/generator.safetensors": "runs/*/fold-0/lesion/synthetic/manifest.json",
+    "runs/*/fold-0/*/gan/losses.csv": REPORT,
+    "runs/*/fold-0/*/gan/samples.sha256": REPORT,
+    "runs/*/fold-0/*/gan/samples/*.png": REPORT,
+    "runs/*/fold-0/lesion/synthetic/manifest.json": "",
+    "runs/*/fold-0/lesion/synthetic/images.sha256": CLASSIFIERS,
+    "runs/*/fold-0/lesion/synthetic/images/*.png": CLASSIFIERS,
+    "runs/*/fold-0/lesion/synthetic/images/000000.png": REPORT,
+    "runs/*/fold-0/lesion/synthetic/nearest.png": REPORT,
+    "runs/*/fold-0/lesion/synthetic/quality.json": REPORT,
+    "runs/*/fold-0/classifiers/*/manifest.json": "",
+    "runs/*/fold-0/classifiers/*/predictions.csv": REPORT,
+    "runs/*/fold-0/classifiers/*/phantoms.csv": REPORT,
+    "runs/*/fold-0/classifiers/*/history.csv": REPORT,
+    "runs/*/report/manifest.json": "",
+    "runs/*/report/report.json": "",
+    "champions/*.json": "",
+    "activity/*.json": "",
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the data and the storage of a whole run."""
+    folder = tmp_path_factory.mktemp("whole")
+    phantom.run(PhantomSettings(out=str(folder / "heads"), count=8))
+    pipeline.run(settings(folder))
+    return folder
+
+
+@pytest.fixture
+def folder(finished: Path, tmp_path: Path) -> Path:
+    """Return a copy of that folder; its files are links, and written anew where they change."""
+    return shutil.copytree(finished, tmp_path / "copy", copy_function=os.link)
+
+
+def settings(folder: Path) -> PipelineSettings:
+    return PipelineSettings(data=str(folder / "heads"), storage=str(folder / "storage"), **TINY)
+
+
+def flip_a_bit(folder: Path, pattern: str) -> str:
+    """Flip one bit of a file; return the file's key."""
+    rng = np.random.default_rng(derive(0, "flip", pattern))
+    files = sorted((folder / "storage").glob(pattern))
+    path = files[rng.integers(len(files))]
+    data = bytearray(path.read_bytes())
+    data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+    path.unlink()
+    path.write_bytes(data)
+    return path.relative_to(folder / "storage").as_posix()
+
+
+@pytest.mark.parametrize("pattern", READ_BY)
+def test_a_run_ends_with_the_name_of_the_file(pattern: str, folder: Path) -> None:
+    key = flip_a_bit(folder, pattern)
+    for manifest in (folder / "storage").glob(READ_BY[pattern]) if READ_BY[pattern] else ():
+        manifest.unlink()
+    with pytest.raises(MachineError, match="is damaged") as caught:
+        pipeline.run(settings(folder))
+    assert key in str(caught.value)
+
+
+def test_predict_takes_no_damaged_classifier(folder: Path) -> None:
+    key = flip_a_bit(folder, "runs/*/fold-*/classifiers/*/classifier.safetensors")
+    image = next((folder / "heads" / "lesion").glob("*.png"))
+    with pytest.raises(MachineError, match=f"{key} is damaged"):
+        predict.run(PredictSettings(images=(str(image),), storage=str(folder / "storage"), threads=2))
+
+
+def test_no_damaged_page_is_handed_on(folder: Path) -> None:
+    key = flip_a_bit(folder, "runs/*/report/report.html")
+    step, _ = pipeline.prepare(settings(folder))
+    place = pipeline.place(settings(folder), step)
+    asked = EvaluateSettings.of(settings(folder), **place, name="heads", report_folder=str(folder / "handed"))
+    with pytest.raises(MachineError, match=f"{key} is damaged"):
+        evaluate.run(asked)
+
+
+def test_every_kind_of_file_is_tried(finished: Path) -> None:
+    storage = finished / "storage"
+    tried = {path.name for pattern in READ_BY for path in storage.glob(pattern)}
+    # The page is handed on, a grid is for people alone, and what `done/` names is compared with what is asked for.
+    left = {path for path in storage.rglob("*") if path.is_file() and path.name not in ("report.html", "grid.png")}
+    left -= {*storage.glob("done/*"), *storage.glob("**/images/*"), *storage.glob("**/.writing-*")}
+    assert {path.name for path in left} <= tried
