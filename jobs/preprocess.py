@@ -39,7 +39,7 @@ MUCH = 0.1
 SUSPICIOUS_SHARE, SUSPICIOUS_IMAGES = 0.05, 5
 
 
-class PreprocessSettings(StorageSettings, ReadingSettings):
+class PreprocessSettings(ReadingSettings, StorageSettings):
     """What preprocess can be told."""
 
     data: str = setting(
@@ -101,7 +101,7 @@ def _step(
     storage: Storage, settings: PreprocessSettings, source: "Source", digests: Mapping[str, str], groups: bytes
 ) -> Step:
     """Return the dataset's step: its id is the digest of the files' names and content, and of the settings."""
-    files = [[key, digests[key]] for key in source.files] + [[key, None] for key in source.broken]
+    files = [[key, digests[key]] for key in source.files] + [[key, *why] for key, why in source.refused.items()]
     content = digest({"files": files, "groups": hashlib.sha256(groups).hexdigest()})
     asked = {"content": content, "settings": settings.result(), "results_version": RESULTS_VERSION}
     prefix = keys.dataset(digest(asked)[:12])
@@ -144,7 +144,7 @@ def _prepare(settings: PreprocessSettings, step: Step, source: "Source", taken: 
         held_out = folds.assign_folds(labels, [int(person[index]) for index in kept], settings.folds, settings.seed)
     except UserError as error:
         cause = _cause(entries, pairs, kept, settings)
-        raise UserError(f"{error}{cause}") from None
+        raise UserError(f"{str(error).partition(':')[0]}: {cause}" if cause else str(error)) from None
     names: dict[int, str] = {}
     groups = [names.setdefault(int(person[index]), entries[index].row.id) for index in kept]
     told.groups.set(len(names))
@@ -164,7 +164,7 @@ def _prepare(settings: PreprocessSettings, step: Step, source: "Source", taken: 
 def _cause(
     entries: Sequence["Entry"], pairs: Sequence[tuple[int, int]], kept: Sequence[int], settings: PreprocessSettings
 ) -> str:
-    """Return what to add to an error about too few groups: the ids that make them so, and a way out; or nothing."""
+    """Return why there are too few groups, if ids in the files' headers are the cause, and a way out; else nothing."""
     from jobs.mri import folds
 
     for kinds in (("patient",), ("study",), ("patient", "study")):
@@ -178,8 +178,8 @@ def _cause(
         names = " and ".join(ID_NAMES[kind] for kind in kinds)
         left = ",".join(kind for kind in settings.header_ids if kind not in kinds) or "none"
         return (
-            f". The cause is {names} in the DICOM files, which many of them share: if that was the work of an "
-            f"anonymiser, give --header-ids {left}, or --groups with the files of each person"
+            f"many DICOM files have the same {names}. If an anonymiser did that, give --header-ids {left}, "
+            "or --groups with the files of each person"
         )
     return ""
 
@@ -244,7 +244,9 @@ def _tell_quarantine(step: Step, refusals: list["Refusal"], taken: "Intake") -> 
         log.info("quarantined as %s: %d (%s)", reason, count, where)
     lost = len(refusals) - counts["duplicate"]
     if lost > MUCH * (lost + len(taken.entries)):
-        log.warning("%d of %d pictures cannot be used: see %s", lost, lost + len(taken.entries), where)
+        log.warning(
+            "%d of %d files and slices are not used, copies not counted: see %s", lost, lost + len(taken.entries), where
+        )
     for remark, count in sorted(Counter(remark for _, remark in taken.remarks).items()):
         log.warning("%s (files: %d, see %s)", remark, count, _path(step, "remarks.csv"))
 

@@ -80,7 +80,8 @@ def read(data: bytes) -> Picture:
     slices = []
     for number, frame in enumerate(gray):
         spacing = attributes.numbers(_group(dataset, number, "PixelMeasuresSequence"), "PixelSpacing")
-        row_mm, column_mm = spacing if len(spacing) == 2 else (1.0, 1.0)
+        ratio = attributes.numbers(dataset, "PixelAspectRatio")
+        row_mm, column_mm = next((found for found in (spacing, ratio) if len(found) == 2), (1.0, 1.0))
         slices.append(Slice(square_pixels(frame, row_mm, column_mm), number if len(gray) > 1 else None))
     patient, study = (attributes.text(dataset, name) for name in ("PatientID", "StudyInstanceUID"))
     return Picture(slices, "DICOM", patient, study, tuple(remarks))
@@ -231,10 +232,10 @@ def _ends_early(dataset: pydicom.Dataset) -> bool:
 
 def _padding(values: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray | None:
     """Return bool like stored `values`: what PixelPaddingValue, and its range limit, declare to be no picture."""
-    first = attributes.number(dataset, "PixelPaddingValue")
+    kind = next((kind for kind in ("", "Float", "DoubleFloat") if f"{kind}PixelPaddingValue" in dataset), "")
+    first, last = (attributes.number(dataset, f"{kind}PixelPadding{end}") for end in ("Value", "RangeLimit"))
     if first is None:
         return None
-    last = attributes.number(dataset, "PixelPaddingRangeLimit")
     ends = [first, first if last is None else last]
     if values.dtype.kind in "iu":
         # The value's type follows PixelRepresentation, and is often the other one: both spell the same bits.

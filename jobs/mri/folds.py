@@ -105,7 +105,8 @@ def check_groups(labels: Sequence[str], groups: Sequence[Hashable], folds: int) 
         members[label].add(group)
     for label in sorted(members):
         if len(members[label]) < folds:
+            fewer = " or use fewer --folds" if folds > 2 else ""
             raise UserError(
                 f"class {label} has {len(members[label])} groups of independent images, too few for {folds} folds: "
-                "add images of other people or use fewer --folds"
+                f"add images of other people{fewer}"
             )

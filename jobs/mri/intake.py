@@ -117,8 +117,8 @@ def read_all(
     secret = secrets.token_bytes(32)
     intake = Intake()
     index_of: dict[str, int] = {}
-    for key, reason in source.broken.items():
-        intake.refusals.append(Refusal(spelled(key), "broken-link", reason))
+    for key, (reason, detail) in source.refused.items():
+        intake.refusals.append(Refusal(spelled(key), reason, detail))
     work = functools.partial(examine, size=size, volume=volume)
     named = ((below_class(key), data) for key, data in contents(source))
     for key, (data, result) in zip(source.files, readers.shared().map(work, named), strict=True):

@@ -47,9 +47,7 @@ def check(dataset: pydicom.Dataset) -> None:
     if modality in NO_PICTURES:
         raise Unusable("not-a-picture", f"DICOM of modality {modality}, which is no picture")
     if name and kind not in MR_CLASSES and CAPTURES not in kind:
-        if "Image" in kind.split() and modality in OTHER_MODALITIES | {""}:
-            raise Unusable("not-mr", f"DICOM of the class {name}")
-        raise Unusable("not-a-picture", f"DICOM of the class {name}")
+        raise Unusable("not-mr" if "Image" in kind.split() else "not-a-picture", f"DICOM of the class {name}")
     if modality in OTHER_MODALITIES:
         raise Unusable("not-mr", f"DICOM of modality {modality}")
     for value in _words(dataset, "ImageType"):

@@ -2,12 +2,13 @@
 
 import contextlib
 import io
+import math
 from collections.abc import Callable, Iterator
 
 import imagecodecs
 import numpy as np
 import tifffile
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from jobs.mri import damage, masks
 from jobs.mri.gray import luminance, to_gray
@@ -57,6 +58,8 @@ def read(data: bytes, kind: str) -> Picture:
         raise
     # Decoders of damaged data raise nearly anything: OSError, SyntaxError, struct.error, ValueError, zlib.error.
     except Exception as error:
+        if "too large" in str(error):
+            raise Unusable("decompression-bomb", f"a text in the {kind} unpacks to too much") from None
         shown = damage.found(data)
         if shown is None and isinstance(error, OSError | SyntaxError) and _says_damaged(str(error)):
             shown = "its data end early or are broken"
@@ -170,6 +173,9 @@ def _tiff_pages(data: bytes) -> Iterator[Slice]:
             total += samples
             check_size(total, BUDGET.voxels, "pixels")
             yield Slice(_tiff_page(data, page, number), number if count > 1 else None)
+        # ImageJ and others write frames behind the one page, and say so in a text only.
+        if count == 1 and math.prod(file.series[0].shape) > samples * page.samplesperpixel:
+            raise Unusable("unsupported", "TIFF with several frames behind one page: save each frame as a page")
 
 
 def _tiff_page(data: bytes, page: tifffile.TiffPage, number: int) -> np.ndarray:
@@ -178,14 +184,16 @@ def _tiff_page(data: bytes, page: tifffile.TiffPage, number: int) -> np.ndarray:
     if photometric == tifffile.PHOTOMETRIC.MASK:
         raise Unusable("not-a-picture", "a TIFF page that is a transparency mask")
     if bits <= 8 and page.sampleformat == tifffile.SAMPLEFORMAT.UINT:
-        # Pillow knows more colours, tifffile more layouts.
-        with contextlib.suppress(UnidentifiedImageError), Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
+        # Pillow knows more colours, tifffile more layouts and compressions.
+        with contextlib.suppress(OSError), Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
             image.seek(number)
             return _gray(image)
     kinds = (tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
     colours = 3 if photometric == tifffile.PHOTOMETRIC.RGB else 1
     extra = page.samplesperpixel - colours
-    if photometric not in kinds or page.imagedepth != 1 or extra < 0 or (colours == 1 and extra > 1):
+    if page.imagedepth != 1:
+        raise Unusable("unsupported", "TIFF whose tiles are volumes: save each slice as a page")
+    if photometric not in kinds or extra < 0 or (colours == 1 and extra > 1):
         raise Unusable("unsupported", f"TIFF of {bits} bits that is neither gray nor RGB: save it as gray TIFF or PNG")
     if page.dtype is None or page.dtype.kind not in "iuf":
         raise Unusable("unsupported", f"TIFF of {bits} bits whose values are not real numbers: save it as gray PNG")

@@ -16,6 +16,7 @@ from jobs.common.keys import RESERVED_LABELS
 from jobs.common.step import digest
 from jobs.common.storage import PARALLEL, MissingKey, Storage, Version, open_storage
 from jobs.mri import walk
+from jobs.mri.slices import BUDGET
 
 # Folders that are parts of a split, when they hold folders of classes.
 SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev", "holdout"})
@@ -24,16 +25,16 @@ READ_AHEAD = 2**28  # bytes of files that are fetched at a time
 
 @dataclass(frozen=True)
 class Source:
-    """The files below `storage`, each with its version; `broken` are links that lead nowhere, and special files."""
+    """The files below `storage`, each with its version; those that cannot be opened are `refused`: reason, detail."""
 
     storage: Storage
     files: dict[str, Version]
-    broken: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def labels(self) -> list[str]:
         """The names of the classes, sorted."""
-        return sorted({label for key in (*self.files, *self.broken) if (label := label_of(key)) is not None})
+        return sorted({label for key in (*self.files, *self.refused) if (label := label_of(key)) is not None})
 
 
 def find(url: str, flag: str = "--data") -> Source:
@@ -45,15 +46,14 @@ def find(url: str, flag: str = "--data") -> Source:
     """
     storage = open_storage(url)
     if url.startswith("s3://"):
-        files = {key: version for key, version in storage.versions("").items() if not walk.is_litter(key)}
-        source, folders = Source(storage, files), set()
+        found = walk.Tree({key: version for key, version in storage.versions("").items() if not walk.is_litter(key)})
     else:
         root = Path(url)
         if not root.is_dir():
             raise UserError(f"{flag}: there is no folder {url}")
         found = walk.walk(root)
-        source, folders = Source(storage, found.files, found.broken), found.folders
-    classes = sorted({*source.labels, *map(_nfc, folders)})
+    source = Source(storage, *_affordable(found))
+    classes = sorted({*source.labels, *map(_nfc, found.folders)})
     _check_names(classes, source, flag, url)
     _check_split(classes, source, flag, url)
     if not classes:
@@ -69,6 +69,17 @@ def find(url: str, flag: str = "--data") -> Source:
                 f"{flag}: the class {label} is empty: put images into {url.rstrip('/')}/{label} or remove it"
             )
     return source
+
+
+def _affordable(tree: walk.Tree) -> tuple[dict[str, Version], dict[str, tuple[str, str]]]:
+    """Return the files that may be fetched, and what is refused: without the others, which are too large to be read."""
+    limit = BUDGET.file_bytes
+    large = {
+        key: ("decompression-bomb", f"{version.size} bytes, more than {limit}")
+        for key, version in tree.files.items()
+        if version.size > limit
+    }
+    return {key: version for key, version in tree.files.items() if key not in large}, tree.refused | large
 
 
 def _check_names(classes: Iterable[str], source: Source, flag: str, url: str) -> None:
@@ -178,7 +189,9 @@ def read_groups(url: str, found: Iterable[str]) -> tuple[bytes, dict[str, list[i
     """Return the bytes of a groups file and, for each file it names, the numbers of the lines that do.
 
     The file is CSV without a header; each line lists the files of one person, as paths below the data root. A person
-    with one file has a line too. A name counts as the file's in either of Unicode's forms, and with ./ before it.
+    with one file has a line too. A name counts as the file's in either of Unicode's forms, with ./ before it, and with
+    backslashes for slashes.
+
     Raises UserError if it cannot be read or names a file that is not among `found`.
     """
     folder, _, name = url.rpartition("/")
@@ -205,7 +218,7 @@ def read_groups(url: str, found: Iterable[str]) -> tuple[bytes, dict[str, list[i
 
 
 def _plain(path: str) -> str:
-    return posixpath.normpath(_nfc(path)).lstrip("/")
+    return posixpath.normpath(_nfc(path).replace("\\", "/")).lstrip("/")
 
 
 def _nfc(text: str) -> str:

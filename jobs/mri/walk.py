@@ -15,8 +15,9 @@ log = logging.getLogger("mrigan.sources")
 # What file managers, archivers, file systems and network storage leave behind.
 LITTER = frozenset(
     {
-        *("Thumbs.db", "ehthumbs.db", "desktop.ini", "__MACOSX", "Icon\r", "lost+found", "@eaDir", "#recycle"),
-        *("#snapshot", "@Recycle", "@Recently-Snapshot", "$RECYCLE.BIN", "System Volume Information", "RECYCLER"),
+        *("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "icon\r", "lost+found", "@eadir", "@__thumb"),
+        *("#recycle", "#snapshot", "~snapshot", "@recycle", "@recently-snapshot", "$recycle.bin", "recycler"),
+        *("system volume information", "network trash folder", "temporary items"),
     }
 )
 BROKEN = {
@@ -28,10 +29,10 @@ BROKEN = {
 
 @dataclass
 class Tree:
-    """What a walk found, by path below the root with `/`: `files`, `broken` with a reason, and the first `folders`."""
+    """What a walk found, by path below the root: `files`, `refused` with reason and detail, and the first `folders`."""
 
     files: dict[str, Version] = field(default_factory=dict)
-    broken: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, tuple[str, str]] = field(default_factory=dict)
     folders: set[str] = field(default_factory=set)
 
 
@@ -54,7 +55,7 @@ def walk(root: Path) -> Tree:
             continue
         _enter(path, key + "/", tree, entered, links)
     tree.files = dict(sorted(tree.files.items()))
-    tree.broken = dict(sorted(tree.broken.items()))
+    tree.refused = dict(sorted(tree.refused.items()))
     return tree
 
 
@@ -74,7 +75,7 @@ def _enter(folder: str, prefix: str, tree: Tree, entered: set[tuple[int, int]], 
         try:
             status = entry.stat()
         except OSError as error:
-            tree.broken[key] = f"a link that {BROKEN.get(error.errno or 0, 'cannot be followed')}"
+            tree.refused[key] = "broken-link", f"a link that {BROKEN.get(error.errno or 0, 'cannot be followed')}"
             continue
         if stat.S_ISDIR(status.st_mode):
             if not prefix:
@@ -86,13 +87,13 @@ def _enter(folder: str, prefix: str, tree: Tree, entered: set[tuple[int, int]], 
         elif stat.S_ISREG(status.st_mode):
             tree.files[key] = Version(status.st_size, f"{status.st_ino}-{status.st_mtime_ns}-{status.st_ctime_ns}")
         else:
-            tree.broken[key] = "not a file but a pipe, a socket or a device"
+            tree.refused[key] = "not-an-image", "not a file but a pipe, a socket or a device"
 
 
 def is_litter(path: str) -> bool:
     """Return whether a part of `path` is hidden or litter; the marks of folders in S3 are litter too."""
     parts = path.split("/")
-    return any(part.startswith(".") or part in LITTER for part in parts) or path.endswith("_$folder$")
+    return any(part.startswith(".") or part.casefold() in LITTER for part in parts) or path.endswith("_$folder$")
 
 
 def spelled(text: str) -> str:

@@ -20,7 +20,7 @@ from jobs.common.errors import UserError
 from jobs.mri import masks
 from jobs.mri.dataset import open_dataset
 from jobs.mri.read import read
-from jobs.mri.slices import Unusable
+from jobs.mri.slices import BUDGET, Unusable
 from jobs.preprocess import PreprocessSettings
 from tests.mri.heads import a_head
 from tests.mri.test_read import a_dicom, a_nifti, a_volume, encoded, only, reason
@@ -167,7 +167,7 @@ def test_masks_in_one_class_are_set_aside_and_counted(data, caplog):
     kept, refused = prepare(data)
     assert len(kept) == 6
     assert {reason for reason, _ in refused.values()} == {"not-a-picture"}
-    assert "3 of 9 pictures cannot be used" in caplog.text
+    assert "3 of 9 files and slices are not used" in caplog.text
 
 
 # -- C: the gray range ---------------------------------------------------------------------------------------------
@@ -302,7 +302,13 @@ def test_each_folder_is_entered_once_and_where_it_lies(data):
 
 def test_a_pipe_is_not_opened(data):
     os.mkfifo(data / "no" / "pipe.png")
-    assert prepare(data)[1]["no/pipe.png"][0] == "broken-link"
+    assert prepare(data)[1]["no/pipe.png"] == ("not-an-image", "not a file but a pipe, a socket or a device")
+
+
+def test_a_file_over_the_budget_is_not_fetched(data):
+    with (data / "no" / "huge.nii").open("wb") as file:
+        file.truncate(BUDGET.file_bytes + 1)
+    assert prepare(data)[1]["no/huge.nii"][0] == "decompression-bomb"
 
 
 def test_litter_is_no_class_and_no_file(data):
@@ -370,7 +376,9 @@ def test_one_id_for_all_is_named_as_the_cause_and_the_way_out_works(tmp_path, sh
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(a_dicom((900 * a_head(seed)).astype(np.uint16), **own))
     (tmp_path / "data" / "no" / "note.txt").write_text("a note")
-    with pytest.raises(UserError, match=f"The cause is {named} in the DICOM files.*--header-ids {way}, or --groups"):
+    with pytest.raises(
+        UserError, match=f"folds: many DICOM files have the same {named}.*--header-ids {way}, or --groups"
+    ):
         prepare(tmp_path / "data")
     assert "quarantined as not-an-image: 1" in caplog.text and "quarantine.csv" in caplog.text
     ids = () if way == "none" else (way,)
@@ -384,13 +392,22 @@ def test_names_in_either_form_of_unicode_are_one(data):
     composed = "Schädel é.png"
     save(data / "no" / unicodedata.normalize("NFD", composed), gray(30))
     groups = data.parent / "groups.csv"
-    groups.write_text(f"no/{composed},./no/0.png\n")
+    groups.write_text(f"no/{composed},./no/0.png\nno\\2.png,no/4.png\n")
     assert len(prepare(data, groups=str(groups))[0]) == 7
 
 
 def test_a_class_in_decomposed_letters_has_one_name(data):
     (data / "no").rename(data / unicodedata.normalize("NFD", "läsion"))
     assert set(prepare(data)[0].values()) == {unicodedata.normalize("NFC", "läsion"), "yes"}
+
+
+def test_the_aspect_ratio_counts_where_no_spacing_is():
+    assert only(a_dicom(RAMP, PixelAspectRatio=["2", "1"])).shape == (80, 60)
+    assert only(a_dicom(RAMP, PixelAspectRatio=["2", "1"], PixelSpacing=[1, 1])).shape == (40, 60)
+
+
+def test_a_tiff_of_frames_behind_one_page_is_refused():
+    assert reason(deep_tiff(np.stack([TWELVE] * 3), truncate=True)) == "unsupported"
 
 
 # -- 4-D NIfTI -----------------------------------------------------------------------------------------------------
