@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import imagecodecs
 import numpy as np
@@ -164,8 +165,7 @@ def _tiff_pages(data: bytes) -> Iterator[Slice]:
         check_size(count, BUDGET.slices, "pages")
         total = 0
         for number in range(count):
-            page = file.pages[number]
-            assert isinstance(page, tifffile.TiffPage)
+            page = cast(tifffile.TiffPage, file.pages[number])
             if count > 1 and page.subfiletype & tifffile.FILETYPE.REDUCEDIMAGE:
                 continue
             samples = page.imagewidth * page.imagelength * page.imagedepth

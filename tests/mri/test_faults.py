@@ -407,7 +407,7 @@ def test_the_aspect_ratio_counts_where_no_spacing_is():
 
 
 def test_a_tiff_of_frames_behind_one_page_is_refused():
-    assert reason(deep_tiff(np.stack([TWELVE] * 3), truncate=True)) == "unsupported"
+    assert reason(deep_tiff(np.stack([TWELVE] * 5), photometric="minisblack", truncate=True)) == "unsupported"
 
 
 # -- 4-D NIfTI -----------------------------------------------------------------------------------------------------
