@@ -18,7 +18,7 @@ import urllib3.exceptions
 from jobs.common import logs, metrics
 from jobs.common.errors import MachineError, UserError
 from jobs.common.meter import meter
-from jobs.common.storage import PARALLEL, MissingKey, Version
+from jobs.common.objects import PARALLEL, MissingKey, Version
 
 # Tries of a request, and of the body that follows it. Before another one a body waits up to so long, each time twice as
 # long, as botocore does before a request.

@@ -11,24 +11,11 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from jobs.common import metrics
 from jobs.common.errors import MachineError, UserError
-
-# Requests under way at once when many small objects are read or written: S3's latency hides behind them.
-PARALLEL = 16
-
-
-class MissingKey(KeyError):  # noqa: N818 - reads as what it is, like KeyError
-    """No object has this key."""
-
-
-class Version(NamedTuple):
-    """What tells two contents of a key apart without reading them."""
-
-    size: int
-    tag: str
+from jobs.common.objects import PARALLEL, MissingKey, Version
 
 
 class Storage(Protocol):

@@ -50,7 +50,17 @@ def items(dataset: pydicom.Dataset, name: str) -> Sequence[pydicom.Dataset]:
         return []
 
 
-def lookup_table(item: pydicom.Dataset, *, little_endian: bool = True) -> tuple[np.ndarray, int, int] | None:
+def group(dataset: pydicom.Dataset, frame: int, sequence: str) -> pydicom.Dataset:
+    """Return what holds a frame's attributes of `sequence`: a functional group (PS3.3 C.7.6.16) or `dataset`."""
+    per_frame = items(dataset, "PerFrameFunctionalGroupsSequence")
+    shared = items(dataset, "SharedFunctionalGroupsSequence")
+    for group in (*per_frame[frame : frame + 1], *shared[:1]):
+        for item in items(group, sequence)[:1]:
+            return item
+    return dataset
+
+
+def lookup_table(item: pydicom.Dataset) -> tuple[np.ndarray, int, int] | None:
     """Return the entries, the value that the first is for, and the bits of one entry, of a LUT's sequence `item`.
 
     The entries' size decides between 8 and 16 bits, because descriptors state anything from 8 to 16 (PS3.3 C.11.1.1).
@@ -65,7 +75,8 @@ def lookup_table(item: pydicom.Dataset, *, little_endian: bool = True) -> tuple[
         data = item.get("LUTData")
         if isinstance(data, bytes):
             wide = len(data) >= 2 * count
-            entries = np.frombuffer(data, ("<u2" if little_endian else ">u2") if wide else np.uint8)
+            words = ">u2" if item.original_encoding[1] is False else "<u2"
+            entries = np.frombuffer(data, words if wide else np.uint8)
         else:
             entries = np.asarray(list(data)).astype(np.int64) & 0xFFFF
     except Exception:

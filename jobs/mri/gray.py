@@ -33,18 +33,29 @@ def stretch(values: np.ndarray, low: float, high: float) -> np.ndarray:
 class Scale(NamedTuple):
     """What becomes black and white, what is no part of the picture (bool, like the values), and what surrounds it.
 
-    `ring` is the one value that surrounds the picture, None if none does.
+    `ring` is the one value that surrounds the picture, None if none does; `inverted` says that high values are dark.
     """
 
     low: float
     high: float
     hidden: np.ndarray
     ring: float | None
+    inverted: bool
 
     @property
     def padded(self) -> bool:
         """Whether the surrounding value is too far from all others to be air."""
         return self.ring is not None and not self.low <= self.ring <= self.high
+
+    def gray(self, values: np.ndarray) -> np.ndarray:
+        """Return uint8 of float32 `values` [n, height, width]; what is no part of the picture is black."""
+        gray = np.empty(values.shape, np.uint8)
+        for stored, shown in zip(values, gray, strict=True):
+            shown[:] = stretch(stored, self.low, self.high)
+        if self.inverted:
+            gray = 255 - gray
+        self.blacken(gray, values)
+        return gray
 
     def blacken(self, gray: np.ndarray, values: np.ndarray) -> None:
         """Make black, in uint8 `gray` of `values` [n, height, width], what is no part of the picture."""
@@ -60,7 +71,7 @@ def scale_of(values: np.ndarray, hidden: np.ndarray | None = None, *, inverted: 
     Black and white are the 0.5 and 99.5 percentiles of the values that are part of the picture. Not part of it are what
     `hidden` (bool, same shape) marks, not-a-number, infinities, and one constant value that surrounds the picture. A
     surrounding value near the others extends their range: it is air, and air is as dark as the darkest tissue or
-    darker. `inverted` says that high values are dark.
+    darker.
 
     Raises Unusable: blank, if all values of the picture are equal.
     """
@@ -68,7 +79,7 @@ def scale_of(values: np.ndarray, hidden: np.ndarray | None = None, *, inverted: 
     ring = _surrounding(values, hidden)
     step = max(1, values.size // SAMPLED)
     sampled = values.ravel()[::step][~hidden.ravel()[::step]]
-    return Scale(*_display_range(sampled, ring, zero_is_black=not inverted), hidden, ring)
+    return Scale(*_display_range(sampled, ring, zero_is_black=not inverted), hidden, ring, inverted)
 
 
 def to_gray(values: np.ndarray, hidden: np.ndarray | None = None, *, inverted: bool = False) -> np.ndarray:
@@ -77,14 +88,7 @@ def to_gray(values: np.ndarray, hidden: np.ndarray | None = None, *, inverted: b
     Raises Unusable: blank, if all values of the picture are equal.
     """
     values = real(values)
-    scale = scale_of(values, hidden, inverted=inverted)
-    gray = np.empty(values.shape, np.uint8)
-    for stored, shown in zip(values, gray, strict=True):
-        shown[:] = stretch(stored, scale.low, scale.high)
-    if inverted:
-        gray = 255 - gray
-    scale.blacken(gray, values)
-    return gray
+    return scale_of(values, hidden, inverted=inverted).gray(values)
 
 
 def real(values: np.ndarray) -> np.ndarray:
