@@ -233,6 +233,8 @@ def site(bucket: Any) -> Iterator[Site]:
     here = Site(f"mrigan-e2e-{mark}", f"e2e-{mark}")
     call("kubectl", "create", "namespace", here.namespace)
     call("kubectl", "label", "namespace", here.namespace, "pod-security.kubernetes.io/enforce=restricted")
+    # A Service of this name gives every pod that does not turn service links off MRIGAN_PORT and more.
+    here.kubectl("create", "service", "clusterip", "mrigan", "--tcp=80")
     try:
         here.apply(secret(GOOD))
         here.mrigan("phantom", "--out", here.data, "--count", "8", env=GOOD)
