@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import posixpath
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +12,7 @@ from pathlib import Path
 from jobs.common import keys
 from jobs.common.errors import MachineError, UserError
 from jobs.common.keys import RESERVED_LABELS
-from jobs.common.step import digest
+from jobs.common.step import digest, seal, unseal
 from jobs.common.storage import PARALLEL, MissingKey, Storage, Version, open_storage
 from jobs.mri import walk
 from jobs.mri.slices import BUDGET
@@ -162,9 +161,7 @@ def _batches(files: Mapping[str, Version]) -> Iterator[list[str]]:
 def remembered(storage: Storage, url: str, files: Mapping[str, Version]) -> dict[str, str]:
     """Return the SHA-256 of each of the `files` at `url` that has the version it had when it was last read."""
     try:
-        record = json.loads(storage.read(keys.source(digest(url)[:12])))
-        if record["digest"] != digest(record["files"]):
-            return {}
+        record = unseal(storage.read(keys.source(digest(url)[:12])))
         return {
             key: sha256
             for key, (size, tag, sha256) in record["files"].items()
@@ -178,8 +175,7 @@ def remembered(storage: Storage, url: str, files: Mapping[str, Version]) -> dict
 def remember(storage: Storage, url: str, files: Mapping[str, Version], digests: Mapping[str, str]) -> None:
     """Keep the SHA-256 of `files` beside their versions, for `remembered`."""
     record = {walk.spelled(key): [*files[key], sha256] for key, sha256 in digests.items()}
-    text = json.dumps({"url": walk.spelled(url), "digest": digest(record), "files": record}, indent=1, sort_keys=True)
-    storage.write(keys.source(digest(url)[:12]), text.encode())
+    storage.write(keys.source(digest(url)[:12]), seal({"url": walk.spelled(url), "files": record}))
 
 
 # -- the user's groups ---------------------------------------------------------------------------------------------
