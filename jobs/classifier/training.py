@@ -1,8 +1,6 @@
 """Training of a classifier: batches by (seed, step), several steps per call into TensorFlow, averaged weights kept."""
 
-import csv
 import functools
-import io
 import json
 import logging
 import math
@@ -18,7 +16,7 @@ from jobs.classifier import networks
 from jobs.classifier.augmentation import augment, mix
 from jobs.classifier.batches import Images, Phantoms, assemble
 from jobs.classifier.networks import Architecture
-from jobs.common import logs, metrics, progress, tensors
+from jobs.common import logs, metrics, progress, tables, tensors
 from jobs.common.checkpoint import Checkpoints
 from jobs.common.errors import UserError
 from jobs.common.seeds import derive
@@ -310,10 +308,9 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
 
 def history_csv(history: Sequence[Epoch]) -> bytes:
     """history.csv: a row for each epoch; held-out figures are empty where nothing is held out."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Epoch.__dataclass_fields__)
-    for row in history:
+
+    def cells(row: Epoch) -> list[int | str]:
         figures = (row.train_loss, row.train_accuracy, row.held_out_loss, row.held_out_accuracy)
-        writer.writerow([row.epoch, row.step, *("" if value is None else f"{value:.6f}" for value in figures)])
-    return text.getvalue().encode()
+        return [row.epoch, row.step, *("" if value is None else f"{value:.6f}" for value in figures)]
+
+    return tables.to_csv(list(Epoch.__dataclass_fields__), map(cells, history))

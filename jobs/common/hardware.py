@@ -99,6 +99,15 @@ def usable_cores() -> int:
     return cores
 
 
+def usable_memory() -> int:
+    """Return the bytes of memory that this machine has, or its container may use."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):
+        return total
+
+
 def _processor() -> tuple[str, frozenset[str]]:
     """Return the processor's name and feature flags, as Linux spells them."""
     try:

@@ -44,14 +44,16 @@ def _png(data: bytes) -> str | None:
     return "the PNG has no end"
 
 
+def of_page(data: bytes, page: tifffile.TiffPage) -> str | None:
+    """Return what shows that `data` end before the values of a TIFF's `page` do; None if they do not."""
+    ends = (start + size for start, size in zip(page.dataoffsets, page.databytecounts, strict=False))
+    return _beyond(data, max(ends, default=0))
+
+
 def _tiff(data: bytes) -> str | None:
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
-            page = file.pages.first
-            end = max(
-                (start + size for start, size in zip(page.dataoffsets, page.databytecounts, strict=False)), default=0
-            )
+            return of_page(data, file.pages.first)
     # tifffile raises many kinds; a first page that cannot be found says that the file ends before it.
     except Exception:
         return "the TIFF has no readable page"
-    return _beyond(data, end)

@@ -32,14 +32,15 @@ class Person(NamedTuple):
 
 @dataclass(slots=True)
 class Entry:
-    """A usable image: its row, yet without group and fold, and `marks` of what it shares with others of one person.
-
-    `person_known` says whether the file or the user's list tells who it is; one volume alone does not.
-    """
+    """A usable image: its row, yet without group and fold, and `marks` of what it shares with others of one person."""
 
     row: Row
-    person_known: bool
     marks: tuple[Person, ...]
+
+    @property
+    def person_known(self) -> bool:
+        """Whether the file or the user's list tells who it is; one volume alone does not."""
+        return any(mark.kind != "volume" for mark in self.marks)
 
 
 @dataclass(slots=True, order=True)
@@ -130,10 +131,8 @@ def read_all(
             intake.refusals.append(Refusal(spelled(key), result.reason, result.detail))
         else:
             intake.remarks.extend((spelled(key), remark) for remark in result.remarks)
-            lines = lines_of.get(key, [])
-            marks = _marks(result, key, lines, secret, ids)
-            known = any(mark.kind != "volume" for mark in marks)
-            _take(intake, index_of, spool, result, spelled(key), label, len(data), marks, known)
+            marks = _marks(result, key, lines_of.get(key, []), secret, ids)
+            _take(intake, index_of, spool, result, spelled(key), label, len(data), marks)
     spool.close(len(intake.entries))
     return intake
 
@@ -147,7 +146,6 @@ def _take(
     label: str,
     size: int,
     marks: tuple[Person, ...],
-    known: bool,
 ) -> None:
     """Add what one file holds: `name` and `size` are those of the file, `index_of` the entries by id."""
     for piece in file.pieces:
@@ -156,14 +154,13 @@ def _take(
             intake.copies[index_of[piece.id]].append((source, label))
             first = intake.entries[index_of[piece.id]]
             first.marks += tuple(mark for mark in marks if mark not in first.marks)
-            first.person_known |= known
         elif piece.finding:
             intake.refusals.append(Refusal(source, piece.finding.reason, piece.finding.detail))
         else:
             spool.append(piece)
             index_of[piece.id] = len(intake.entries)
             row = Row(piece.id, source, label, "", -1, file.format, size, piece.width, piece.height, piece.border)
-            intake.entries.append(Entry(row, known, marks))
+            intake.entries.append(Entry(row, marks))
 
 
 def _marks(file: Examined, key: str, lines: Iterable[int], secret: bytes, ids: Iterable[str]) -> tuple[Person, ...]:

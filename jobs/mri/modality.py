@@ -43,7 +43,7 @@ def check(dataset: pydicom.Dataset) -> None:
     """
     modality = _word(dataset, "Modality")
     name = UID_dictionary.get(_word(dataset, "SOPClassUID") or _media_class(dataset), ("",))[0]
-    kind = name.removesuffix(" Storage").removesuffix(" - For Presentation").removesuffix(" - For Processing")
+    kind = name.removesuffix(" Storage")
     if modality in NO_PICTURES:
         raise Unusable("not-a-picture", f"DICOM of modality {modality}, which is no picture")
     if name and kind not in MR_CLASSES and CAPTURES not in kind:

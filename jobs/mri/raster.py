@@ -197,7 +197,7 @@ def _tiff_page(data: bytes, page: tifffile.TiffPage, number: int) -> np.ndarray:
         raise Unusable("unsupported", f"TIFF of {bits} bits that is neither gray nor RGB: save it as gray TIFF or PNG")
     if page.dtype is None or page.dtype.kind not in "iuf":
         raise Unusable("unsupported", f"TIFF of {bits} bits whose values are not real numbers: save it as gray PNG")
-    short = damage.found(data)
+    short = damage.of_page(data, page)
     if short:
         raise Unusable("truncated", short)
     separate, _, height, width, together = page.shaped

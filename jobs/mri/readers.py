@@ -20,7 +20,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from jobs.common.errors import MachineError
-from jobs.common.hardware import usable_cores
+from jobs.common.hardware import usable_cores, usable_memory
 from jobs.mri.slices import BUDGET, Budget, Unusable
 
 T = TypeVar("T")
@@ -152,16 +152,7 @@ def shared() -> Readers:
 
 def affordable(budget: Budget) -> int:
     """Return how many reader processes may run side by side: at most one a core, all within the memory there is."""
-    return max(1, min(MOST, usable_cores(), _memory() // budget.memory_bytes))
-
-
-def _memory() -> int:
-    """Return the bytes of memory that this machine has, or its container may use."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):
-        return total
+    return max(1, min(MOST, usable_cores(), usable_memory() // budget.memory_bytes))
 
 
 # -- in the process ------------------------------------------------------------------------------------------------

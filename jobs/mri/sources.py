@@ -162,11 +162,9 @@ def remembered(storage: Storage, url: str, files: Mapping[str, Version]) -> dict
     """Return the SHA-256 of each of the `files` at `url` that has the version it had when it was last read."""
     try:
         record = unseal(storage.read(keys.source(digest(url)[:12])))
-        return {
-            key: sha256
-            for key, (size, tag, sha256) in record["files"].items()
-            if key in files and files[key] == Version(size, tag)
-        }
+        read = {key: (Version(size, tag), sha256) for key, (size, tag, sha256) in record["files"].items()}
+        named = ((key, version, read.get(walk.spelled(key))) for key, version in files.items())
+        return {key: found[1] for key, version, found in named if found and found[0] == version}
     # What is missing or damaged is read again.
     except (MissingKey, ValueError, KeyError, TypeError):
         return {}

@@ -19,25 +19,7 @@ from jobs.mri.dataset import open_dataset
 from jobs.phantom import PhantomSettings
 from jobs.pipeline import PipelineSettings
 from jobs.preprocess import PreprocessSettings
-
-TINY: dict[str, Any] = {
-    "image_size": 32,
-    "folds": 2,
-    "networks": ("mobilenetv2",),
-    "gan_epochs": 4,
-    "gan_width": 4,
-    "latent": 8,
-    "gan_batch": 8,
-    "synthetic_count": 8,
-    "classifier_epochs": 1,
-    "classifier_steps_per_epoch": 2,
-    "classifier_batch": 8,
-    "healthy": "healthy",
-    "phantoms": 8,
-    "phantom_epochs": 1,
-    "resamples": 100,
-    "threads": 1,
-}
+from tests.tiny import TINY
 
 
 @pytest.fixture(scope="module")
