@@ -102,9 +102,9 @@ def test_predict_takes_no_damaged_classifier(folder: Path) -> None:
 
 def test_no_damaged_page_is_handed_on(folder: Path) -> None:
     key = flip_a_bit(folder, "runs/*/report/report.html")
-    step, _ = pipeline.prepare(settings(folder))
-    place = pipeline.place(settings(folder), step)
-    asked = EvaluateSettings.of(settings(folder), **place, name="heads", report_folder=str(folder / "handed"))
+    step, _, found = pipeline.prepare(settings(folder))
+    place = pipeline.place(found, step)
+    asked = EvaluateSettings.of(found, **place, name="heads", report_folder=str(folder / "handed"))
     with pytest.raises(MachineError, match=f"{key} is damaged"):
         evaluate.run(asked)
 
@@ -112,7 +112,9 @@ def test_no_damaged_page_is_handed_on(folder: Path) -> None:
 def test_every_kind_of_file_is_tried(finished: Path) -> None:
     storage = finished / "storage"
     tried = {path.name for pattern in READ_BY for path in storage.glob(pattern)}
-    # The page is handed on, a grid is for people alone, and what `done/` names is compared with what is asked for.
-    left = {path for path in storage.rglob("*") if path.is_file() and path.name not in ("report.html", "grid.png")}
-    left -= {*storage.glob("done/*"), *storage.glob("**/images/*"), *storage.glob("**/.writing-*")}
+    # The page is handed on, a grid and remarks are for people alone, what `done/` names is compared with what is asked
+    # for, and files are read again where `sources/` is damaged.
+    left = {path for path in storage.rglob("*") if path.is_file()}
+    left -= {*storage.glob("done/*"), *storage.glob("sources/*"), *storage.glob("**/images/*")}
+    left -= {path for name in ("report.html", "grid.png", "remarks.csv", ".writing-*") for path in storage.rglob(name)}
     assert {path.name for path in left} <= tried

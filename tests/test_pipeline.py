@@ -219,7 +219,7 @@ def test_without_a_class_of_that_name_the_recipe_goes_on_without_phantoms(
     settings = PipelineSettings(data=str(data), storage=str(storage), **PRESETS["recipe"] | SMALL)
     _, _, found = pipeline.prepare(settings)
     assert (found.healthy, found.classifier_learning_rate) == ("", 0.003)
-    [warning] = (record.message for record in caplog.records if record.levelname == "WARNING")
+    [warning] = (record.message for record in caplog.records if record.name == "mrigan.healthy")
     assert "--healthy" in warning and "(of a, b)" in warning
     assert not (storage / "phantoms").exists()
 
