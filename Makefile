@@ -12,7 +12,7 @@ BUILD ?= docker build -t
 # The images that `make quality` learns from: a folder of class folders.
 DATA ?= ../shared/data/brain_tumor_dataset
 
-.PHONY: demo test check image e2e quality lock clean
+.PHONY: demo test check dashboards image e2e quality lock clean
 
 demo: .venv/run  ## phantom MRI through the whole pipeline, small
 	$(BIN)/mrigan phantom --out $(DEMO)/data
@@ -27,6 +27,9 @@ check: .venv/dev  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/hadolint images/Dockerfile
+
+dashboards: .venv/dev  ## the chart's dashboards, from dashboards/
+	$(BIN)/python -m dashboards
 
 image:  ## the container image
 	$(BUILD) $(IMAGE) --build-arg ACCELERATOR=$(ACCELERATOR) -f images/Dockerfile .

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from dashboards.__main__ import texts
 from tests.cluster import panels
 from tests.cluster.panels import Scope, Series
 
@@ -37,6 +38,10 @@ OTHERS = {
     "argo_workflows_workflowtemplate_runtime_sum": {"name"},
     "argo_workflows_workflowtemplate_runtime_count": {"name"},
 }
+
+
+def test_the_chart_has_what_make_dashboards_writes() -> None:
+    assert {path: path.read_text() for path in panels.FOLDER.glob("*.json")} == texts()
 
 
 def test_there_are_two_dashboards() -> None:

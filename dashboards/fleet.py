@@ -1,0 +1,347 @@
+"""The dashboard of the fleet: whether retraining goes on, what its models reach, and what it costs."""
+
+from grafana_foundation_sdk.models.common import GraphDrawStyle, LineInterpolation, StackingConfig, StackingMode
+from grafana_foundation_sdk.models.dashboard import VariableModel, VariableType
+
+from dashboards import panels
+from dashboards.board import board
+from dashboards.queries import burst, grown, step
+
+# The chart puts a site's own hours in place of these 26, and of the seconds that are one or two times as long.
+SCHEDULE = 26 * 3600
+# As Argo calls them; without {here} where Argo does not tell namespaces apart.
+PHASES = {"Succeeded": "green", "Running": "blue", "Pending": "orange", "Failed": "red", "Error": "dark-red"}
+ENDED = ("Succeeded", "Failed", "Error")
+FAILED = 'argo_workflows_total_count{here, phase=~"Failed|Error"}'
+
+
+def _gpu_hours(total: str = "sum") -> str:
+    return f"{total}({grown('mrigan_gpu_held_seconds_total{here}')}) / 3600"
+
+
+GLANCE = panels.section(
+    "At a glance",
+    (3, 4),
+    panels.number(
+        "Since the last success",
+        "Time since a run last came to its end, one with nothing to do among them, of the dataset that waits longest. "
+        "Orange from 26 h on: the schedule missed its time.",
+        panels.field("s", 1, "never"),
+        {"{{name}}": "topk(1, time() - max by (name) (mrigan_last_success_timestamp_seconds{here}))"},
+        {None: "green", SCHEDULE: "orange", 2 * SCHEDULE: "red"},
+        named=True,
+    ),
+    panels.number(
+        "Since the last start",
+        "Time since a run last began, whatever became of it. Much less than the last success: it still runs, or "
+        "failed.",
+        panels.field("s", 1, "never"),
+        {"{{name}}": "bottomk(1, time() - max by (name) (mrigan_last_run_timestamp_seconds{here}))"},
+        named=True,
+    ),
+    panels.number(
+        "Champion's accuracy",
+        "Of the model that predicts, by the report of its run, on real images it never saw. Of several datasets the "
+        "lowest.",
+        panels.field("percentunit", 1, "no champion", high=1),
+        {"{{name}}": "bottomk(1, max by (name) (mrigan_champion_accuracy_ratio{here}))"},
+        {None: "blue"},
+        named=True,
+    ),
+    panels.number(
+        "Challengers",
+        "Decisions in the champions' records, since ever: challengers that were promoted, and that were refused "
+        "because they are worse than the best ever.",
+        panels.field("none", 0, "no decision yet"),
+        {"{{outcome}}": "sum by (outcome) (max by (name, outcome) (mrigan_promotions_total{here}))"},
+        named=True,
+    ),
+    panels.number(
+        "Workflows that failed",
+        "In this time, by Argo's controller: their pods were tried again as often as they may be, or failed in a way "
+        "that another try would not mend. 0 is well.",
+        panels.field("none", 0, "Argo is not read"),
+        {"workflows": f"sum({grown(FAILED)}) or 0 * sum(argo_workflows_gauge)"},
+        {None: "green", 0.5: "red"},
+    ),
+    panels.number(
+        "Storage last read",
+        "Age of what the exporter knows: champions, reports and last runs are as old. Red from 15 min on.",
+        panels.field("s", 0, "no exporter"),
+        {"age": "time() - max(mrigan_exporter_refresh_timestamp_seconds{here})"},
+        {None: "green", 900: "red"},
+    ),
+    panels.number(
+        "GPU hours",
+        "Hours in this time that pods held GPUs, used or not. No pods: Prometheus read none in this time.",
+        panels.field("suffix:h", 1, "no pods"),
+        {"held": _gpu_hours()},
+    ),
+    panels.number(
+        "GPU cost",
+        "GPU hours of this time, times the price at the top of the page, in its currency.",
+        panels.field("none", 2, "no pods"),
+        {"cost": f"{_gpu_hours()} * $price"},
+    ),
+)
+
+RETRAINING = panels.section(
+    "Retraining",
+    (8, 9),
+    panels.series(
+        "Since the last start and the last success",
+        "Each line is a saw: it falls to 0 whenever a run begins or comes to its end. Above the red line (26 h) the "
+        "schedule missed its time.",
+        panels.field("s", None, "no run yet"),
+        {
+            "{{name}}: start": "time() - max by (name) (mrigan_last_run_timestamp_seconds{here})",
+            "{{name}}: success": "time() - max by (name) (mrigan_last_success_timestamp_seconds{here})",
+        },
+        panels.lines(show_points=panels.Points.NEVER),
+        limit=SCHEDULE,
+        overrides={"/start$/": panels.DASHED},
+    ),
+    panels.series(
+        "Promotions and refusals",
+        "Decisions in the champions' records, added up since ever: a step up is a run that was judged.",
+        panels.field("none", 0, "no decision yet"),
+        {"{{name}}: {{outcome}}": "max by (name, outcome) (mrigan_promotions_total{here})"},
+        panels.steps(),
+    ),
+    panels.series(
+        "Workflows that ended",
+        "Argo's workflows of the namespace, by how they ended, a bar for each stretch of time; and how many the "
+        "schedule began.",
+        panels.field("none", 0, "Argo's controller is not read"),
+        {
+            "{{phase}}": "clamp_min("
+            + step('argo_workflows_total_count{here, phase=~"Succeeded|Failed|Error"}', " by (phase)")
+            + ', 0) or on() label_replace(0 * sum(argo_workflows_gauge), "phase", "Failed", "", "")',
+            "begun by the schedule": f"clamp_min({step('argo_workflows_cronworkflows_triggered_total{here}')}, 0) > 0",
+        },
+        panels.bars(),
+        interval="5m",
+        overrides={
+            **panels.painted({phase: PHASES[phase] for phase in ENDED}),
+            "begun by the schedule": {
+                **panels.paint("blue"),
+                "custom.drawStyle": GraphDrawStyle.POINTS,
+                "custom.showPoints": panels.Points.ALWAYS,
+                "custom.pointSize": 7,
+                "custom.stacking": StackingConfig(mode=StackingMode.NONE, group="A"),
+            },
+        },
+    ),
+)
+
+
+def _of_champions(figure: str) -> str:
+    champions = "max by (name, network, regime) (mrigan_champion_info{here})"
+    return f"{figure} * on (name) group_right () {champions}"
+
+
+MODELS = panels.section(
+    "What the models reach",
+    (12, 9),
+    panels.series(
+        "Champion's accuracy, with 95 % interval",
+        "Of the model that predicts, by the report of its run, on real images it never saw. A step is a promotion; "
+        "between the dashed lines lies the truth, 95 times in 100.",
+        panels.field("percentunit", 0, "no champion", low=None, high=1),
+        {
+            "{{name}}": "max by (name) (mrigan_champion_accuracy_ratio{here})",
+            "{{name}}: low": "max by (name) (mrigan_champion_accuracy_low_ratio{here})",
+            "{{name}}: high": "max by (name) (mrigan_champion_accuracy_high_ratio{here})",
+        },
+        panels.steps(line_width=2),
+        panels.BESIDE,
+        overrides={"/: (low|high)$/": panels.paint("#8e8e8e") | panels.DASHED},
+    ),
+    panels.series(
+        "Accuracy by report, network and regime",
+        "Of the report that was last judged, on real images that were held out. From images that are synthetic, real, "
+        "or both: the regimes' lines tell what synthetic images are worth.",
+        panels.field("percentunit", 0, "no report yet", low=None, high=1),
+        {"{{name}}: {{network}} {{regime}}": "max by (name, network, regime) (mrigan_report_accuracy_ratio{here})"},
+        panels.steps(),
+        panels.BESIDE,
+    ),
+    panels.columns(
+        "Champions",
+        "The models that predict, one for each dataset: network, what it learned from, accuracy by the report of its "
+        "run, and time since it was promoted. Without an accuracy: that report was deleted.",
+        panels.field("none", None, "no champion", low=None),
+        {"name": "dataset", "network": "network", "regime": "learned from"},
+        {
+            "accuracy": _of_champions("max by (name) (mrigan_champion_accuracy_ratio{here})"),
+            "age": _of_champions("(time() - max by (name) (mrigan_champion_timestamp_seconds{here}))"),
+        },
+        overrides={"accuracy": {"unit": "percentunit", "decimals": 1}, "age": {"unit": "s", "decimals": 1}},
+        size=(16, 7),
+    ),
+    panels.columns(
+        "Latest report's dataset",
+        "Images that were used, groups that no fold divides, and pairs of images that show the same picture.",
+        panels.field("none", 0, "no report yet", low=None),
+        {"name": "dataset"},
+        {
+            "images": "max by (name) (mrigan_dataset_images{here})",
+            "groups": "max by (name) (mrigan_dataset_groups{here})",
+            "pairs": "max by (name) (mrigan_dataset_near_duplicate_pairs{here})",
+        },
+        size=(8, 7),
+    ),
+    panels.series(
+        "KID of synthetic and real images",
+        "Distance between synthetic and held-out real images, mean over folds; dashed, that of real images among "
+        "themselves, the best that can be had.",
+        panels.field("none", 3, "no report yet", low=None),
+        {
+            "{{name}}: {{label}}": "max by (name, label) (mrigan_report_kid{here})",
+            "{{name}}: {{label}}, real": "max by (name, label) (mrigan_report_real_kid{here})",
+        },
+        panels.steps(),
+        panels.BESIDE,
+        overrides={"/, real$/": panels.DASHED},
+        size=(12, 7),
+    ),
+    panels.ranking(
+        "GANs that copy training images",
+        "Folds of the latest report whose GAN reproduces training images instead of new ones, by class. 0 is well.",
+        panels.field("none", 0, "no report yet", high=1),
+        {"{{name}}: {{label}}": "max by (name, label) (mrigan_report_memorization_suspicious{here})"},
+        {None: "green", 1: "red"},
+        size=(12, 7),
+    ),
+)
+
+GPUS = panels.section(
+    "GPUs",
+    (12, 8),
+    panels.ranking(
+        "GPU hours by run",
+        "The ten workflows that held GPUs longest in this time, used or not.",
+        panels.field("suffix:h", 1, "no pods in this time"),
+        {"{{workflow}}": f"sort_desc(topk(10, {_gpu_hours('sum by (workflow) ')}))"},
+        {None: "blue"},
+    ),
+    panels.series(
+        "GPUs held and used",
+        "GPUs that pods occupy, and those that train or draw. Held, but not used, is money for nothing.",
+        panels.field("none", 1, "no pods in this time"),
+        {name: f"sum(rate(mrigan_gpu_{name}_seconds_total{{here}}[$__rate_interval]))" for name in ("held", "used")},
+        panels.lines(fill_opacity=15, axis_soft_max=1),
+        panels.BESIDE,
+        overrides=panels.painted({"held": "orange", "used": "blue"}),
+    ),
+)
+
+
+def _mean_duration() -> str:
+    total, count = (
+        step(f"argo_workflows_workflowtemplate_runtime_{end}{{here}}", " by (name)") for end in ("sum", "count")
+    )
+    return f"({total}) / ({count} > 0)"
+
+
+WORKFLOWS = panels.section(
+    "Workflows, by Argo's controller",
+    (6, 8),
+    panels.series(
+        "Workflows by phase",
+        "Workflows that the controller holds, of all namespaces: it does not tell these apart here. Finished ones are "
+        "there until they are cleaned up.",
+        panels.field("none", 0, "Argo's controller is not read"),
+        {"{{phase}}": "sum by (phase) (argo_workflows_gauge)"},
+        panels.steps(),
+        overrides=panels.painted(PHASES),
+    ),
+    panels.series(
+        "Pods by phase",
+        "Pods of workflows, of all namespaces. Pending for long: no node has room, or a queue or an image is awaited.",
+        panels.field("none", 0, "Argo's controller is not read"),
+        {"{{phase}}": "sum by (phase) (argo_workflows_pods_gauge)"},
+        panels.steps(),
+        overrides=panels.painted(PHASES),
+    ),
+    panels.series(
+        "Duration of runs",
+        "Points: mean of the workflows of a template that ended in a stretch of time, failed ones among them. Line: "
+        "the latest run of a dataset that came to its end.",
+        panels.field("s", None, "no run ended"),
+        {
+            "{{name}}": _mean_duration(),
+            "{{name}}: latest": "max by (name) (mrigan_last_success_timestamp_seconds{here}) "
+            "- max by (name) (mrigan_last_run_timestamp_seconds{here}) >= 0",
+        },
+        panels.lines(draw_style=GraphDrawStyle.POINTS, show_points=panels.Points.ALWAYS),
+        interval="5m",
+        overrides={
+            "/: latest$/": {
+                "custom.drawStyle": GraphDrawStyle.LINE,
+                "custom.lineInterpolation": LineInterpolation.STEP_AFTER,
+                "custom.showPoints": panels.Points.NEVER,
+            }
+        },
+    ),
+    panels.number(
+        "Time spent pending",
+        "Pods: until they start, for want of room on a node, a queue or an image. Workflows: until it is their turn on "
+        "the same data. In this time, added up over all namespaces, which Argo does not tell apart here, by looks a "
+        "minute apart.",
+        panels.field("s", 1, "Argo's controller is not read"),
+        {
+            "pods": '60 * sum_over_time(sum(argo_workflows_pods_gauge{phase="Pending"})[$__range:1m])',
+            "workflows": '60 * sum_over_time(sum(argo_workflows_gauge{phase="Pending"})[$__range:1m])',
+        },
+        named=True,
+        size=(6, 4),
+    ),
+    panels.ranking(
+        "Pods that had to wait",
+        "Pods of workflows that pended in this time, by the reason that Kubernetes gave.",
+        panels.field("none", 0, "Argo's controller is not read"),
+        {
+            "{{reason}}": f"sort_desc(sum by (reason) ({grown('argo_workflows_pod_pending_count{here}')}) > 0)"
+            ' or on() label_replace(0 * sum(argo_workflows_pods_gauge), "reason", "none", "", "")'
+        },
+        {None: "green", 1: "orange"},
+        size=(6, 4),
+    ),
+)
+
+STORAGE = panels.section(
+    "Storage and data",
+    (12, 7),
+    panels.series(
+        "S3 errors and retries",
+        "Of all pods, a bar for each stretch of time. A retry is a further try of a request, an error one that failed "
+        "for good. 0 is well.",
+        panels.field("none", 0, "no pods in this time"),
+        {name: burst(f"mrigan_s3_{name}_total{{here}}") for name in ("errors", "retries")},
+        panels.bars(),
+        panels.BESIDE,
+        overrides=panels.painted({"errors": "red", "retries": "orange"}),
+    ),
+    panels.ranking(
+        "Images set aside, by reason",
+        "Quarantine of the latest report's dataset. quarantine.csv in storage names each image.",
+        panels.field("none", 0, "no report yet"),
+        {
+            "{{name}}: {{reason}}": "sort_desc(max by (name, reason) (mrigan_dataset_quarantined_images{here}) > 0)"
+            " or on() label_replace(label_replace(0 * sum(mrigan_dataset_images{here}), "
+            '"name", "all datasets", "", ""), "reason", "none", "", "")'
+        },
+        {None: "green", 1: "orange"},
+    ),
+)
+
+BOARD = board(
+    uid="mrigan-fleet",
+    title="mrigan: the fleet",
+    description="Whether retraining goes on, what its models reach, and what it costs.",
+    since="now-7d",
+    refresh="5m",
+    variable=VariableModel(name="price", label="price of a GPU hour", type_val=VariableType.TEXTBOX, query="0"),
+    panels=[*GLANCE, *RETRAINING, *MODELS, *GPUS, *WORKFLOWS, *STORAGE],
+)

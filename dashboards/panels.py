@@ -1,0 +1,249 @@
+"""How the dashboards look: Grafana's types, filled with all that their panels have in common."""
+
+from collections.abc import Iterator
+from functools import partial
+from string import ascii_uppercase
+from typing import Any
+
+from grafana_foundation_sdk.models import bargauge, common, dashboard, prometheus, stat, table, timeseries
+
+Size = tuple[int, int]  # width, of the page's 24 columns, and height
+Queries = dict[str, str]  # PromQL by what its series are called; `{run}` and `{here}` are labels of SCOPES
+Colours = dict[float | None, str]  # from which value on; None: below all others
+Overrides = dict[str, dict[str, Any]]  # properties by the name of a series, or by /a pattern/ of it
+Panel = dashboard.Panel | dashboard.RowPanel
+
+SCOPES = {"{run": '{namespace="$namespace", workflow=~"$workflow"', "{here": '{namespace="$namespace"'}
+SOURCE = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
+LAST = common.ReduceDataOptions(calcs=["lastNotNull"], fields="", values=False)
+BELOW = common.VizLegendOptions(show_legend=True)
+BESIDE = common.VizLegendOptions(
+    display_mode=common.LegendDisplayMode.TABLE,
+    placement=common.LegendPlacement.RIGHT,
+    calcs=["lastNotNull"],
+    show_legend=True,
+)
+
+Points, Interpolation = common.VisibilityMode, common.LineInterpolation
+STACKED = common.StackingConfig(mode=common.StackingMode.NORMAL, group="A")
+DASHED: dict[str, Any] = {"custom.lineStyle": common.LineStyle(fill="dash", dash=[6, 4]), "custom.lineWidth": 1}
+lines = partial(
+    common.GraphFieldConfig,
+    draw_style=common.GraphDrawStyle.LINE,
+    line_interpolation=Interpolation.LINEAR,
+    line_width=1.5,
+    fill_opacity=0,
+    show_points=Points.AUTO,
+    point_size=4,
+)
+steps = partial(lines, line_interpolation=Interpolation.STEP_AFTER, show_points=Points.NEVER)
+bars = partial(
+    lines,
+    draw_style=common.GraphDrawStyle.BARS,
+    line_width=0,
+    fill_opacity=80,
+    show_points=Points.NEVER,
+    stacking=STACKED,
+    axis_soft_max=1,
+)
+
+
+def field(
+    unit: str = "none",
+    decimals: int | None = None,
+    empty: str | None = None,
+    low: float | None = 0,
+    high: float | None = None,
+) -> dashboard.FieldConfig:
+    """Return how values are shown, and what stands in the place of none: `empty`."""
+    return dashboard.FieldConfig(unit=unit, decimals=decimals, no_value=empty, min_val=low, max_val=high)
+
+
+def section(title: str, size: Size, *panels: dashboard.Panel) -> list[Panel]:
+    """Return a line of text and the panels below it, which have that size if they have none of their own."""
+    for panel in panels:
+        panel.grid_pos = panel.grid_pos or _room(size)
+    return [dashboard.RowPanel(title=title, grid_pos=_room((24, 1))), *panels]
+
+
+def number(
+    title: str,
+    description: str,
+    shown: dashboard.FieldConfig,
+    queries: Queries,
+    colours: Colours | None = None,
+    named: bool = False,
+    size: Size | None = None,
+) -> dashboard.Panel:
+    """Return a panel of big numbers, of now; with their names below if they are `named`."""
+    options = stat.Options(
+        reduce_options=LAST,
+        graph_mode=common.BigValueGraphMode.NONE,
+        justify_mode=common.BigValueJustifyMode.CENTER,
+        text_mode=common.BigValueTextMode.VALUE_AND_NAME if named else common.BigValueTextMode.AUTO,
+    )
+    return _panel("stat", title, description, _by_value(shown, colours), _now(queries), options, size=size)
+
+
+def ranking(
+    title: str,
+    description: str,
+    shown: dashboard.FieldConfig,
+    queries: Queries,
+    colours: Colours,
+    size: Size | None = None,
+) -> dashboard.Panel:
+    """Return a panel of horizontal bars, of now."""
+    options = bargauge.Options(
+        reduce_options=LAST,
+        display_mode=common.BarGaugeDisplayMode.BASIC,
+        orientation=common.VizOrientation.HORIZONTAL,
+        name_placement=common.BarGaugeNamePlacement.LEFT,
+        value_mode=common.BarGaugeValueMode.TEXT,
+    )
+    return _panel("bargauge", title, description, _by_value(shown, colours), _now(queries), options, size=size)
+
+
+def columns(
+    title: str,
+    description: str,
+    shown: dashboard.FieldConfig,
+    labels: dict[str, str],
+    queries: Queries,
+    best: str = "",
+    overrides: Overrides | None = None,
+    size: Size | None = None,
+) -> dashboard.Panel:
+    """Return a table of now: a column for each label, by its name there, and one for each query.
+
+    Its order is that of the first column, or of the one called `best`, from the greatest value on.
+    """
+    targets = _now(queries)
+    for target in targets:
+        target.legend_format, target.format_val = None, prometheus.PromQueryFormat.TABLE
+    headers = labels | {f"Value #{target.ref_id}": name for target, name in zip(targets, queries, strict=True)}
+    organize = {
+        "excludeByName": {"Time": True},
+        "indexByName": {key: i for i, key in enumerate(headers)},
+        "renameByName": headers,
+    }
+    first = common.TableSortByFieldState(display_name=best or next(iter(labels.values())), desc=bool(best))
+    shown.custom = common.TableFieldOptions(cell_options=common.TableAutoCellOptions())
+    options = table.Options(sort_by=[first])
+    panel = _panel("table", title, description, _by_value(shown, None), targets, options, overrides, size=size)
+    panel.transformations = [
+        dashboard.DataTransformerConfig(id_val="merge", options={}),
+        dashboard.DataTransformerConfig(id_val="organize", options=organize),
+    ]
+    return panel
+
+
+def series(
+    title: str,
+    description: str,
+    shown: dashboard.FieldConfig,
+    queries: Queries,
+    style: common.GraphFieldConfig | None = None,
+    legend: common.VizLegendOptions = BELOW,
+    limit: float | None = None,
+    interval: str | None = None,
+    overrides: Overrides | None = None,
+    size: Size | None = None,
+) -> dashboard.Panel:
+    """Return a panel of values over time, at least an `interval` apart, with a red line where a `limit` is."""
+    style = style or lines()
+    if limit is not None:
+        shown.thresholds = thresholds({None: "transparent", limit: "red"})
+        style.thresholds_style = common.GraphThresholdsStyleConfig(mode=common.GraphThresholdsStyleMode.DASHED)
+    shown.custom = style
+    shown.color = dashboard.FieldColor(mode=dashboard.FieldColorModeId.PALETTE_CLASSIC)
+    tooltip = common.VizTooltipOptions(mode=common.TooltipDisplayMode.MULTI, sort=common.SortOrder.DESCENDING)
+    options = timeseries.Options(legend=legend, tooltip=tooltip)
+    panel = _panel("timeseries", title, description, shown, _asked(queries), options, overrides, size=size)
+    panel.interval = interval
+    return panel
+
+
+def thresholds(colours: Colours) -> dashboard.ThresholdsConfig:
+    """Return colours that go by the value."""
+    return dashboard.ThresholdsConfig(
+        mode=dashboard.ThresholdsMode.ABSOLUTE,
+        steps=[dashboard.Threshold(value=value, color=colour) for value, colour in colours.items()],
+    )
+
+
+def paint(colour: str) -> dict[str, Any]:
+    """Return the property of a series that has this colour whatever its value."""
+    return {"color": dashboard.FieldColor(mode=dashboard.FieldColorModeId.FIXED, fixed_color=colour)}
+
+
+def painted(colours: dict[str, str]) -> Overrides:
+    """Return the properties of series that have these colours, by their names."""
+    return {name: paint(colour) for name, colour in colours.items()}
+
+
+def placed(panels: list[Panel]) -> Iterator[Panel]:
+    """Number panels and put each as far up as it fits, and then as far left."""
+    floor = [0] * 24
+    for i, panel in enumerate(panels, 1):
+        panel.id_val = i
+        place = panel.grid_pos
+        assert place, panel.title
+        place.y, place.x = min((max(floor[x : x + place.w]), x) for x in range(25 - place.w))
+        floor[place.x : place.x + place.w] = [place.y + place.h] * place.w
+        yield panel
+
+
+def _panel(
+    kind: str,
+    title: str,
+    description: str,
+    shown: dashboard.FieldConfig,
+    targets: list[prometheus.Dataquery],
+    options: object,
+    overrides: Overrides | None = None,
+    size: Size | None = None,
+) -> dashboard.Panel:
+    special = [
+        dashboard.DashboardFieldConfigSourceOverrides(
+            matcher=dashboard.MatcherConfig(id_val="byRegexp" if name.startswith("/") else "byName", options=name),
+            properties=[dashboard.DynamicConfigValue(id_val=key, value=value) for key, value in properties.items()],
+        )
+        for name, properties in (overrides or {}).items()
+    ]
+    return dashboard.Panel(
+        type_val=kind,
+        title=title,
+        description=description,
+        datasource=SOURCE,
+        grid_pos=size and _room(size),
+        options=options,
+        targets=list(targets),
+        field_config=dashboard.FieldConfigSource(defaults=shown, overrides=special),
+    )
+
+
+def _room(size: Size) -> dashboard.GridPos:
+    return dashboard.GridPos(w=size[0], h=size[1])
+
+
+def _asked(queries: Queries) -> list[prometheus.Dataquery]:
+    targets = []
+    for ref, (name, expr) in zip(ascii_uppercase, queries.items(), strict=False):
+        for short, labels in SCOPES.items():
+            expr = expr.replace(short, labels)
+        targets.append(prometheus.Dataquery(ref_id=ref, datasource=SOURCE, expr=expr, legend_format=name))
+    return targets
+
+
+def _now(queries: Queries) -> list[prometheus.Dataquery]:
+    targets = _asked(queries)
+    for target in targets:
+        target.instant, target.range_val = True, False
+    return targets
+
+
+def _by_value(shown: dashboard.FieldConfig, colours: Colours | None) -> dashboard.FieldConfig:
+    shown.color = dashboard.FieldColor(mode=dashboard.FieldColorModeId.THRESHOLDS)
+    shown.thresholds = thresholds(colours or {None: "text"})
+    return shown
