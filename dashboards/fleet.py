@@ -1,16 +1,14 @@
 """The dashboard of the fleet: whether retraining goes on, what its models reach, and what it costs."""
 
-from grafana_foundation_sdk.models.common import GraphDrawStyle, LineInterpolation, StackingConfig, StackingMode
+from grafana_foundation_sdk.models.common import GraphDrawStyle, StackingConfig, StackingMode
 from grafana_foundation_sdk.models.dashboard import VariableModel, VariableType
 
-from dashboards import panels
+from dashboards import panels, workflows
 from dashboards.board import board
 from dashboards.queries import burst, grown, step
 
 # The chart puts a site's own hours in place of these 26, and of the seconds that are one or two times as long.
 SCHEDULE = 26 * 3600
-# As Argo calls them; without {here} where Argo does not tell namespaces apart.
-PHASES = {"Succeeded": "green", "Running": "blue", "Pending": "orange", "Failed": "red", "Error": "dark-red"}
 ENDED = ("Succeeded", "Failed", "Error")
 FAILED = 'argo_workflows_total_count{here, phase=~"Failed|Error"}'
 
@@ -122,7 +120,7 @@ RETRAINING = panels.section(
         panels.bars(),
         interval="5m",
         overrides={
-            **panels.painted({phase: PHASES[phase] for phase in ENDED}),
+            **panels.painted({phase: workflows.PHASES[phase] for phase in ENDED}),
             "begun by the schedule": {
                 **panels.paint("blue"),
                 "custom.drawStyle": GraphDrawStyle.POINTS,
@@ -237,79 +235,6 @@ GPUS = panels.section(
 )
 
 
-def _mean_duration() -> str:
-    total, count = (
-        step(f"argo_workflows_workflowtemplate_runtime_{end}{{here}}", " by (name)") for end in ("sum", "count")
-    )
-    return f"({total}) / ({count} > 0)"
-
-
-WORKFLOWS = panels.section(
-    "Workflows, by Argo's controller",
-    (6, 8),
-    panels.series(
-        "Workflows by phase",
-        "Workflows that the controller holds, of all namespaces: it does not tell these apart here. Finished ones are "
-        "there until they are cleaned up.",
-        panels.field("none", 0, "Argo's controller is not read"),
-        {"{{phase}}": "sum by (phase) (argo_workflows_gauge)"},
-        panels.steps(),
-        overrides=panels.painted(PHASES),
-    ),
-    panels.series(
-        "Pods by phase",
-        "Pods of workflows, of all namespaces. Pending for long: no node has room, or a queue or an image is awaited.",
-        panels.field("none", 0, "Argo's controller is not read"),
-        {"{{phase}}": "sum by (phase) (argo_workflows_pods_gauge)"},
-        panels.steps(),
-        overrides=panels.painted(PHASES),
-    ),
-    panels.series(
-        "Duration of runs",
-        "Points: mean of the workflows of a template that ended in a stretch of time, failed ones among them. Line: "
-        "the latest run of a dataset that came to its end.",
-        panels.field("s", None, "no run ended"),
-        {
-            "{{name}}": _mean_duration(),
-            "{{name}}: latest": "max by (name) (mrigan_last_success_timestamp_seconds{here}) "
-            "- max by (name) (mrigan_last_run_timestamp_seconds{here}) >= 0",
-        },
-        panels.lines(draw_style=GraphDrawStyle.POINTS, show_points=panels.Points.ALWAYS),
-        interval="5m",
-        overrides={
-            "/: latest$/": {
-                "custom.drawStyle": GraphDrawStyle.LINE,
-                "custom.lineInterpolation": LineInterpolation.STEP_AFTER,
-                "custom.showPoints": panels.Points.NEVER,
-            }
-        },
-    ),
-    panels.number(
-        "Time spent pending",
-        "Pods: until they start, for want of room on a node, a queue or an image. Workflows: until it is their turn on "
-        "the same data. In this time, added up over all namespaces, which Argo does not tell apart here, by looks a "
-        "minute apart.",
-        panels.field("s", 1, "Argo's controller is not read"),
-        {
-            "pods": '60 * sum_over_time(sum(argo_workflows_pods_gauge{phase="Pending"})[$__range:1m])',
-            "workflows": '60 * sum_over_time(sum(argo_workflows_gauge{phase="Pending"})[$__range:1m])',
-        },
-        named=True,
-        size=(6, 4),
-    ),
-    panels.ranking(
-        "Pods that had to wait",
-        "Pods of workflows that pended in this time, by the reason that Kubernetes gave.",
-        panels.field("none", 0, "Argo's controller is not read"),
-        {
-            "{{reason}}": f"sort_desc(sum by (reason) ({grown('argo_workflows_pod_pending_count{here}')}) > 0)"
-            ' or on() label_replace(0 * sum(argo_workflows_pods_gauge), "reason", "none", "", "")'
-        },
-        {None: "green", 1: "orange"},
-        size=(6, 4),
-    ),
-)
-
 STORAGE = panels.section(
     "Storage and data",
     (12, 7),
@@ -343,5 +268,5 @@ BOARD = board(
     since="now-7d",
     refresh="5m",
     variable=VariableModel(name="price", label="price of a GPU hour", type_val=VariableType.TEXTBOX, query="0"),
-    panels=[*GLANCE, *RETRAINING, *MODELS, *GPUS, *WORKFLOWS, *STORAGE],
+    panels=[*GLANCE, *RETRAINING, *MODELS, *GPUS, *workflows.SECTION, *STORAGE],
 )
