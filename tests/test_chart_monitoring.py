@@ -11,12 +11,11 @@ import yaml
 
 from jobs.cli import read_settings
 from jobs.exporter import ExporterSettings
-from jobs.pipeline import name_of_folder
 from tests.test_chart import CHART, EVERYTHING, ROOT, Json, changed, plain, refusal, render
 
 pytestmark = pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not on PATH")
 
-SCHEDULED = {"schedule": {"enabled": True}}
+SCHEDULED = {"schedule": {"enabled": True, "parameters": {"name": "data"}}}
 EXPORTED = {"exporter": {"enabled": True}}
 MARKED = {"enabled": True, "labels": {"release": "stack"}, "annotations": {"note": "this"}}
 PRICE = {"name": "price", "type": "textbox", "query": "0"}
@@ -163,27 +162,15 @@ def test_an_exporter_fails_only_where_there_is_one() -> None:
     assert alerts(in_file()).keys() - alerts(groups(SCHEDULED)).keys() == {"MriganExporterFailing"}
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        "s3://bucket",
-        "s3://bucket/",
-        "s3://bucket/brain MRI/",
-        "s3://bucket/.(knee)+T1_w.2-",
-        "s3://b/Ünï/Köln",
-        "s3://b/+",
-    ],
-)
-def test_a_schedules_data_has_the_name_that_a_run_gives_it(data: str) -> None:
+def test_a_missed_schedule_goes_by_the_name_of_its_dataset() -> None:
     def expr(**values: Json) -> str:
-        return alerts(groups(SCHEDULED | values))["MriganRetrainingMissed"]["expr"]
+        return alerts(groups(values))["MriganRetrainingMissed"]["expr"]
 
-    name = f'name="{name_of_folder(data)}"'
-    assert name in expr(data=data)
-    assert name in expr(data="s3://other/data", schedule={"enabled": True, "parameters": {"data": data}})
-    assert 'name="mine"' in expr(data=data, parameters={"name": "mine"})
+    unnamed = {"enabled": True}
+    assert 'name="mine"' in expr(schedule=unnamed, parameters={"name": "mine"})
     own = {"enabled": True, "parameters": {"name": "nightly"}}
-    assert 'name="nightly"' in expr(data=data, parameters={"name": "mine"}, schedule=own)
+    assert 'name="nightly"' in expr(schedule=own, parameters={"name": "mine"})
+    assert "schedule.parameters.name" in refusal({"schedule": unnamed, "metrics": {"rules": {"enabled": True}}})
 
 
 def test_an_alert_links_to_the_sites_runbook() -> None:
@@ -197,7 +184,7 @@ def test_an_alert_links_to_the_sites_runbook() -> None:
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on PATH")
 def test_promtool_takes_the_rules(tmp_path: Path) -> None:
     path = tmp_path / "rules.yaml"
-    path.write_text(yaml.safe_dump({"groups": groups(SCHEDULED | EXPORTED | {"data": "s3://bucket/brain MRI"})}))
+    path.write_text(yaml.safe_dump({"groups": groups(SCHEDULED | EXPORTED)}))
     ended = subprocess.run(["promtool", "check", "rules", path], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 

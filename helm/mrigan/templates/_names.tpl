@@ -41,11 +41,3 @@ annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
-
-{{/* Name of the dataset that the schedule retrains on, as jobs/pipeline.py makes it of the data's folder. */}}
-{{- define "mrigan.scheduledName" -}}
-{{- $parameters := merge dict .Values.schedule.parameters .Values.parameters }}
-{{- $data := $parameters.data | default .Values.data }}
-{{- $folder := regexReplaceAll "[^\\pL\\pN_.-]+" (base $data) "-" | trimAll ".-" | default "data" }}
-{{- include "mrigan.string" ($parameters.name | default $folder) }}
-{{- end }}
