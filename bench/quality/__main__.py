@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bench.quality import baselines, cells, closer, command, protocol, table
+from bench.quality import baselines, cells, closer, command, kept, protocol, table
 from jobs import evaluate, pipeline
 from jobs.classifier import metrics
 from jobs.common import keys
@@ -30,18 +30,7 @@ SCHEMA = 2
 # Of a dataset; its id changes with the image size and the version of the results, and these do not.
 SAME = ("images", "groups", "labels", "folds")
 COLUMNS, LINES = 12, 2  # of the picture of samples, for each class
-PARTS = (
-    "settings",
-    "results",
-    "comparisons",
-    "controls",
-    "confusion",
-    "quality",
-    "selection",
-    "recipe",
-    "hardware",
-    "versions",
-)
+LEFT_OUT = ("schema", "run", "dataset", "positive", "cost")  # of report.json
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,7 +77,7 @@ def run(settings: PipelineSettings, results: Path, workers: int, called: str = "
         "pretraining_seconds": round(sum(cost["seconds"] for cost in found["cost"] if cost["job"] == "pretrain")),
         "baselines": findings.control_results(cheap),
         "closer": closer.results(said, cheap, settings.resamples, settings.seed),
-    } | {name: found[name] for name in PARTS}
+    } | {name: value for name, value in found.items() if name not in LEFT_OUT}
     results.mkdir(parents=True, exist_ok=True)
     (results / f"{called}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     drawn = samples(dataset.storage, place["run"], images)
@@ -113,9 +102,9 @@ def looks(results: Path, dataset: dict[str, Any], run: str, digest: str) -> list
     stored = (json.loads(path.read_text()) for path in sorted(results.glob("*.json")))
     alike = (one for one in stored if all(one.get("dataset", {}).get(name) == dataset[name] for name in SAME))
     before = [look for one in alike for look in one["looks"]]
-    for manifest in sorted(results.glob("runs/*/fold-*/classifiers/*/manifest.json")):
-        if json.loads(manifest.read_text())["inputs"].get("dataset") == digest:
-            before.append(manifest.relative_to(results).parts[1])
+    for prefix, files in kept.read(results).items():
+        if "/classifiers/" in prefix and json.loads(files[kept.MANIFEST])["inputs"].get("dataset") == digest:
+            before.append(prefix.split("/")[1])
     return list(dict.fromkeys([*before, run]))
 
 

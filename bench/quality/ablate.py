@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from bench.quality import cells, command, protocol, table
+from bench.quality import cells, command, kept, protocol, table
 from bench.quality.inner import inner_dataset
 from bench.quality.table import margin
 from jobs import pipeline
@@ -110,8 +110,9 @@ def _compare(found: Json, settings: PipelineSettings, results: Path) -> None:
 
     def bootstraps(one: Json) -> dict[Recipe, metrics.Bootstrap]:
         recipes = dict.fromkeys((x["network"], x["regime"]) for x in one["results"])
-        return _bootstraps({recipe: _kept(results, one["run"], recipe, settings) for recipe in recipes}, settings)
+        return _bootstraps({recipe: _kept(steps, one["run"], recipe, settings) for recipe in recipes}, settings)
 
+    steps = kept.read(results)
     reference = bootstraps(found[protocol.REFERENCE])
     for name, one in found.items():
         mine = bootstraps(one) if name != protocol.REFERENCE else {}
@@ -123,12 +124,11 @@ def _compare(found: Json, settings: PipelineSettings, results: Path) -> None:
                 entry["beyond"] = {key: findings.tidy(value) for key, value in beyond._asdict().items()}
 
 
-def _kept(results: Path, run: str, recipe: Recipe, settings: PipelineSettings) -> list[Predictions]:
+def _kept(steps: kept.Steps, run: str, recipe: Recipe, settings: PipelineSettings) -> list[Predictions]:
     """Return the kept predictions of a network and regime, of each seed."""
 
     def one(fold: int, seed: int) -> Predictions:
-        place = keys.classifier(run, fold, *recipe, seed)
-        return read_predictions((results / place / "predictions.csv").read_bytes())
+        return read_predictions(steps[keys.classifier(run, fold, *recipe, seed)]["predictions.csv"])
 
     seeds = range(settings.seed, settings.seed + settings.seeds)
     return [join_predictions([one(fold, seed) for fold in SPLITS]) for seed in seeds]

@@ -38,7 +38,10 @@ def run(
     `workers` processes share the cells; each finished step is kept in `results`, and what is kept there is not done
     again. Raises Interrupted after SIGTERM or Ctrl-C, with checkpoints written, and what the jobs raise.
     """
-    todo = {fold: _put_back(settings, dataset, fold, wanted, results) for fold in folds}
+    steps, todo = kept.read(results), {}
+    for fold in folds:
+        usable, todo[fold] = reusable(settings, dataset, fold, wanted, steps)
+        kept.put_back(dataset.storage, usable)
     left = [(fold, one) for one in wanted for fold in folds if one in todo[fold]]
     if not left:
         return
@@ -92,15 +95,6 @@ def _keep(storage: Storage, results: Path, work: Callable[[], Iterable[Step]]) -
         kept.keep(storage, step.prefix, results)
 
 
-def _put_back(
-    settings: PipelineSettings, dataset: Step, fold: int, wanted: Sequence[Classifier], results: Path
-) -> list[Classifier]:
-    """Put back what is kept of a fold and can be used; return the classifiers that are still to be looked after."""
-    prefixes, missing = reusable(settings, dataset, fold, wanted, results)
-    kept.put_back(dataset.storage, prefixes, results)
-    return missing
-
-
 def _forget_hollow(storage: Storage, run: str, folds: Iterable[int]) -> None:
     """Take back what classifiers are still to learn from and what lies there without images or weights.
 
@@ -115,21 +109,22 @@ def _forget_hollow(storage: Storage, run: str, folds: Iterable[int]) -> None:
 
 
 def reusable(
-    settings: PipelineSettings, dataset: Step, fold: int, wanted: Sequence[Classifier], results: Path
-) -> tuple[list[str], list[Classifier]]:
-    """Return the kept steps of a fold that can be put back, and the classifiers to train beside them.
+    settings: PipelineSettings, dataset: Step, fold: int, wanted: Sequence[Classifier], steps: kept.Steps
+) -> tuple[kept.Steps, list[Classifier]]:
+    """Return which of the kept steps of a fold can be put back, and the classifiers to train beside them.
 
     Where a classifier is still to be trained on synthetic images these must be there, and images are not kept: their
     generator is trained again, and so are classifiers that learned from the old ones, unless it comes out the same.
     """
     run = pipeline.name_of_run(dataset, settings)
-    place = results / "runs" / run / f"fold-{fold}"
-    found = {path.parent.relative_to(results).as_posix() for path in place.rglob(kept.MANIFEST)}
     prefixes = {
         keys.classifier(run, fold, one["network"], keys.controlled(one["regime"], one["control"]), one["seed"]): one
         for one in wanted
     }
-    missing = [one for prefix, one in prefixes.items() if prefix not in found]
+    missing = [one for prefix, one in prefixes.items() if prefix not in steps]
     if all(one["regime"] == "real" for one in missing):
-        return sorted(found), missing
-    return sorted(prefix for prefix, one in prefixes.items() if prefix in found and one["regime"] == "real"), [*wanted]
+        return {
+            prefix: files for prefix, files in steps.items() if prefix.startswith(f"runs/{run}/fold-{fold}/")
+        }, missing
+    real = (prefix for prefix, one in prefixes.items() if one["regime"] == "real")
+    return {prefix: steps[prefix] for prefix in real if prefix in steps}, [*wanted]

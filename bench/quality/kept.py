@@ -1,36 +1,74 @@
-"""Results that outlive storage: each finished step without its images and weights, small enough for the repository.
+"""Results that outlive storage: finished steps without their images and weights, small enough for the repository.
 
 A step whose manifest is put back counts as finished, so a run goes on from them on a machine that has nothing else.
+The steps' files of one name are one file: a table with the column `prefix` before its own and its header again where
+columns change, or a JSON object with a line for each step.
 """
 
-from collections.abc import Iterable
+import fcntl
+import json
+import os
+from collections import defaultdict
 from pathlib import Path
 
 from jobs.common.step import MANIFEST, read_manifest, read_output
 from jobs.common.storage import Storage
+from jobs.common.tables import from_csv, to_csv
 
-# Whatever shows a real image is never kept: nearest.png, a dataset's images.
-FILES = ("predictions.csv", "phantoms.csv", "history.csv", "losses.csv", "quality.json")
+# Whatever shows a real image is never kept: nearest.png, a dataset's images. A step without a manifest is not finished,
+# so this is the last to be written, here as in storage.
+FILES = ("predictions.csv", "phantoms.csv", "history.csv", "losses.csv", "quality.json", MANIFEST)
+KEY = "prefix"
+Steps = dict[str, dict[str, bytes]]  # by prefix and name, as they are in storage
+
+
+def read(folder: Path) -> Steps:
+    """Return the finished steps that `folder` keeps."""
+    steps: Steps = defaultdict(dict)
+    for name in FILES:
+        path = folder / "runs" / name
+        split = _split_table if path.suffix == ".csv" else _split_object
+        for prefix, data in split(path.read_bytes()).items() if path.exists() else ():
+            steps[prefix][name] = data
+    return {prefix: files for prefix, files in steps.items() if MANIFEST in files}
+
+
+def write(steps: Steps, folder: Path) -> None:
+    """Write to `folder` what `read` then returns."""
+    place = folder / "runs"
+    place.mkdir(parents=True, exist_ok=True)
+    contents = {}
+    for name in FILES:
+        found = {prefix: files[name] for prefix, files in sorted(steps.items()) if name in files}
+        if found:
+            contents[name] = _join_tables(found) if name.endswith(".csv") else _join_objects(found)
+    # Whoever is stopped here leaves all files as they were, but for a moment at the end.
+    for name, data in contents.items():
+        (place / f"{name}.new").write_bytes(data)
+    for name in contents:
+        (place / f"{name}.new").replace(place / name)
 
 
 def keep(storage: Storage, prefix: str, folder: Path) -> None:
-    """Copy a finished step's small files into `folder`, the manifest last; do nothing if this very step is there.
+    """Add a finished step's small files to `folder`; do nothing if this very step is there.
 
     Raises MachineError if a file is missing or damaged.
     """
     manifest = storage.read(f"{prefix}/{MANIFEST}")
-    place = folder / prefix
-    if (place / MANIFEST).is_file() and (place / MANIFEST).read_bytes() == manifest:
-        return
-    place.mkdir(parents=True, exist_ok=True)
-    (place / MANIFEST).unlink(missing_ok=True)
-    found = read_manifest(storage, prefix) or {"outputs": {}}
-    for name in FILES:
-        if name in found["outputs"]:
-            (place / name).write_bytes(read_output(storage, prefix, found, name))
-        else:
-            (place / name).unlink(missing_ok=True)
-    (place / MANIFEST).write_bytes(manifest)
+    outputs = (read_manifest(storage, prefix) or {"outputs": {}})["outputs"]
+    folder.mkdir(parents=True, exist_ok=True)
+    # All steps are in the same files, and processes end steps side by side.
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        steps = read(folder)
+        if steps.get(prefix, {}).get(MANIFEST) != manifest:
+            found = {
+                name: read_output(storage, prefix, {"outputs": outputs}, name) for name in FILES if name in outputs
+            }
+            write(steps | {prefix: found | {MANIFEST: manifest}}, folder)
+    finally:
+        os.close(lock)
 
 
 def hollow(storage: Storage, prefix: str) -> bool:
@@ -40,11 +78,40 @@ def hollow(storage: Storage, prefix: str) -> bool:
     return not manifest["outputs"].keys() <= {f"{first}{slash}" for first, slash, _ in there}
 
 
-def put_back(storage: Storage, prefixes: Iterable[str], folder: Path) -> None:
+def put_back(storage: Storage, steps: Steps) -> None:
     """Copy kept steps into storage, each manifest last; those that storage has stay as they are."""
-    for prefix in prefixes:
-        place = folder / prefix
-        if (place / MANIFEST).is_file() and read_manifest(storage, prefix) is None:
-            for name in (*FILES, MANIFEST):
-                if (place / name).is_file():
-                    storage.write(f"{prefix}/{name}", (place / name).read_bytes())
+    for prefix, files in steps.items():
+        if read_manifest(storage, prefix) is None:
+            for name, data in files.items():
+                storage.write(f"{prefix}/{name}", data)
+
+
+def _join_tables(found: dict[str, bytes]) -> bytes:
+    lines: list[list[str]] = []
+    columns: list[str] = []
+    for prefix, data in found.items():
+        header, rows = from_csv(data)
+        lines += [[KEY, *header]] * (header != columns) + [[prefix, *row] for row in rows]
+        columns = header
+    return to_csv(lines[0], lines[1:])
+
+
+def _split_table(data: bytes) -> dict[str, bytes]:
+    header, rows = from_csv(data)
+    tables: dict[str, list[list[str]]] = {}
+    for first, *row in (header, *rows):
+        if first == KEY:
+            columns = row
+        else:
+            tables.setdefault(first, [columns]).append(row)
+    return {prefix: to_csv(lines[0], lines[1:]) for prefix, lines in tables.items()}
+
+
+def _join_objects(found: dict[str, bytes]) -> bytes:
+    lines = (f"{json.dumps(prefix)}: {json.dumps(json.loads(data))}" for prefix, data in found.items())
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def _split_object(data: bytes) -> dict[str, bytes]:
+    # Jobs write JSON like this.
+    return {prefix: (json.dumps(one, indent=1) + "\n").encode() for prefix, one in json.loads(data).items()}

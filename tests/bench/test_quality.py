@@ -1,6 +1,5 @@
 """The protocol of bench/quality on phantom heads, as small as it goes: side by side, gone on with, put back, shown."""
 
-import csv
 import json
 import shutil
 from dataclasses import replace
@@ -12,14 +11,17 @@ import pytest
 from PIL import Image
 
 from bench.quality import __main__ as quality
-from bench.quality import ablate, baselines, cells, command, inner, page, protocol, table
+from bench.quality import ablate, baselines, cells, command, inner, kept, page, protocol, table
 from jobs import phantom, pipeline, preprocess
+from jobs.classifier.predictions import read_predictions
 from jobs.common.storage import open_storage
 from jobs.mri.dataset import open_dataset
 from jobs.phantom import PhantomSettings
 from jobs.pipeline import PipelineSettings
 from jobs.preprocess import PreprocessSettings
 from tests.tiny import TINY
+
+First = tuple[PipelineSettings, Path, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +33,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[PipelineSettings, Path, dict[str, Any]]:
+def first(data: Path, tmp_path_factory: pytest.TempPathFactory) -> First:
     """Return the settings, the results' folder and the result of a run."""
     folder = tmp_path_factory.mktemp("quality")
     settings = PipelineSettings(data=str(data), storage=str(folder / "storage"), **TINY)
     return settings, folder / "results" / "heads", quality.run(settings, folder / "results", workers=2)
 
 
-def test_the_pipeline_finds_nothing_left_to_do(first: tuple[PipelineSettings, Path, dict[str, Any]]) -> None:
+def test_the_pipeline_finds_nothing_left_to_do(first: First) -> None:
     settings, _, result = first
     step = pipeline.run(settings)
     assert step.reused
@@ -56,16 +58,47 @@ def test_the_pipeline_finds_nothing_left_to_do(first: tuple[PipelineSettings, Pa
     assert b"Every classifier also learned phantoms" in step.read("report.html")
 
 
-def test_nothing_kept_shows_a_real_image_or_is_large(first: tuple[PipelineSettings, Path, dict[str, Any]]) -> None:
+def test_nothing_kept_shows_a_real_image_or_is_large(first: First) -> None:
     files = [path for path in first[1].rglob("*") if path.is_file()]
     assert {path.suffix for path in files if path.name != "samples.png"} == {".csv", ".json"}
-    assert {path.parent.name for path in files if path.name == "predictions.csv"} == {
+    assert len(files) == 8
+    assert {prefix.rpartition("/")[2] for prefix, step in kept.read(first[1]).items() if "predictions.csv" in step} == {
         f"mobilenetv2-{regime}-seed-0" for regime in ("synthetic", "real", "real+synthetic")
     }
     assert sum(path.stat().st_size for path in files) < 300_000
 
 
-def test_the_picture_shows_synthetic_images_alone(first: tuple[PipelineSettings, Path, dict[str, Any]]) -> None:
+def test_what_is_kept_is_what_was_stored(first: First) -> None:
+    settings, results, _ = first
+    steps = kept.read(results)
+    assert len(steps) == 2 * (1 + 2 + 3)
+    for prefix, files in steps.items():
+        assert files == {name: Path(settings.storage, prefix, name).read_bytes() for name in files}
+    before = {path.name: path.read_bytes() for path in results.glob("runs/*")}
+    storage = open_storage(settings.storage)
+    for prefix in sorted(steps, reverse=True):
+        kept.keep(storage, prefix, results)
+    assert {path.name: path.read_bytes() for path in results.glob("runs/*")} == before
+
+
+def test_a_table_says_where_its_columns_change(tmp_path: Path) -> None:
+    rows = {"runs/a": b"x,y\n1,2\n", "runs/b": b"x\n3\n", "runs/c": b'x\n"4,\n5"\n'}
+    steps = {prefix: {"losses.csv": data, kept.MANIFEST: b"{}\n"} for prefix, data in rows.items()}
+    kept.write(steps, tmp_path)
+    assert kept.read(tmp_path) == steps
+    table = (tmp_path / "runs" / "losses.csv").read_text()
+    assert table == 'prefix,x,y\nruns/a,1,2\nprefix,x\nruns/b,3\nruns/c,"4,\n5"\n'
+
+
+def lose(results: Path, place: str) -> None:
+    """Keep no step any more whose prefix ends in `place`."""
+    steps = kept.read(results)
+    left = {prefix: files for prefix, files in steps.items() if not prefix.endswith(place)}
+    assert len(left) == len(steps) - 1
+    kept.write(left, results)
+
+
+def test_the_picture_shows_synthetic_images_alone(first: First) -> None:
     settings, results, result = first
     shown = np.asarray(Image.open(results / "samples.png"))
     cell = settings.image_size + 1
@@ -77,59 +110,51 @@ def test_the_picture_shows_synthetic_images_alone(first: tuple[PipelineSettings,
 
 
 @pytest.fixture
-def elsewhere(first: tuple[PipelineSettings, Path, dict[str, Any]], tmp_path: Path) -> PipelineSettings:
+def elsewhere(first: First, tmp_path: Path) -> PipelineSettings:
     """Return the settings of the run on a machine that has nothing but its kept results, in tmp_path / results."""
     settings, results, _ = first
     shutil.copytree(results, tmp_path / "results" / results.name)
     return settings.model_copy(update={"storage": str(tmp_path / "storage")})
 
 
-def test_kept_results_are_enough_on_another_machine(
-    first: tuple[PipelineSettings, Path, dict[str, Any]], elsewhere: PipelineSettings, tmp_path: Path
-) -> None:
+def test_kept_results_are_enough_on_another_machine(first: First, elsewhere: PipelineSettings, tmp_path: Path) -> None:
     result = first[2]
     assert quality.run(elsewhere, tmp_path / "results", workers=1) == result
     assert not list(tmp_path.glob("storage/runs/**/*.safetensors")) + list(tmp_path.glob("storage/phantoms/*"))
 
 
-def test_a_classifier_that_is_missing_brings_its_generator_back(
-    first: tuple[PipelineSettings, Path, dict[str, Any]], tmp_path: Path
-) -> None:
+def test_a_classifier_that_is_missing_brings_its_generator_back(first: First) -> None:
     settings, results, _ = first
-    shutil.copytree(results, tmp_path / "results")
     dataset, _, _ = pipeline.prepare(settings)
     wanted = pipeline.classifiers(settings, settings.networks, settings.regimes)
-    [lost] = tmp_path.glob("results/runs/*/fold-1/classifiers/mobilenetv2-synthetic-seed-0")
-    shutil.rmtree(lost)
-    prefixes, missing = cells.reusable(settings, dataset, 1, wanted, tmp_path / "results")
-    assert [prefix.rpartition("/")[2] for prefix in prefixes] == ["mobilenetv2-real-seed-0"]
+    place = "fold-1/classifiers/mobilenetv2-synthetic-seed-0"
+    steps = {prefix: files for prefix, files in kept.read(results).items() if not prefix.endswith(place)}
+    usable, missing = cells.reusable(settings, dataset, 1, wanted, steps)
+    assert [prefix.rpartition("/")[2] for prefix in usable] == ["mobilenetv2-real-seed-0"]
     assert missing == wanted
 
 
 def test_a_classifier_of_real_images_that_is_missing_needs_no_generator(
-    first: tuple[PipelineSettings, Path, dict[str, Any]], elsewhere: PipelineSettings, tmp_path: Path
+    first: First, elsewhere: PipelineSettings, tmp_path: Path
 ) -> None:
-    [lost] = tmp_path.glob("results/heads/runs/*/fold-1/classifiers/mobilenetv2-real-seed-0")
-    shutil.rmtree(lost)
+    place = "fold-1/classifiers/mobilenetv2-real-seed-0"
+    lose(tmp_path / "results" / "heads", place)
     result = quality.run(elsewhere, tmp_path / "results", workers=1)
     assert result["results"] == first[2]["results"]
-    assert (lost / "predictions.csv").exists()
+    assert kept.read(tmp_path / "results" / "heads").keys() == kept.read(first[1]).keys()
     assert [path.parent.name for path in tmp_path.glob("storage/runs/**/*.safetensors")] == ["mobilenetv2-real-seed-0"]
 
 
-def test_more_seeds_can_follow_on_another_machine(
-    first: tuple[PipelineSettings, Path, dict[str, Any]], elsewhere: PipelineSettings, tmp_path: Path
-) -> None:
+def test_more_seeds_can_follow_on_another_machine(first: First, elsewhere: PipelineSettings, tmp_path: Path) -> None:
     result = first[2]
     quality.run(elsewhere, tmp_path / "results", workers=1)
     more = quality.run(elsewhere.model_copy(update={"seeds": 2}), tmp_path / "results", workers=2)
     assert more["run"] == result["run"]
-    assert len(list(tmp_path.glob("results/heads/runs/*/fold-*/classifiers/mobilenetv2-synthetic-seed-1"))) == 2
+    steps = kept.read(tmp_path / "results" / "heads")
+    assert sum(prefix.endswith("/classifiers/mobilenetv2-synthetic-seed-1") for prefix in steps) == 2
 
 
-def test_looks_name_the_recipes_judged_on_the_folds(
-    first: tuple[PipelineSettings, Path, dict[str, Any]], tmp_path: Path
-) -> None:
+def test_looks_name_the_recipes_judged_on_the_folds(first: First, tmp_path: Path) -> None:
     settings, results, result = first
     assert result["looks"] == [result["run"]]
     dataset, _, _ = pipeline.prepare(settings)
@@ -157,7 +182,7 @@ def test_inner_splits_hold_no_image_of_the_outer_fold(data: Path, tmp_path: Path
     assert (split.pixels(split.rows) == outer.pixels(split.rows)).all()
 
 
-def test_the_table_has_every_row(first: tuple[PipelineSettings, Path, dict[str, Any]]) -> None:
+def test_the_table_has_every_row(first: First) -> None:
     lines = table.markdown(first[2]).splitlines()
     assert len({line.count("|") for line in lines}) == 1
     shown = [line.split(" | ")[1] for line in lines[2:]]
@@ -166,13 +191,13 @@ def test_the_table_has_every_row(first: tuple[PipelineSettings, Path, dict[str, 
     assert " % [" in lines[2]
 
 
-def test_a_closer_look_is_at_one_fold_and_each_seed(first: tuple[PipelineSettings, Path, dict[str, Any]]) -> None:
+def test_a_closer_look_is_at_one_fold_and_each_seed(first: First) -> None:
     _, results, result = first
     said = {}
-    for fold in ("0", "1"):
-        [path] = results.glob(f"runs/*/fold-{fold}/classifiers/mobilenetv2-real-seed-0/predictions.csv")
-        rows = csv.DictReader(path.read_text().splitlines())
-        said[fold] = [row["label"] == row["prediction"] for row in rows]
+    for prefix, files in kept.read(results).items():
+        if prefix.endswith("/mobilenetv2-real-seed-0"):
+            read = read_predictions(files["predictions.csv"])
+            said[read.folds[0]] = [*(read.truth == read.predicted)]
     one = {"network": "mobilenetv2", "regime": "real"}
     [apart] = [x for x in result["closer"]["untouched"] if one.items() <= x.items() and x["metric"] == "accuracy"]
     assert (apart["value"], apart["n"]) == (pytest.approx(np.mean(said["0"]), abs=1e-6), len(said["0"]))
@@ -185,7 +210,7 @@ def test_a_closer_look_is_at_one_fold_and_each_seed(first: tuple[PipelineSetting
 
 
 def test_results_of_another_network_stand_in_the_same_table(
-    first: tuple[PipelineSettings, Path, dict[str, Any]],
+    first: First,
 ) -> None:
     result = first[2]
     other = json.loads(json.dumps(result).replace('"mobilenetv2"', '"resnet152v2"'))
@@ -218,9 +243,7 @@ def test_four_classes_need_nothing_else(tmp_path: Path) -> None:
     assert len(table.markdown(result).splitlines()) == 2 + 1 + 5
 
 
-def test_the_page_and_the_readme_say_the_result(
-    first: tuple[PipelineSettings, Path, dict[str, Any]], tmp_path: Path
-) -> None:
+def test_the_page_and_the_readme_say_the_result(first: First, tmp_path: Path) -> None:
     result = first[2]
     (tmp_path / "docs").mkdir()
     for name in ("README.md", "docs/quality.md"):
@@ -237,7 +260,7 @@ def test_the_page_and_the_readme_say_the_result(
 
 
 def test_the_baseline_reads_no_label_of_the_fold_it_judges(
-    first: tuple[PipelineSettings, Path, dict[str, Any]],
+    first: First,
 ) -> None:
     dataset = baselines.prepared(first[0])
     smaller, _, _ = pipeline.prepare(first[0])
@@ -255,9 +278,10 @@ def test_variants_are_judged_on_inner_splits_alone(data: Path, tmp_path: Path) -
     plain = settings.model_copy(update={"gan_stabilizers": (), "regimes": ("synthetic",)})
     found = ablate.run("plain-dcgan", plain, tmp_path / "results", workers=2)
     judged = {
-        line.split(",")[0]
-        for path in tmp_path.glob("results/heads/runs/*/fold-*/classifiers/*/predictions.csv")
-        for line in path.read_text().splitlines()[1:]
+        id
+        for files in kept.read(tmp_path / "results" / "heads").values()
+        if "predictions.csv" in files
+        for id in read_predictions(files["predictions.csv"]).ids
     }
     storage = open_storage(settings.storage)
     outer = open_dataset(storage, pipeline.prepare(settings)[0].prefix.rpartition("/")[2])
