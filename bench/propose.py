@@ -10,22 +10,16 @@ from jobs.mri.duplicates import propose
 
 DIMENSIONS = 224
 
-
-def main() -> None:
-    """Plant a neighbour for every second descriptor, search, and print what it took and how many were found."""
+if __name__ == "__main__":
     images = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    half = images // 2
     rng = np.random.default_rng(0)
     descriptors = rng.standard_normal((images, DIMENSIONS), np.float32)
-    half = images // 2
+    # Each of the first half has a neighbour that is to be found.
     descriptors[half : 2 * half] = descriptors[:half] + 0.1 * rng.standard_normal((half, DIMENSIONS), np.float32)
     started = time.monotonic()
-    pairs = propose(descriptors)
-    seconds = time.monotonic() - started
-    found = len({(i, i + half) for i in range(half)} & set(pairs))
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print("| descriptors | seconds | planted neighbours found | peak memory |\n|---|---|---|---|")
-    print(f"| {images} x {DIMENSIONS} | {seconds:.0f} | {found} of {half} | {memory:.0f} MiB |")
-
-
-if __name__ == "__main__":
-    main()
+    found = {(i, i + half) for i in range(half)} & set(propose(descriptors))
+    seconds, memory = time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"{images} descriptors: {seconds:.0f} s, {len(found)} of {half} neighbours, at most {memory:.0f} MiB of memory"
+    )

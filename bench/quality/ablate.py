@@ -108,11 +108,22 @@ def _read(settings: PipelineSettings, inner: Step) -> Json:
 def _compare(found: Json, settings: PipelineSettings, results: Path) -> None:
     """Say in each variant's results by how much they differ from protocol.REFERENCE's, on the same images."""
 
-    def bootstraps(one: Json) -> dict[Recipe, metrics.Bootstrap]:
-        recipes = dict.fromkeys((x["network"], x["regime"]) for x in one["results"])
-        return _bootstraps({recipe: _kept(steps, one["run"], recipe, settings) for recipe in recipes}, settings)
-
     steps = kept.read(results)
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+
+    def read(place: str) -> Predictions:
+        return read_predictions(steps[place]["predictions.csv"])
+
+    def bootstraps(one: Json) -> dict[Recipe, metrics.Bootstrap]:
+        said = {
+            recipe: [
+                join_predictions([read(keys.classifier(one["run"], x, *recipe, seed)) for x in SPLITS])
+                for seed in seeds
+            ]
+            for recipe in dict.fromkeys((x["network"], x["regime"]) for x in one["results"])
+        }
+        return _bootstraps(said, settings)
+
     reference = bootstraps(found[protocol.REFERENCE])
     for name, one in found.items():
         mine = bootstraps(one) if name != protocol.REFERENCE else {}
@@ -122,16 +133,6 @@ def _compare(found: Json, settings: PipelineSettings, results: Path) -> None:
             if recipe in mine and recipe in reference:
                 beyond = metrics.difference(mine[recipe], reference[recipe], entry["metric"])
                 entry["beyond"] = {key: findings.tidy(value) for key, value in beyond._asdict().items()}
-
-
-def _kept(steps: kept.Steps, run: str, recipe: Recipe, settings: PipelineSettings) -> list[Predictions]:
-    """Return the kept predictions of a network and regime, of each seed."""
-
-    def one(fold: int, seed: int) -> Predictions:
-        return read_predictions(steps[keys.classifier(run, fold, *recipe, seed)]["predictions.csv"])
-
-    seeds = range(settings.seed, settings.seed + settings.seeds)
-    return [join_predictions([one(fold, seed) for fold in SPLITS]) for seed in seeds]
 
 
 def _bootstraps(said: cells.Predicted, settings: PipelineSettings) -> dict[Recipe, metrics.Bootstrap]:

@@ -22,6 +22,7 @@ from jobs.pretrain import PretrainSettings
 from jobs.report import gather
 from jobs.report.findings import Recipe
 
+Cell = Callable[[], Iterable[Step]]
 Predicted = dict[Recipe, list[Predictions]]
 
 
@@ -48,15 +49,14 @@ def run(
     drawn_for = {fold: ones for fold, ones in todo.items() if any(one["regime"] != "real" for one in ones)}
     _forget_hollow(dataset.storage, pipeline.name_of_run(dataset, settings), drawn_for)
     # What several classifiers start from comes before them, so that none is made twice.
-    shared = [partial(_pretrain, settings, network) for network in pipeline.pretrained(settings, wanted)]
-    keep = partial(_keep, dataset.storage, results)
-    shared += [partial(keep, partial(pipeline.draw, settings, dataset, *one)) for one in drawn_for.items()]
-    own = [partial(keep, partial(pipeline.train, settings, dataset, [fold], [one])) for fold, one in left]
+    shared: list[Cell] = [partial(_pretrain, settings, network) for network in pipeline.pretrained(settings, wanted)]
+    shared += [partial(pipeline.draw, settings, dataset, *one) for one in drawn_for.items()]
+    own: list[Cell] = [partial(pipeline.train, settings, dataset, [fold], [one]) for fold, one in left]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=logs.setup, initargs=("text",)) as pool:
         try:
             for cells in (shared, own):
-                for _ in pool.map(_do, cells):
+                for _ in pool.map(partial(_do, dataset.storage, results), cells):
                     pass
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -78,21 +78,19 @@ def predictions(settings: PipelineSettings, dataset: Dataset, run: str, folds: S
     return {recipe: gather.predictions(dataset.storage, parts, *recipe) for recipe in recipes}
 
 
-def _do(cell: Callable[[], None]) -> None:
+def _do(storage: Storage, results: Path, cell: Cell) -> None:
     try:
-        cell()
+        for step in cell():
+            kept.keep(storage, step.prefix, results)
     except Interrupted:
         # A pool's process that only raised would take the next cell.
         os._exit(Interrupted.exit_code)
 
 
-def _pretrain(settings: PipelineSettings, network: str) -> None:
+def _pretrain(settings: PipelineSettings, network: str) -> list[Step]:
+    """Return no step to keep: weights alone come of it."""
     pretrain.run(PretrainSettings.of(settings, network=network))
-
-
-def _keep(storage: Storage, results: Path, work: Callable[[], Iterable[Step]]) -> None:
-    for step in work():
-        kept.keep(storage, step.prefix, results)
+    return []
 
 
 def _forget_hollow(storage: Storage, run: str, folds: Iterable[int]) -> None:

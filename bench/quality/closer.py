@@ -10,13 +10,9 @@ from jobs.classifier import metrics
 from jobs.classifier.predictions import Predictions, take
 from jobs.report import findings
 
-Json = dict[str, Any]
 
-
-def results(
-    recipes: Predicted, baselines: dict[str, metrics.Bootstrap], resamples: int, seed: int
-) -> dict[str, list[Json]]:
-    """Return what recipes' predictions, a list with those of each seed, say in detail.
+def results(said: Predicted, baselines: dict[str, metrics.Bootstrap], resamples: int, seed: int) -> dict[str, Any]:
+    """Return what the predictions of each recipe and seed say in detail.
 
     Returns:
         untouched: the metrics on the images of fold OUTER alone. The recipe is chosen on inner splits of the others, so
@@ -25,22 +21,18 @@ def results(
         beyond: each recipe minus each of `baselines`, drawn alike, in balanced accuracy on the same images.
     """
 
-    def bootstrap(seeds: list[Predictions]) -> metrics.Bootstrap:
-        return metrics.bootstrap(seeds, resamples, seed)
+    def bootstraps(said: Predicted) -> dict[findings.Recipe, metrics.Bootstrap]:
+        return {recipe: metrics.bootstrap(seeds, resamples, seed) for recipe, seeds in said.items()}
 
-    apart = {
-        name: [take(x, np.flatnonzero(np.array(x.folds) == str(OUTER))) for x in seeds]
-        for name, seeds in recipes.items()
-    }
+    def apart(x: Predictions) -> Predictions:
+        return take(x, np.flatnonzero(np.array(x.folds) == str(OUTER)))
+
     return {
-        "untouched": findings.results({name: bootstrap(seeds) for name, seeds in apart.items()}),
+        "untouched": findings.results(bootstraps({recipe: [*map(apart, seeds)] for recipe, seeds in said.items()})),
         "seeds": [
-            {
-                "network": network,
-                "regime": regime,
-                "accuracy": [findings.tidy(metrics.score(x, "accuracy")) for x in seeds],
-            }
-            for (network, regime), seeds in recipes.items()
+            {"network": network, "regime": regime}
+            | {"accuracy": [findings.tidy(metrics.score(x, "accuracy")) for x in seeds]}
+            for (network, regime), seeds in said.items()
         ],
-        "beyond": findings.beyond_controls({name: bootstrap(seeds) for name, seeds in recipes.items()}, baselines),
+        "beyond": findings.beyond_controls(bootstraps(said), baselines),
     }

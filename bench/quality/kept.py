@@ -12,7 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from jobs.common.step import MANIFEST, read_manifest, read_output
-from jobs.common.storage import Storage
+from jobs.common.storage import Storage, open_storage
 from jobs.common.tables import from_csv, to_csv
 
 # Whatever shows a real image is never kept: nearest.png, a dataset's images. A step without a manifest is not finished,
@@ -35,18 +35,12 @@ def read(folder: Path) -> Steps:
 
 def write(steps: Steps, folder: Path) -> None:
     """Write to `folder` what `read` then returns."""
-    place = folder / "runs"
-    place.mkdir(parents=True, exist_ok=True)
-    contents = {}
     for name in FILES:
         found = {prefix: files[name] for prefix, files in sorted(steps.items()) if name in files}
         if found:
-            contents[name] = _join_tables(found) if name.endswith(".csv") else _join_objects(found)
-    # Whoever is stopped here leaves all files as they were, but for a moment at the end.
-    for name, data in contents.items():
-        (place / f"{name}.new").write_bytes(data)
-    for name in contents:
-        (place / f"{name}.new").replace(place / name)
+            # It replaces files whole, so that a process that is stopped leaves none half-written.
+            join = _join_tables if name.endswith(".csv") else _join_objects
+            open_storage(str(folder)).write(f"runs/{name}", join(found))
 
 
 def keep(storage: Storage, prefix: str, folder: Path) -> None:
@@ -54,19 +48,17 @@ def keep(storage: Storage, prefix: str, folder: Path) -> None:
 
     Raises MachineError if a file is missing or damaged.
     """
-    manifest = storage.read(f"{prefix}/{MANIFEST}")
-    outputs = (read_manifest(storage, prefix) or {"outputs": {}})["outputs"]
+    raw, manifest = storage.read(f"{prefix}/{MANIFEST}"), read_manifest(storage, prefix) or {"outputs": {}}
     folder.mkdir(parents=True, exist_ok=True)
     # All steps are in the same files, and processes end steps side by side.
     lock = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         steps = read(folder)
-        if steps.get(prefix, {}).get(MANIFEST) != manifest:
-            found = {
-                name: read_output(storage, prefix, {"outputs": outputs}, name) for name in FILES if name in outputs
-            }
-            write(steps | {prefix: found | {MANIFEST: manifest}}, folder)
+        if steps.get(prefix, {}).get(MANIFEST) != raw:
+            names = [name for name in FILES if name in manifest["outputs"]]
+            found = {name: read_output(storage, prefix, manifest, name) for name in names}
+            write(steps | {prefix: found | {MANIFEST: raw}}, folder)
     finally:
         os.close(lock)
 

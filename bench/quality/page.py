@@ -35,17 +35,7 @@ def write(results: Sequence[Json], found: Json, root: Path = ROOT) -> None:
     """Write docs/results.md whole, and what is between BEGIN and END in README.md and docs/quality.md, in `root`."""
     (root / "docs" / "results.md").write_text(page(*results))
     _fill(root / "README.md", table.markdown(*results))
-    _fill(root / "docs" / "quality.md", tables(found))
-
-
-def tables(found: Json) -> str:
-    """Return the tables of docs/quality.md, of what bench.quality.ablate found."""
-    return "\n\n".join([table.ablations(found), table.ablated_images(found)])
-
-
-def between(text: str) -> str:
-    """Return what stands between BEGIN and END."""
-    return text.partition(f"{BEGIN}\n\n")[2].partition(f"\n\n{END}")[0]
+    _fill(root / "docs" / "quality.md", f"{table.ablations(found)}\n\n{table.ablated_images(found)}")
 
 
 def _fill(path: Path, text: str) -> None:
@@ -71,7 +61,10 @@ def page(result: Json, *others: Json) -> str:
         table.markdown(result, *others),
         "Differences of accuracy on the same images, in points:",
         table.differences(result, *others),
-        *_closely(result, *others),
+        "## Looked at closely",
+        f"The recipe was chosen on splits of fold {OUTER}'s training images, which are the held-out images of the "
+        f"other folds: no trial was judged on those of fold {OUTER} itself.",
+        table.closer(result, *others),
         "Within a run:",
         *words.merged(text for one in (result, *others) for text in one["selection"]),
         "## Synthetic images",
@@ -95,18 +88,6 @@ def page(result: Json, *others: Json) -> str:
     return re.sub(r"(?m)^(- .*)\n\n(?=- )", r"\1\n", "\n\n".join(parts)) + "\n"
 
 
-def _closely(*results: Json) -> list[str]:
-    found = table.closer(*results)
-    if not found:
-        return []
-    return [
-        "## Looked at closely",
-        f"The recipe was chosen on splits of fold {OUTER}'s training images, which are the held-out images of the "
-        f"other folds: no trial was judged on those of fold {OUTER} itself.",
-        found,
-    ]
-
-
 def _start(recipe: dict[str, Json]) -> str:
     if recipe["train-classifier"].get("healthy"):
         return "Networks start from what phantoms, drawn heads, taught them: from no image of a person."
@@ -119,17 +100,14 @@ def _networks(result: Json) -> str:
 
 def _run(result: Json) -> str:
     seeds = result["settings"]["seeds"]
+    seconds = result["pretraining_seconds"]
+    pretraining = f"{words.duration(seconds)} of them pretraining" if seconds else "pretraining not counted"
     return (
         f"{seeds} seed{'s' * (seeds > 1)}, run {result['run']}, measured with results version "
         f"{result['results_version']}, judged by commit {result['commit'][:7]}, "
-        f"{words.duration(result['seconds'])} of jobs, {_pretraining(result)}, on {_hardware(result['hardware'])}. "
+        f"{words.duration(result['seconds'])} of jobs, {pretraining}, on {_hardware(result['hardware'])}. "
         f"{_looks(result['looks'], result['run'])}"
     )
-
-
-def _pretraining(result: Json) -> str:
-    seconds = result.get("pretraining_seconds")
-    return f"{words.duration(seconds)} of them pretraining" if seconds else "pretraining not counted"
 
 
 def _looks(runs: list[str], run: str) -> str:

@@ -57,11 +57,9 @@ def differences(*results: Json) -> str:
 
 
 def closer(*results: Json) -> str:
-    """Return what bench.quality.closer found of results that have it, as a Markdown table; empty if none has."""
-    having = [result for result in results if "closer" in result]
+    """Return what bench.quality.closer found, as a Markdown table."""
     lines = []
-    for result in having:
-        found = result["closer"]
+    for found in (result["closer"] for result in results):
         for entry in found["seeds"]:
             one = {name: entry[name] for name in ("network", "regime")}
             [apart] = [x for x in found["untouched"] if one.items() <= x.items() and x["metric"] == "accuracy"]
@@ -69,12 +67,10 @@ def closer(*results: Json) -> str:
             by_seed = ", ".join(words.number(x, "accuracy").replace(words.SPACE, " ") for x in entry["accuracy"])
             names = NETWORKS[one["network"]], words.REGIMES[one["regime"]]
             lines.append([*names, _estimate(apart, "accuracy"), by_seed, _beyond(beyond, beyond["metric"])])
-    if not lines:
-        return ""
     head = [
         "network",
         "trained on",
-        f"accuracy on fold {OUTER} alone, {having[0]['closer']['untouched'][0]['n']} images",
+        f"accuracy on fold {OUTER} alone, {results[0]['closer']['untouched'][0]['n']} images",
         "on all, seed by seed",
         "balanced accuracy beyond histograms of gradients, points",
     ]
