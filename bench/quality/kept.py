@@ -35,12 +35,15 @@ def read(folder: Path) -> Steps:
 
 def write(steps: Steps, folder: Path) -> None:
     """Write to `folder` what `read` then returns."""
-    for name in FILES:
-        found = {prefix: files[name] for prefix, files in sorted(steps.items()) if name in files}
-        if found:
-            # It replaces files whole, so that a process that is stopped leaves none half-written.
-            join = _join_tables if name.endswith(".csv") else _join_objects
-            open_storage(str(folder)).write(f"runs/{name}", join(found))
+    by_name = {name: {prefix: x[name] for prefix, x in sorted(steps.items()) if name in x} for name in FILES}
+    joined = {
+        name: _join_tables(found) if name.endswith(".csv") else _join_objects(found)
+        for name, found in by_name.items()
+        if found
+    }
+    # Only now, and each file whole, so that a process that is stopped hardly ever leaves files that disagree.
+    for name, data in joined.items():
+        open_storage(str(folder)).write(f"runs/{name}", data)
 
 
 def keep(storage: Storage, prefix: str, folder: Path) -> None:
