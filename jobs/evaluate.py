@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mrigan.evaluate")
 
-REPORT_SCHEMA = 3
+REPORT_SCHEMA = 4
 CONTROLS = ("permuted", "leaky")
 FILES = ("report.json", "report.html")
 READ = 512  # images in memory at a time when all are looked through
@@ -189,6 +189,7 @@ def _evaluate(
         "dataset": {"name": settings.name} | gather.about(dataset) | {"examples": gather.quarantine(dataset)},
         "positive": dataset.labels[-1] if len(dataset.labels) == 2 else None,
         "results": findings.results(bootstraps),
+        "selected": findings.selected(recipes, settings.resamples, settings.seed),
         "comparisons": findings.comparisons(bootstraps),
         "controls": {
             "results": findings.control_results(cheap_bootstraps),

@@ -1,10 +1,11 @@
-"""A run's report, fetched from storage and opened.
+"""A run's report, fetched from storage and opened, and what was decided about its classifier.
 
     mrigan report RUN --storage s3://bucket/prefix
 
 RUN is a run's name, or that of a workflow that is still in the cluster.
 """
 
+import logging
 import re
 import sys
 import webbrowser
@@ -12,12 +13,15 @@ from pathlib import Path
 
 from jobs import evaluate
 from jobs.argo import cluster, workflow
+from jobs.classifier.champion import parse_record, stored_record
 from jobs.common import keys
 from jobs.common.errors import UserError
 from jobs.common.settings import NAME, StorageSettings, setting
 from jobs.common.step import Step, read_manifest
-from jobs.common.storage import open_storage
+from jobs.common.storage import Storage, open_storage
 from jobs.submit import NamespaceSettings
+
+log = logging.getLogger("mrigan.report")
 
 RUN = r"[0-9a-f]{12}"  # what pipeline calls a run; any other name may be that of a run or of a workflow
 
@@ -31,7 +35,7 @@ class FetchReportSettings(StorageSettings, NamespaceSettings):
 
 
 def run(settings: FetchReportSettings) -> None:
-    """Fetch the report and print its path. Raises UserError if there is none."""
+    """Fetch the report, print its path and say what was decided. Raises UserError if there is no report."""
     if len(settings.runs) != 1:
         raise UserError("name one RUN: see --help")
     storage, name = open_storage(settings.storage), settings.runs[0]
@@ -58,6 +62,15 @@ def run(settings: FetchReportSettings) -> None:
     print(page)
     if settings.open and sys.stdout.isatty():
         webbrowser.open(page.resolve().as_uri())
+    for reason in _decisions(storage, name, manifest["settings"].get("name", "")):
+        log.info("%s", reason)
+
+
+def _decisions(storage: Storage, run: str, name: str) -> list[str]:
+    """Return the reasons of the promotions, under the dataset's `name`, that a run's classifier asked for."""
+    stored = stored_record(storage, name) if name else None
+    decisions = parse_record(stored, name).decisions if stored else []
+    return [decision["reason"] for decision in decisions if decision["question"]["challenger"][0] == run]
 
 
 def _run_of(workflows: cluster.Cluster, name: str) -> str:

@@ -290,7 +290,7 @@ def _near_duplicates(
     for whose, images in (("generated", generated), ("real", reals)):
         if len(images):
             some = np.stack([picture(image) for image in images[:ALIGNED]])
-            shares[whose] = round(float(repeats(some, descriptors, load).mean()), 4)
+            shares[whose] = round(float(np.mean([bool(same) for same in repeats(some, descriptors, load)])), 4)
     return shares
 
 

@@ -19,9 +19,8 @@ from jobs.classifier import healthy
 from jobs.common import activity, keys, logs
 from jobs.common.errors import UserError
 from jobs.common.files import local_file
-from jobs.common.settings import NAME, CheckpointSettings, ExecutionSettings, Settings, setting, validate
+from jobs.common.settings import NAME, CheckpointSettings, ExecutionSettings, Settings, setting
 from jobs.common.step import RESULTS_VERSION, Step, digest
-from jobs.common.storage import open_storage
 from jobs.evaluate import EvaluateSettings, EvaluationSettings
 from jobs.gan import IMAGE_SIZES
 from jobs.generate import GenerateSettings, SyntheticSettings
@@ -121,27 +120,17 @@ def run(settings: PipelineSettings) -> Step:
         steps += train(settings, dataset, folds, controls(settings))
     report = evaluate.run(EvaluateSettings.of(settings, **place(settings, dataset), name=name))
     steps.append(report)
-
-    promotion = PromoteSettings.of(settings, **place(settings, dataset), name=name)
-    refitted = refit(settings, promotion)
-    if refitted:
-        steps += train(settings, dataset, ["all"], refitted)
-    rival = rival_recipe(settings, dataset, promotion)
-    if rival:
-        same, recipe, theirs = rival
-        steps += train(recipe, same, folds, theirs)
-        promotion = promotion.model_copy(update={"rival_run": name_of_run(same, recipe)})
-    promote.run(promotion)
+    promote.run(PromoteSettings.of(settings, **place(settings, dataset), name=name))
 
     if all(step.reused for step in steps):
         log.info("everything was there already: nothing was computed again")
     return report
 
 
-def prepare(settings: P, prepared: Step | None = None) -> tuple[Step, str, P]:
+def prepare(settings: P) -> tuple[Step, str, P]:
     """Return the dataset's step, its name, and the settings as this dataset resolves them.
 
-    The dataset is prepared if it was not, unless it is given.
+    The dataset is prepared if it was not.
 
     Raises UserError for whatever would stop a later job: better known before training.
     """
@@ -154,7 +143,7 @@ def prepare(settings: P, prepared: Step | None = None) -> tuple[Step, str, P]:
     if settings.feature_weights:
         local_file("--feature-weights", settings.feature_weights)
     name = settings.name or name_of_folder(settings.data)
-    dataset = prepared or preprocess.run(PreprocessSettings.of(settings))
+    dataset = preprocess.run(PreprocessSettings.of(settings))
     labels = sorted(dataset.facts["labels"])
     settings = resolved(settings, labels)
     if _is_rate_after_phantoms(settings) and not train_classifier.starts_from_phantoms(settings):
@@ -245,42 +234,6 @@ def pretrained(settings: PipelineSettings, wanted: Sequence[Classifier]) -> list
     if not train_classifier.starts_from_phantoms(settings):
         return []
     return list(dict.fromkeys(one["network"] for one in wanted))
-
-
-def refit(settings: PipelineSettings, promotion: PromoteSettings) -> list[Classifier]:
-    """Return the classifiers to train on all images before this promotion: none unless the final model is a refit."""
-    if settings.final_model != "refit":
-        return []
-    challenger = promote.best_candidate(open_storage(settings.storage), promotion.dataset, promotion.run)
-    return classifiers(settings, [challenger.network], [challenger.regime])
-
-
-def rival_recipe(
-    settings: PipelineSettings, dataset: Step, promotion: PromoteSettings
-) -> tuple[Step, PipelineSettings, list[Classifier]] | None:
-    """Return the best recipe ever, where this promotion needs it carried out on the images of `dataset`.
-
-    The dataset as that recipe wants it is prepared if it is another; with it come the recipe's settings and
-    classifiers. Raises UserError if it is another, and the data are no longer the same.
-    """
-    rival = promote.rival(promotion)
-    if rival is None:
-        return None
-    log.info("the best recipe ever, %s %s, is trained on this data to be judged on it", rival.network, rival.regime)
-    # What its record does not name did not exist when it was made, and was as it is by default, but for bends.
-    unnamed = ClassifierSettings().result()
-    if rival.regime != "real":
-        unnamed |= GanSettings().result() | SyntheticSettings(synthetic_bend=0).result()
-    own = {"networks": (rival.network,), "regimes": (rival.regime,)}
-    recipe = validate(PipelineSettings, PipelineSettings.of(settings).model_dump() | unnamed | rival.settings | own)
-    alike = PreprocessSettings.of(recipe).result() == dataset.settings
-    same, _, recipe = prepare(recipe, dataset if alike else None)
-    if same.inputs != dataset.inputs:
-        raise UserError(
-            f"the images in {settings.data} changed since this run began, and the best recipe ever, of "
-            f"{recipe.image_size} pixels, is still to learn from them: run the pipeline again"
-        )
-    return same, recipe, classifiers(recipe, [rival.network], [rival.regime])
 
 
 # -- the jobs of a fold ----------------------------------------------------------------------------------------

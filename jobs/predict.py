@@ -66,7 +66,7 @@ def run(settings: PredictSettings) -> None:
             if isinstance(head, Unusable):
                 findings.append(f"{name}: {head}")
             else:
-                pixels.append(fit(head, background, champion.settings["image_size"]))
+                pixels.append(fit(head, background, champion.image_size))
                 names.append(name)
     for finding in findings:
         print(f"mrigan predict: {finding}", file=sys.stderr)

@@ -1,45 +1,39 @@
 """Report and champion -> the champion stays or changes.
 
-What is promoted is a recipe (network, regime and settings) with its final model. The run's best recipe challenges the
-best recipe there ever was. Both are judged on the held-out images of the run's dataset, or with --test on a folder
-that neither has seen, and the challenger wins unless it is worse by more than the margin. champions/<name>.json holds
-the champion, the best ever and every decision with its reason.
+The network and regime that the run's report selected challenge the champion. Both are judged on the images of the
+challenger's dataset by predictions that are fair for each (jobs.classifier.fair), or with --test on a folder that
+neither has seen. The challenger wins unless it is worse by more than the margin. Losses that were accepted add up until
+a gain makes them good, and it is their sum that must stay within the margin. champions/<name>.json holds the champion,
+the figure it was published with, that sum, and every decision with its reason.
 """
 
 import datetime
 import json
 import logging
-from collections.abc import Iterable, Sequence
-from itertools import product
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
-from jobs.classifier.champion import Candidate, Record, parse_record, stored_record, to_json
+from jobs.classifier.champion import Candidate, Record, finished, parse_record, stored_record, to_json
 from jobs.common import activity, keys
 from jobs.common.errors import MachineError, UserError
 from jobs.common.settings import NAME, ExecutionSettings, ReadingSettings, StorageSettings, setting
 from jobs.common.step import digest, manifest_digest, read_manifest, read_output
 from jobs.common.storage import Storage, open_storage
 
-if TYPE_CHECKING:
-    from jobs.classifier.predictions import Predictions
-
 log = logging.getLogger("mrigan.promote")
 
 METRIC = "balanced_accuracy"
 RESAMPLES = 2000
-# These say which classifier it is, where it lies and on what machine it was made, not how.
-PLACES = keys.PLACES | {"run", "dataset"} | ExecutionSettings.model_fields.keys()
+DIGITS = 9  # of sums that are compared with the margin: 0.01 and 0.02 are 0.03
+LISTED_SINCE = 5  # the results version from which a dataset lists its images
+
+Json = dict[str, Any]
 
 
 class PromotionSettings(ReadingSettings):
     """The rules of promotion."""
 
-    promote_margin: float = setting(
-        0.02, "balanced accuracy by which a challenger may be worse than the best ever and still win", ge=0, le=1
-    )
-    final_model: Literal["ensemble", "refit"] = setting(
-        "ensemble", "what predicts: the mean of the folds' models, or one trained on all images"
-    )
+    promote_margin: float = setting(0.02, "balanced accuracy up to which accepted losses may add up", ge=0, le=1)
     test: str = setting("", "folder of class folders to judge on, instead of the held-out folds", result=False)
 
 
@@ -49,12 +43,6 @@ class PromoteSettings(PromotionSettings, StorageSettings, ExecutionSettings):
     dataset: str = setting(..., "dataset's id", result=False, pattern=NAME)
     run: str = setting(..., "run whose best classifier is the challenger", result=False, pattern=NAME)
     name: str = setting(..., "dataset's name: the record is champions/NAME.json", result=False, pattern=NAME)
-    rival_run: str = setting(
-        "",
-        "run on this dataset by the best recipe ever, where it differs from the challenger's",
-        result=False,
-        pattern=f"^$|{NAME}",
-    )
     seed: int = setting(0, "seed of the interval's resamples", ge=0)
 
 
@@ -65,7 +53,7 @@ def run(settings: PromoteSettings) -> None:
     if another promotion wrote the record meanwhile (then the same command judges anew).
     """
     storage = open_storage(settings.storage)
-    challenger = best_candidate(storage, settings.dataset, settings.run)
+    challenger, selected = find_challenger(storage, settings.dataset, settings.run)
     stored = stored_record(storage, settings.name)
     record = parse_record(stored, settings.name) if stored else None
     question = _question(storage, settings, challenger)
@@ -74,20 +62,20 @@ def run(settings: PromoteSettings) -> None:
         activity.note(storage, settings.name, "succeeded")
         return
     check(storage, settings.name, challenger.labels, settings.test)
-    challenger = challenger._replace(models=final_models(storage, challenger, settings.final_model))
-    decision: dict[str, Any] = {
+    decision: Json = {
         "question": question,
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    decision |= _judge(storage, settings, challenger, record.best if record else None)
     if record is None:
-        record = Record(challenger, challenger, [])
-    changed = Record(
-        champion=challenger if decision["won"] else record.champion,
-        best=challenger if decision["difference"] >= 0 else record.best,
-        decisions=[*record.decisions, decision],
-    )
-    if not storage.write_if(keys.champion(settings.name), to_json(changed), stored):
+        reason = f"{_called(challenger)} is the first champion"
+        decision |= {"won": True, "difference": 0.0, "debt": 0.0, "reason": reason}
+        record = Record(challenger, selected, 0.0, [])
+    else:
+        decision |= _judge(storage, settings, challenger, record)
+    if decision["won"]:
+        record = record._replace(champion=challenger, published=selected, debt=decision["debt"])
+    record = record._replace(decisions=[*record.decisions, decision])
+    if not storage.write_if(keys.champion(settings.name), to_json(record), stored):
         raise MachineError(f"another promotion changed champion {settings.name} meanwhile: run promote again")
     log.info("champion %s: %s", settings.name, decision["reason"])
     activity.note(storage, settings.name, "succeeded")
@@ -99,28 +87,36 @@ def judged(settings: PromoteSettings) -> bool:
     stored = stored_record(storage, settings.name)
     if stored is None:
         return False
-    challenger = best_candidate(storage, settings.dataset, settings.run)
+    challenger, _ = find_challenger(storage, settings.dataset, settings.run)
     return parse_record(stored, settings.name).answered(_question(storage, settings, challenger))
 
 
-def best_candidate(storage: Storage, dataset: str, run: str) -> Candidate:
-    """Return the network and regime of highest balanced accuracy in the run's report.
+def find_challenger(storage: Storage, dataset: str, run: str) -> tuple[Candidate, Json]:
+    """Return the network and regime that a run's report selected, and what it says of them.
 
-    Raises UserError if the run has no report.
+    Raises UserError if the run has no report of this form, or not one on this dataset.
     """
     manifest = read_manifest(storage, keys.report(run))
     if manifest is None:
         raise UserError(f"run {run} has no report: run mrigan evaluate first")
     report = json.loads(read_output(storage, keys.report(run), manifest, "report.json"))
-    asked = manifest["settings"]
-    values = {(row["network"], row["regime"]): row["value"] for row in report["results"] if row["metric"] == METRIC}
-    pairs = [(network, regime) for network in asked["networks"] for regime in asked["regimes"]]
-    network, regime = max(pairs, key=lambda pair: values[pair])
-    data = _manifest(storage, keys.dataset(dataset))
-    folds, labels = data["settings"]["folds"], sorted(data["facts"]["labels"])
-    seeds = [asked["seed"] + number for number in range(asked["seeds"])]
-    recipe = _recipe_settings(storage, dataset, run, network, regime, seeds[0])
-    return Candidate(network, regime, recipe, labels, dataset, run, folds, seeds, [])
+    if "selected" not in report:
+        raise UserError(f"the report of run {run} is of an older form: run mrigan evaluate again")
+    data = finished(storage, keys.dataset(dataset))
+    if manifest["inputs"].get("dataset") != manifest_digest(data):
+        raise UserError(f"the report of run {run} is about another dataset than {dataset}: name that one")
+    asked, selected = manifest["settings"], report["selected"]
+    challenger = Candidate(
+        network=selected["network"],
+        regime=selected["regime"],
+        labels=sorted(data["facts"]["labels"]),
+        image_size=data["settings"]["image_size"],
+        dataset=dataset,
+        run=run,
+        folds=data["settings"]["folds"],
+        seeds=[asked["seed"] + number for number in range(asked["seeds"])],
+    )
+    return challenger, selected
 
 
 def check(storage: Storage, name: str, labels: Sequence[str], test: str) -> None:
@@ -138,25 +134,14 @@ def check(storage: Storage, name: str, labels: Sequence[str], test: str) -> None
         read_test_set(test, labels)
 
 
-def rival(settings: PromoteSettings) -> Candidate | None:
-    """Return the best recipe ever if it has yet to be trained on the challenger's dataset, to be compared there."""
-    storage = open_storage(settings.storage)
-    stored = stored_record(storage, settings.name)
-    if stored is None or settings.test:
-        return None
-    record = parse_record(stored, settings.name)
-    challenger = best_candidate(storage, settings.dataset, settings.run)
-    if record.answered(_question(storage, settings, challenger)) or record.best.recipe == challenger.recipe:
-        return None
-    return None if record.best.dataset == challenger.dataset else record.best
-
-
-def _question(storage: Storage, settings: PromoteSettings, challenger: Candidate) -> dict[str, Any]:
+def _question(storage: Storage, settings: PromoteSettings, challenger: Candidate) -> Json:
     """Return what a decision answers: asked again, it is not decided again."""
-    question = settings.result() | {"challenger": [challenger.run, *challenger.recipe], "seeds": challenger.seeds}
-    # A run's name does not tell that its classifiers were trained anew.
-    trained = _classifiers(challenger, range(challenger.folds), challenger.seeds)
-    question["classifiers"] = digest([manifest_digest(_manifest(storage, prefix)) for prefix in trained])
+    question = settings.result() | {
+        "challenger": [challenger.run, challenger.network, challenger.regime],
+        "seeds": challenger.seeds,
+        # A run's name does not tell that its classifiers were trained anew.
+        "classifiers": digest([manifest_digest(finished(storage, prefix)) for prefix in challenger.models]),
+    }
     if settings.test:
         from jobs.mri.testset import fingerprint
 
@@ -164,150 +149,82 @@ def _question(storage: Storage, settings: PromoteSettings, challenger: Candidate
     return json.loads(json.dumps(question))
 
 
-def final_models(storage: Storage, candidate: Candidate, final_model: str) -> list[str]:
-    """Return the prefixes of the classifiers that predict for a candidate: each fold's, or those of all images.
-
-    Raises UserError if one of them is not there.
-    """
-    folds = range(candidate.folds) if final_model == "ensemble" else ["all"]
-    prefixes = _classifiers(candidate, folds, candidate.seeds)
-    for prefix in prefixes:
-        _manifest(storage, prefix)
-    return prefixes
-
-
-def _classifiers(candidate: Candidate, folds: Iterable[int | str], seeds: Iterable[int]) -> list[str]:
-    """Return the prefixes of a candidate's classifiers, fold by fold."""
-    return [
-        keys.classifier(candidate.run, fold, candidate.network, candidate.regime, seed)
-        for fold, seed in product(folds, seeds)
-    ]
-
-
-def _manifest(storage: Storage, prefix: str) -> dict[str, Any]:
-    manifest = read_manifest(storage, prefix)
-    if manifest is None:
-        raise UserError(
-            f"{storage.url.rstrip('/')}/{prefix} is not finished: run the pipeline with these settings first"
-        )
-    return manifest
-
-
-def _recipe_settings(storage: Storage, dataset: str, run: str, network: str, regime: str, seed: int) -> dict[str, Any]:
-    """Return the settings that made a classifier, gathered from the manifests of the steps behind it."""
-    made_of = [keys.dataset(dataset), keys.classifier(run, 0, network, regime, seed)]
-    if regime != "real":
-        label = next(iter(_manifest(storage, keys.dataset(dataset))["facts"]["labels"]))
-        synthetic = keys.synthetic(run, 0, label)
-        gan = keys.gan(run, 0, label)
-        if read_manifest(storage, gan) is None:
-            gan = keys.gan(run, 0, keys.CLASS_CONDITIONAL)
-        made_of += [gan, synthetic]
-    settings: dict[str, Any] = {}
-    for prefix in made_of[1:]:
-        settings |= _manifest(storage, prefix)["settings"]
-    settings["image_size"] = _manifest(storage, made_of[0])["settings"]["image_size"]
-    return {name: value for name, value in sorted(settings.items()) if name not in PLACES}
-
-
-def _judge(
-    storage: Storage, settings: PromoteSettings, challenger: Candidate, best: Candidate | None
-) -> dict[str, Any]:
+def _judge(storage: Storage, settings: PromoteSettings, challenger: Candidate, record: Record) -> Json:
     """Return the decision: won or not, why, and the figures behind it."""
-    from jobs.classifier import metrics
+    from jobs.classifier import fair, metrics
+    from jobs.common.hardware import configure
 
-    if best is None:
-        return {"won": True, "difference": 0.0, "reason": f"{_called(challenger)} is the first champion"}
+    champion = record.champion
+    _check_champion(storage, settings.name, champion)
     if settings.test:
-        mine, theirs, images = _on_test_set(storage, settings, challenger, best)
-        where = f"{images} test images that neither has seen"
+        from jobs.mri.testset import read_test_set
+
+        test = read_test_set(settings.test, challenger.labels, settings.volume)
+        sides = fair.on_test_set(storage, challenger, champion, test, lambda: configure(settings))
     else:
-        mine = [pooled(storage, challenger, seed) for seed in challenger.seeds]
-        rival = _on_dataset(settings, challenger, best)
-        theirs = [pooled(storage, rival, seed) for seed in rival.seeds]
-        where = f"the {len(mine[0].ids)} held-out images of dataset {challenger.dataset}"
-    difference, low, high = metrics.compare(mine, theirs, METRIC, RESAMPLES, settings.seed)
-    scores = [sum(metrics.score(one, METRIC) for one in several) / len(several) for several in (mine, theirs)]
-    won = difference >= -settings.promote_margin
-    anew = best.recipe == challenger.recipe and best.dataset != challenger.dataset
-    again = ", the same recipe trained anew" if anew else ""
+        sides = fair.on_dataset(storage, challenger, champion, lambda: configure(settings))
+    difference, low, high = metrics.compare(sides.challenger, sides.champion, METRIC, RESAMPLES, settings.seed)
+    scores = [
+        sum(metrics.score(one, METRIC) for one in several) / len(several)
+        for several in (sides.challenger, sides.champion)
+    ]
+    owed = round(record.debt - difference, DIGITS)
+    won = owed <= settings.promote_margin
     reason = (
         f"{_called(challenger)} of run {challenger.run} {'wins' if won else 'loses'}: balanced accuracy "
-        f"{scores[0]:.3f} against {scores[1]:.3f} of the best ever, {_called(best)}{again}, on {where}; difference "
-        f"{difference:+.3f} [{low:+.3f}, {high:+.3f}], margin {settings.promote_margin}"
+        f"{scores[0]:.3f} against {scores[1]:.3f} of the champion, {_called(champion)} of run {champion.run}, on "
+        f"{_where(sides.images, settings.test, challenger, champion)}; difference {difference:+.3f} "
+        f"[{low:+.3f}, {high:+.3f}]; accepted losses before: {record.debt:.3f}, with this: {max(0.0, owed):.3f}, "
+        f"allowed: {settings.promote_margin}"
     )
-    figures = {"difference": difference, "low": low, "high": high, "challenger": scores[0], "best": scores[1]}
-    return {"won": won, "reason": reason, "judged_on": where} | figures
+    return {
+        "won": won,
+        "reason": reason,
+        "difference": difference,
+        "low": low,
+        "high": high,
+        "challenger": scores[0],
+        "champion": scores[1],
+        "debt": max(0.0, owed) if won else record.debt,
+        "images": sides.images,
+    }
+
+
+def _check_champion(storage: Storage, name: str, champion: Candidate) -> None:
+    """Raise UserError if what the champion was trained on, or its models, are no longer there to be compared with."""
+    remedy = (
+        f"restore it from a backup, or delete {keys.champion(name)}: the next promotion then begins a new history "
+        "without a comparison"
+    )
+    data = read_manifest(storage, keys.dataset(champion.dataset))
+    if data is None:
+        raise UserError(f"dataset {champion.dataset} of champion {name} is gone from storage: {remedy}")
+    if data["results_version"] < LISTED_SINCE:
+        raise UserError(
+            f"dataset {champion.dataset} of champion {name} was prepared by an older mrigan (results version "
+            f"{data['results_version']}), and its images can no longer be read: {remedy.partition(', or ')[2]}"
+        )
+    for prefix in champion.models:
+        if read_manifest(storage, prefix) is None:
+            raise UserError(f"{prefix} of champion {name} is gone from storage: {remedy}")
 
 
 def _called(candidate: Candidate) -> str:
     return f"{candidate.network} {candidate.regime}"
 
 
-def _on_dataset(settings: PromoteSettings, challenger: Candidate, best: Candidate) -> Candidate:
-    """Return the best recipe as carried out on the challenger's dataset."""
-    if best.dataset == challenger.dataset:
-        return best
-    if best.recipe == challenger.recipe:
-        return challenger
-    if settings.rival_run:
-        return best._replace(
-            dataset=challenger.dataset, run=settings.rival_run, folds=challenger.folds, seeds=challenger.seeds
-        )
-    raise UserError(
-        f"the best recipe ever ({_called(best)}) was never trained on dataset {challenger.dataset}: "
-        "mrigan pipeline does so, or name that run with --rival-run"
-    )
-
-
-def pooled(storage: Storage, candidate: Candidate, seed: int) -> "Predictions":
-    """Return a candidate's predictions on all held-out images, the folds pooled. Raises UserError if some lack."""
-    from jobs.classifier.predictions import join_predictions, read_predictions
-
-    prefixes = _classifiers(candidate, range(candidate.folds), [seed])
-    return join_predictions(
-        [
-            read_predictions(read_output(storage, prefix, _manifest(storage, prefix), "predictions.csv"))
-            for prefix in prefixes
-        ]
-    )
-
-
-def _on_test_set(
-    storage: Storage, settings: PromoteSettings, challenger: Candidate, best: Candidate
-) -> tuple[list["Predictions"], list["Predictions"], int]:
-    """Return what both candidates' models say about the test images that neither was trained on, and how many."""
-    from jobs.common.hardware import configure
-    from jobs.mri.dataset import open_dataset
-    from jobs.mri.testset import read_test_set, unseen
-
-    datasets = [open_dataset(storage, id) for id in sorted({challenger.dataset, best.dataset})]
-    labels = datasets[0].labels
-    test = read_test_set(settings.test, labels, settings.volume)
-    left = unseen(test, datasets)
-    log.info(
-        "test set: %d images, %d of them left out as near-duplicates",
-        len(test.labels),
-        len(test.labels) - len(left.labels),
-    )
-    configure(settings)
-
-    import numpy as np
-
-    from jobs.classifier.champion import predict
-    from jobs.classifier.predictions import Predictions
-
-    truth = np.array([labels.index(label) for label in left.labels])
-    groups = [source.partition("#")[0] for source in left.sources]
-    mine, theirs = (
-        Predictions(
-            left.sources,
-            groups,
-            ["test"] * len(groups),
-            list(labels),
-            truth,
-            predict(storage, one, left.pixels(one.settings["image_size"])),
-        )
-        for one in (challenger, best)
-    )
-    return [mine], [theirs], len(truth)
+def _where(images: dict[str, int], test: str, challenger: Candidate, champion: Candidate) -> str:
+    """Return in words on how many images two candidates were compared, and whose predictions the champion's are."""
+    if test:
+        return f"{images['compared']} test images ({images['left_out']} left out as near-duplicates of training images)"
+    kinds = {
+        "own_out_of_fold": "its own out of fold",
+        "fold_models": "of the models of one fold",
+        "ensemble": "of its ensemble",
+    }
+    words = ", ".join(f"{images[kind]} {text}" for kind, text in kinds.items() if images[kind])
+    if images["compared"] > images["own_out_of_fold"] and champion.image_size != challenger.image_size:
+        words += f", for which images were resized from {challenger.image_size} to {champion.image_size} pixels"
+    if images["left_out"]:
+        words += f"; {images['left_out']} images left out, for which it has no fair model"
+    return f"{images['compared']} images of dataset {challenger.dataset} (the champion's predictions: {words})"

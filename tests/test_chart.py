@@ -74,7 +74,7 @@ def changed(one: Json, other: Json) -> set[str]:
 # ---- the workflows ---------------------------------------------------------------------------------------------------
 
 TRAINING = ("pretrain", "train-gan", "generate", "train-classifier")
-LIGHT = ("preprocess", "evaluate", "plan-promotion", "promote", "phantom")
+LIGHT = ("preprocess", "evaluate", "promote", "phantom")
 PLACED = {
     "resources": {"requests": {"cpu": 3, "ephemeral-storage": "9Gi"}},
     "nodeSelector": {"pool": "a"},

@@ -129,6 +129,19 @@ def test_comparisons_are_paired_and_each_pair_stands_once(made: tuple[Storage, S
     assert (row["difference"], row["low"], row["high"]) == pytest.approx(expected, abs=1e-6)
 
 
+def test_the_best_is_named_with_and_without_the_luck_of_the_choice(report: Any, page: str) -> None:
+    selected = report["selected"]
+    rows = [row for row in report["results"] if row["metric"] == "balanced_accuracy"]
+    best = max(rows, key=lambda row: row["value"])
+    assert {name: selected[name] for name in ("network", "regime", "value")} == {
+        name: best[name] for name in ("network", "regime", "value")
+    }
+    assert (selected["candidates"], selected["n"]) == (6, 48)
+    assert selected["low"] <= selected["corrected"] <= selected["high"]
+    assert selected["luck"] == pytest.approx(selected["value"] - selected["corrected"], abs=2e-6)
+    assert f"of 6 classifiers it has the highest balanced accuracy, {100 * best['value']:.1f}" in Reader(page).words()
+
+
 def test_cheap_controls_and_similarity_are_always_there(report: Any) -> None:
     controls = {(row["control"], row["metric"]): row for row in report["controls"]["results"]}
     assert controls["majority", "balanced_accuracy"]["value"] == 0.5
@@ -213,6 +226,7 @@ def test_the_documentation_names_every_field(report: Any) -> None:
     names = set(report) | set(report["dataset"]) | set(report["controls"])
     for rows in (report["results"], report["comparisons"], report["controls"]["checks"], report["quality"]):
         names |= {name for row in rows for name in row}
+    names |= set(report["selected"])
     assert {name for name in names if f"`{name}`" not in text} == set()
 
 

@@ -84,10 +84,11 @@ def add_run(storage: Storage, change: Callable[[Any], Any] = lambda report: None
     step = Step(storage, keys.report("r2"), job="evaluate", settings={}, inputs={})
     step.write("report.json", json.dumps(report).encode())
     step.finish()
-    question = {"challenger": ["r2", *record.champion.recipe], "seeds": [0]}
+    question = {"challenger": ["r2", record.champion.network, record.champion.regime], "seeds": [0]}
     decision = {"question": question, "time": "2030-01-01T00:00:00+00:00", "won": won}
     champion = record.champion._replace(run="r2") if won else record.champion
-    storage.write(keys.champion("mri"), to_json(Record(champion, record.best, [*record.decisions, decision])))
+    changed = record._replace(champion=champion, decisions=[*record.decisions, decision])
+    storage.write(keys.champion("mri"), to_json(changed))
 
 
 def scrape(registry: prometheus_client.CollectorRegistry) -> str:

@@ -15,14 +15,12 @@ from typing import Any
 
 import pytest
 
-from jobs import evaluate, pipeline, promote
-from jobs.classifier.champion import Candidate, parse_record
+from jobs import evaluate, pipeline
+from jobs.classifier.champion import parse_record
 from jobs.cli import JOBS, read_settings
 from jobs.common import keys
-from jobs.common.errors import UserError
 from jobs.common.storage import open_storage
 from jobs.pipeline import PRESETS, PipelineSettings
-from jobs.promote import PromoteSettings
 from tests import fake_run
 
 TINY = {
@@ -141,27 +139,32 @@ def test_predict_reads_images_with_the_champion(heads: Path, finished: tuple[Pat
         assert label in ("healthy", "lesion") and 0.5 <= float(probability) <= 1
 
 
-def test_on_new_data_the_best_recipe_is_judged_beside_the_challenger(heads: Path, tmp_path: Path, s3_url: str) -> None:
-    """On S3; also the ways to a final model and to a test set: they share the expensive runs."""
+def test_on_new_data_old_and_new_are_judged_on_the_same_images(heads: Path, tmp_path: Path, s3_url: str) -> None:
+    """On S3; also by a test set: they share the expensive runs."""
     folders = {name: str(tmp_path / name) for name in ("more", "test")}
     for seed, name in ((1, "more"), (2, "test")):
         assert mrigan("phantom", "--out", folders[name], "--count", "8", "--seed", str(seed)).returncode == 0
-    words = ("pipeline", "--name", "heads", "--storage", s3_url, "--regimes", "real")
-    last = ("--final-model", "refit", "--test", folders["test"])
+    for path in sorted(heads.glob("*/*-0000.*")):
+        shutil.copy(path, Path(folders["more"]) / path.parent.name / f"known{path.suffix}")
+    words = ("pipeline", "--name", "heads", "--storage", s3_url, "--regimes", "real", "--promote-margin", "1")
     runs = [
         ("--data", str(heads)),
-        ("--data", folders["more"], "--classifier-learning-rate", "0.01", "--promote-margin", "1"),
-        (*("--data", folders["more"], "--classifier-learning-rate", "0.02", "--promote-margin", "1"), *last),
+        ("--data", folders["more"], "--classifier-learning-rate", "0.01"),
+        ("--data", folders["more"], "--classifier-learning-rate", "0.02", "--test", folders["test"]),
     ]
-    for number, more in enumerate(runs):
+    for more in runs:
         ended = mrigan(*words, *more)
         assert ended.returncode == 0, ended.logged
-        assert ("is trained on this data to be judged on it" in ended.logged) == (number == 1)
     record = parse_record(open_storage(s3_url).read(keys.champion("heads")), "heads")
     assert [decision["won"] for decision in record.decisions] == [True, True, True]
-    assert "held-out images of dataset" in record.decisions[1]["judged_on"]
-    assert "test images that neither has seen" in record.decisions[2]["judged_on"]
-    assert [model.split("/")[2] for model in record.champion.models] == ["fold-all"]
+    images = [decision["images"] for decision in record.decisions[1:]]
+    assert images[0]["own_out_of_fold"] == 2 and images[0]["ensemble"] >= 16
+    assert images[1]["ensemble"] == images[1]["compared"] >= 16
+    assert "test images" in record.decisions[2]["reason"]
+    assert (
+        record.published
+        == json.loads(open_storage(s3_url).read(f"{keys.report(record.champion.run)}/report.json"))["selected"]
+    )
 
 
 def test_a_damaged_checkpoint_is_named(heads: Path, tmp_path: Path) -> None:
@@ -276,62 +279,6 @@ def test_a_plan_leads_pods_to_the_same_steps(heads: Path, finished: tuple[Path, 
         reused.add(step.prefix)
     made = {path.parent.relative_to(storage).as_posix() for path in storage.glob("runs/*/fold-*/**/manifest.json")}
     assert reused == made
-
-
-def test_the_plan_of_a_promotion_knows_what_is_still_to_train(
-    heads: Path, finished: tuple[Path, str], tmp_path: Path
-) -> None:
-    words = ("plan", "--data", str(heads), "--storage", str(finished[0]), "--stage", "promotion")
-    for model, folds in (("ensemble", []), ("refit", ["all"])):
-        planned = mrigan(*words, "--plan-folder", str(tmp_path), "--final-model", model)
-        assert planned.returncode == 0, planned.logged
-        assert json.loads((tmp_path / "refit.json").read_text())["folds"] == folds
-        rival = json.loads((tmp_path / "rival.json").read_text())
-        assert (rival["folds"], rival["run"]) == ([], "")
-
-
-def test_an_image_that_arrives_during_a_run_does_not_stop_its_promotion(
-    heads: Path, finished: tuple[Path, str], tmp_path: Path
-) -> None:
-    data = shutil.copytree(heads, tmp_path / "heads")
-    late = next(data.glob("*/*.png"))
-    shutil.copy(late, late.with_name("late.png"))
-    [dataset] = (path.name for path in (finished[0] / "datasets").iterdir())
-    words = ("plan", "--data", str(data), "--storage", str(finished[0]), "--stage", "promotion")
-    planned = mrigan(*words, "--dataset", dataset, "--plan-folder", str(tmp_path), "--final-model", "refit")
-    assert planned.returncode == 0, planned.logged
-    assert json.loads((tmp_path / "refit.json").read_text())["dataset"] == dataset
-    assert len(list((finished[0] / "datasets").iterdir())) == 1
-    nowhere = mrigan(*words, "--dataset", "other", "--plan-folder", str(tmp_path))
-    assert nowhere.returncode == 2 and "there is no dataset other" in nowhere.logged
-
-
-def test_the_best_recipe_ever_is_carried_out_on_the_runs_images_or_not_at_all(
-    heads: Path, finished: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = shutil.copytree(heads, tmp_path / "heads")
-    storage = shutil.copytree(finished[0], tmp_path / "storage")
-    sizes = {"image_size": 32, "folds": 2}
-    settings = PipelineSettings(data=str(data), storage=str(storage), regimes=("synthetic",), **sizes)
-    dataset, name, _ = pipeline.prepare(settings)
-    promotion = PromoteSettings(storage=str(storage), dataset="d", run="r", name=name)
-
-    def best(**given: object) -> Candidate:
-        return Candidate("mobilenetv2", "real", given, ["healthy", "lesion"], "older", "older", 2, [0], [])
-
-    # No generator draws 48 pixels, and none is asked to.
-    monkeypatch.setattr(promote, "rival", lambda promotion: best(image_size=48))
-    other, recipe, [classifier] = pipeline.rival_recipe(settings, dataset, promotion) or pytest.fail("no rival")
-    assert (other.settings["image_size"], recipe.regimes, classifier["regime"]) == (48, ("real",), "real")
-    late = next(data.glob("*/*.png"))
-    shutil.copy(late, late.with_name("late.png"))
-    with pytest.raises(UserError, match="changed since this run began"):
-        pipeline.rival_recipe(settings, dataset, promotion)
-    monkeypatch.setattr(promote, "rival", lambda promotion: best(image_size=32))
-    assert (pipeline.rival_recipe(settings, dataset, promotion) or pytest.fail("no rival"))[0] is dataset
-    # A record from before images could be bent.
-    monkeypatch.setattr(promote, "rival", lambda promotion: best(image_size=32)._replace(regime="synthetic"))
-    assert (pipeline.rival_recipe(settings, dataset, promotion) or pytest.fail("no rival"))[1].synthetic_bend == 0
 
 
 def test_a_plan_of_other_settings_is_unfinished(heads: Path, finished: tuple[Path, str], tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def bootstrap(seeds: list[Predictions], resamples: int, seed: int) -> Bootstrap:
     ones = np.ones((1, len(first.ids)))
     values = [measure(x, ones) for x in seeds]
     parts: dict[str, list[np.ndarray]] = {name: [] for name in METRICS}
-    for weights, share in _draws(first, len(seeds), resamples, seed):
+    for weights, share in draws(first, len(seeds), resamples, seed):
         measured = [measure(x, weights) for x in seeds]
         for name in METRICS:
             by_seed = np.stack([m[name] for m in measured], axis=1)
@@ -149,7 +149,7 @@ def bootstrap(seeds: list[Predictions], resamples: int, seed: int) -> Bootstrap:
 
 def estimate(result: Bootstrap, metric: str) -> Estimate:
     """A metric's value and 95 % interval."""
-    low, high, undefined = _interval(result.draws[metric])
+    low, high, undefined = interval(result.draws[metric])
     return Estimate(result.value[metric], low, high, len(result.images), undefined)
 
 
@@ -160,7 +160,7 @@ def difference(a: Bootstrap, b: Bootstrap, metric: str) -> Difference:
     """
     if a.images != b.images:
         raise UserError("two classifiers can be compared only on the same images; evaluate both on one dataset")
-    low, high, _ = _interval(a.draws[metric] - b.draws[metric])
+    low, high, _ = interval(a.draws[metric] - b.draws[metric])
     return Difference(a.value[metric] - b.value[metric], low, high)
 
 
@@ -173,23 +173,8 @@ def compare(a: list[Predictions], b: list[Predictions], metric: str, resamples: 
     return difference(bootstrap(a, resamples, seed), bootstrap(b, resamples, seed), metric)
 
 
-def confusion_matrix(predictions: Predictions) -> np.ndarray:
-    """int64 [k, k]: rows are the true classes, columns the predicted ones."""
-    k = len(predictions.labels)
-    return np.bincount(predictions.truth * k + predictions.predicted, minlength=k * k).reshape(k, k)
-
-
-def reliability(predictions: Predictions) -> list[tuple[float, float, int]]:
-    """For each bin of the calibration error that holds images: mean confidence, share right, images."""
-    confidence = predictions.probabilities.max(axis=1)
-    right = predictions.truth == predictions.predicted
-    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-    inside = [bins == b for b in range(BINS)]
-    return [(float(confidence[x].mean()), float(right[x].mean()), int(x.sum())) for x in inside if x.any()]
-
-
-def _draws(predictions: Predictions, seeds: int, resamples: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Blocks of draws: how often each image was drawn [block, n], each seed's share [block, seeds]."""
+def draws(predictions: Predictions, seeds: int, resamples: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Blocks of draws of groups: how often each image was drawn [block, n], each seed's share [block, seeds]."""
     strata = list(zip(predictions.folds, predictions.groups, strict=True))
     units = sorted(set(strata))
     position = {unit: i for i, unit in enumerate(units)}
@@ -205,6 +190,31 @@ def _draws(predictions: Predictions, seeds: int, resamples: int, seed: int) -> I
             drawn[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), size=size)
         share = seed_rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=size) / seeds
         yield drawn[:, image_unit], share
+
+
+def interval(draws: np.ndarray) -> tuple[float, float, int]:
+    """95 % percentile interval of the draws that are defined, NaN if half of them or fewer are; how many are not."""
+    defined = draws[np.isfinite(draws)]
+    undefined = len(draws) - len(defined)
+    if len(defined) * 2 <= len(draws):
+        return float("nan"), float("nan"), undefined
+    low, high = np.quantile(defined, [0.025, 0.975])
+    return float(low), float(high), undefined
+
+
+def confusion_matrix(predictions: Predictions) -> np.ndarray:
+    """int64 [k, k]: rows are the true classes, columns the predicted ones."""
+    k = len(predictions.labels)
+    return np.bincount(predictions.truth * k + predictions.predicted, minlength=k * k).reshape(k, k)
+
+
+def reliability(predictions: Predictions) -> list[tuple[float, float, int]]:
+    """For each bin of the calibration error that holds images: mean confidence, share right, images."""
+    confidence = predictions.probabilities.max(axis=1)
+    right = predictions.truth == predictions.predicted
+    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    inside = [bins == b for b in range(BINS)]
+    return [(float(confidence[x].mean()), float(right[x].mean()), int(x.sum())) for x in inside if x.any()]
 
 
 def _auc(predictions: Predictions, fold: str, weights: np.ndarray) -> np.ndarray:
@@ -240,15 +250,6 @@ def _mean(values: np.ndarray) -> np.ndarray:
     """Mean over the last axis of what is defined; NaN where nothing is."""
     defined = np.isfinite(values)
     return _ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1).astype(float))
-
-
-def _interval(draws: np.ndarray) -> tuple[float, float, int]:
-    defined = draws[np.isfinite(draws)]
-    undefined = len(draws) - len(defined)
-    if len(defined) * 2 <= len(draws):
-        return float("nan"), float("nan"), undefined
-    low, high = np.quantile(defined, [0.025, 0.975])
-    return float(low), float(high), undefined
 
 
 def _known(metric: str) -> None:

@@ -191,16 +191,6 @@ class Step:
         return manifest_digest(self.manifest)
 
 
-def stored(storage: Storage, prefix: str) -> Step | None:
-    """Return the finished step under `prefix`, whatever was asked of it; None if there is none."""
-    manifest = read_manifest(storage, prefix)
-    if manifest is None:
-        return None
-    step = Step(storage, prefix, job=manifest["job"], settings=manifest["settings"], inputs=manifest["inputs"])
-    step.manifest, step.reused = manifest, True
-    return step
-
-
 def manifest_digest(manifest: Mapping[str, Any]) -> str:
     """Return the digest of a finished step from its manifest."""
     return digest({name: manifest[name] for name in ("job", "results_version", "settings", "inputs", "outputs")})

@@ -83,8 +83,8 @@ def near_duplicates(descriptors: np.ndarray, load: Callable[[int], np.ndarray]) 
     return [(i, j) for i, j in propose(descriptors) if agreement(kept(i), kept(j)) >= SAME]
 
 
-def repeats(pictures: np.ndarray, descriptors: np.ndarray, load: Callable[[int], np.ndarray]) -> np.ndarray:
-    """Return bool [n]: which of `pictures`, uint8 [n, 128, 128], are the same picture as one of others.
+def repeats(pictures: np.ndarray, descriptors: np.ndarray, load: Callable[[int], np.ndarray]) -> list[list[int]]:
+    """Return for each of `pictures`, uint8 [n, 128, 128], the numbers of the others that are the same picture.
 
     `descriptors` and `load` are those of the others, as in near_duplicates. Of these only the NEIGHBOURS nearest by
     their descriptors are aligned.
@@ -95,11 +95,11 @@ def repeats(pictures: np.ndarray, descriptors: np.ndarray, load: Callable[[int],
     alike = own @ (others / (np.linalg.norm(others, axis=1, keepdims=True) + 1e-9)).T
     nearest = np.argsort(-alike, axis=1, kind="stable")[:, :NEIGHBOURS]
 
-    def repeated(one: np.ndarray, candidates: np.ndarray) -> bool:
+    def repeated(one: np.ndarray, candidates: np.ndarray) -> list[int]:
         head = prepare(one)
-        return any(agreement(kept(int(index)), head) >= SAME for index in candidates)
+        return [int(index) for index in candidates if agreement(kept(int(index)), head) >= SAME]
 
-    return np.array([repeated(*pair) for pair in zip(pictures, nearest, strict=True)])
+    return [repeated(*pair) for pair in zip(pictures, nearest, strict=True)]
 
 
 def _checked(image: np.ndarray) -> np.ndarray:

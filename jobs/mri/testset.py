@@ -79,7 +79,8 @@ def unseen(test: TestSet, datasets: Sequence[Dataset]) -> TestSet:
     for dataset in datasets:
         known = [picture(image) for image in dataset.pixels(dataset.rows)]
         mine = np.stack([picture(image) for image in test.pixels(dataset.image_size)])
-        seen.update(np.flatnonzero(repeats(mine, np.stack([describe(image) for image in known]), known.__getitem__)))
+        found = repeats(mine, np.stack([describe(image) for image in known]), known.__getitem__)
+        seen.update(index for index, same in enumerate(found) if same)
     left = [index for index in range(len(test.sources)) if index not in seen]
     kept = TestSet(*([column[index] for index in left] for column in test))  # type: ignore[arg-type]
     _check_classes(kept)

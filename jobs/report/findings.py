@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from jobs.classifier import controls, metrics
+from jobs.classifier import controls, metrics, selection
 from jobs.classifier.predictions import Predictions, take
 
 COMPARED = ("accuracy", "balanced_accuracy", "roc_auc")
@@ -25,6 +25,28 @@ def results(bootstraps: dict[Recipe, metrics.Bootstrap]) -> list[Json]:
         for (network, regime), found in bootstraps.items()
         for metric in metrics.METRICS
     ]
+
+
+def selected(recipes: dict[Recipe, list[Predictions]], resamples: int, seed: int) -> Json:
+    """The best recipe, its figure on these images, and what is left of it without the luck of the choice."""
+    candidates = list(recipes.values())
+    best = selection.best(candidates)
+    value = sum(metrics.score(one, selection.METRIC) for one in candidates[best]) / len(candidates[best])
+    found = selection.without_luck(candidates, resamples, seed)
+    network, regime = list(recipes)[best]
+    return {
+        "network": network,
+        "regime": regime,
+        "metric": selection.METRIC,
+        "candidates": len(candidates),
+        "value": tidy(value),
+        "corrected": tidy(found.value),
+        "low": tidy(found.low),
+        "high": tidy(found.high),
+        "luck": tidy(value - found.value),
+        "n": found.n,
+        "undefined": found.undefined,
+    }
 
 
 def comparisons(bootstraps: dict[Recipe, metrics.Bootstrap]) -> list[Json]:

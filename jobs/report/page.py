@@ -68,7 +68,23 @@ def headline(report: Json) -> list[str]:
     sentences.append(
         f"Always answering the {larger} class is right for {words.number(majority['value'], 'accuracy')} of them."
     )
+    if report["selected"]["candidates"] > 1:
+        sentences.append(choice(report["selected"]))
     return sentences
+
+
+def choice(selected: Json) -> str:
+    """Which network and regime promotion takes, and their figure with and without the luck of the choice."""
+    metric = selected["metric"]
+    plain, corrected = (words.number(selected[name], metric) for name in ("value", "corrected"))
+    change = None if selected["luck"] is None else -selected["luck"]
+    return (
+        f"Promotion takes {words.NETWORKS[selected['network']]}, trained on {words.TRAINED_ON[selected['regime']]}: of "
+        f"{selected['candidates']} classifiers it has the highest balanced accuracy, {plain}. The highest of several "
+        f"on the same images is partly luck. Corrected for that it is {corrected} "
+        f"[{words.bounds(selected['low'], selected['high'], metric)}], a change of {words.signed(change, metric)} "
+        "points."
+    )
 
 
 def learns_phantoms(report: Json) -> bool:

@@ -79,7 +79,7 @@ def test_the_short_examples_run_as_they_stand(site: Site, bucket: Any) -> None:
                 item.delete()
 
 
-# In the next two a name of its own spares a run the champion of other tests, which it would have to train as a rival.
+# In the next two a name of its own leaves the champion of other tests alone.
 
 
 def test_a_run_keeps_its_spec_through_an_upgrade(site: Site) -> None:

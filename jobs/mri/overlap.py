@@ -1,0 +1,40 @@
+"""What of one dataset another one holds too: the same images, near-duplicates, and others of their groups."""
+
+import numpy as np
+from PIL import Image
+
+from jobs.mri.dataset import Dataset
+from jobs.mri.duplicates import describe, picture, repeats
+
+
+def folds_of_kin(dataset: Dataset, other: Dataset) -> dict[str, set[int]]:
+    """Return for each image id of `dataset` the folds of `other` in which something of its group is held out.
+
+    The groups are those of `dataset`. `other` has something of a group if it has one of its images, or a near-duplicate
+    of one. Near-duplicates are compared at the size of the smaller images of the two datasets.
+    """
+    fold_of = {row.id: row.fold for row in other.rows}
+    folds: dict[str, set[int]] = {row.group: set() for row in dataset.rows}
+    for row in dataset.rows:
+        if row.id in fold_of:
+            folds[row.group].add(fold_of[row.id])
+    new = [row for row in dataset.rows if row.id not in fold_of]
+    if new:
+        size = min(dataset.image_size, other.image_size)
+        pictures, others = (
+            np.stack([picture(image) for image in resized(one.pixels(rows), size)])
+            for one, rows in ((dataset, new), (other, other.rows))
+        )
+        found = repeats(pictures, np.stack([describe(image) for image in others]), others.__getitem__)
+        for row, same in zip(new, found, strict=True):
+            folds[row.group].update(other.rows[index].fold for index in same)
+    return {row.id: folds[row.group] for row in dataset.rows}
+
+
+def resized(images: np.ndarray, size: int) -> np.ndarray:
+    """Return uint8 [n, size, size] of uint8 [n, side, side], resampled as a dataset's images are."""
+    if images.shape[1] == size:
+        return images
+    return np.stack(
+        [np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS)) for image in images]
+    )
