@@ -12,10 +12,10 @@ BUILD ?= docker build -t
 # The images that `make quality` learns from: a folder of class folders.
 DATA ?= ../shared/data/brain_tumor_dataset
 
-.PHONY: demo test check dashboards image e2e quality lock clean
+.PHONY: demo test check dashboards settings image e2e quality lock clean
 
 demo: .venv/run  ## phantom MRI through the whole pipeline, small
-	$(BIN)/mrigan phantom --out $(DEMO)/data
+	$(BIN)/mrigan phantom --out $(DEMO)/data --count 100
 	$(BIN)/mrigan pipeline --preset demo --data $(DEMO)/data --storage $(DEMO)/storage
 	@echo "open the report: $$(ls -t $(DEMO)/storage/runs/*/report/report.html | head -1)"
 
@@ -39,6 +39,9 @@ e2e: .venv/dev  ## the tests that need a cluster: KUBECONFIG, kubectl, helm and 
 
 quality: .venv/dev  ## accuracy on five folds, stage by stage, and the README's table; goes on where it stopped
 	$(BIN)/python -m bench.quality --data $(DATA)
+
+settings: .venv/dev  ## docs/settings.md and the workflow's parameters, from jobs/settings.py
+	$(BIN)/python -m docs.write_settings
 
 lock: .venv/dev  ## lock the requirements anew
 	$(UV_COMPILE) --extra cpu --upgrade -o images/requirements-cpu.txt

@@ -1,4 +1,4 @@
-"""What the dashboards have in common apart from their panels: variables, links, and how they are written down."""
+"""Common parts of the dashboards apart from their panels: variables, links, and the JSON format."""
 
 import json
 
@@ -23,7 +23,7 @@ LINK.placement = None  # type: ignore[assignment]
 
 
 def choice(name: str, query: str, several: bool = False) -> dashboard.VariableModel:
-    """Return a variable whose values are those of a label."""
+    """Return a variable with the values of a label."""
     return dashboard.VariableModel(
         name=name,
         label=name,
@@ -72,7 +72,7 @@ def board(
 
 
 def written(board: dashboard.Dashboard) -> str:
-    """Return the JSON of a dashboard with one panel a line, so that a change shows by panel."""
+    """Return the JSON of a dashboard with one panel per line, for readable diffs."""
     fields = json.loads(JSONEncoder().encode(board))
     panels = ",\n".join(json.dumps(panel) for panel in fields.pop("panels"))
     head = "".join(f"{json.dumps(key)}: {json.dumps(value)},\n" for key, value in fields.items())

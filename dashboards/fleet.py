@@ -1,4 +1,4 @@
-"""The dashboard of the fleet: whether retraining goes on, what its models reach, and what it costs."""
+"""The dashboard of the fleet: state of retraining, performance of the models, and cost."""
 
 from grafana_foundation_sdk.models.common import GraphDrawStyle, StackingConfig, StackingMode
 from grafana_foundation_sdk.models.dashboard import VariableModel, VariableType
@@ -7,7 +7,7 @@ from dashboards import panels, workflows
 from dashboards.board import board
 from dashboards.queries import burst, grown, step
 
-# The chart puts a site's own hours in place of these 26, and of the seconds that are one or two times as long.
+# The chart replaces these 26 hours, and the seconds of one and two times 26 hours, with the value of the site.
 SCHEDULE = 26 * 3600
 ENDED = ("Succeeded", "Failed", "Error")
 FAILED = 'argo_workflows_total_count{here, phase=~"Failed|Error"}'
@@ -22,8 +22,8 @@ GLANCE = panels.section(
     (3, 4),
     panels.number(
         "Since the last success",
-        "Time since a run last came to its end, one with nothing to do among them, of the dataset that waits longest. "
-        "Orange from 26 h on: the schedule missed its time.",
+        "Time since the last successful run, including runs with nothing to do. Of several datasets, the longest time. "
+        "Orange from 26 h: the scheduled run was missed.",
         panels.field("s", 1, "never"),
         {"{{name}}": "topk(1, time() - max by (name) (mrigan_last_success_timestamp_seconds{here}))"},
         {None: "green", SCHEDULE: "orange", 2 * SCHEDULE: "red"},
@@ -31,7 +31,7 @@ GLANCE = panels.section(
     ),
     panels.number(
         "Since the last start",
-        "Time since a run last began, whatever became of it. Much less than the last success: it still runs, or "
+        "Time since the last start of a run, whatever its outcome. Much less than the last success: it still runs, or "
         "failed.",
         panels.field("s", 1, "never"),
         {"{{name}}": "bottomk(1, time() - max by (name) (mrigan_last_run_timestamp_seconds{here}))"},
@@ -39,7 +39,7 @@ GLANCE = panels.section(
     ),
     panels.number(
         "Champion's accuracy",
-        "Of the model that predicts, by the report of its run, on real images it never saw. Of several datasets the "
+        "Accuracy of the champion on held-out real images, from the report of its run. Of several datasets, the "
         "lowest.",
         panels.field("percentunit", 1, "no champion", high=1),
         {"{{name}}": "bottomk(1, max by (name) (mrigan_champion_accuracy_ratio{here}))"},
@@ -48,36 +48,36 @@ GLANCE = panels.section(
     ),
     panels.number(
         "Challengers",
-        "Decisions in the champions' records, since ever: challengers that were promoted, and that were refused "
-        "because they are worse than the best ever.",
+        "All decisions in the champions' records: challengers that were promoted, and challengers that were refused "
+        "because they were worse than the champion.",
         panels.field("none", 0, "no decision yet"),
         {"{{outcome}}": "sum by (outcome) (max by (name, outcome) (mrigan_promotions_total{here}))"},
         named=True,
     ),
     panels.number(
         "Workflows that failed",
-        "In this time, by Argo's controller: their pods were tried again as often as they may be, or failed in a way "
-        "that another try would not mend. 0 is well.",
+        "In the time range, from Argo's controller: workflows whose pods used up their retries, or failed with an "
+        "error that a retry cannot resolve. 0 is good.",
         panels.field("none", 0, "Argo is not read"),
         {"workflows": f"sum({grown(FAILED)}) or 0 * sum(argo_workflows_gauge)"},
         {None: "green", 0.5: "red"},
     ),
     panels.number(
         "Storage last read",
-        "Age of what the exporter knows: champions, reports and last runs are as old. Red from 15 min on.",
+        "Age of the exporter's values (champions, reports and last runs). Red from 15 min.",
         panels.field("s", 0, "no exporter"),
         {"age": "time() - max(mrigan_exporter_refresh_timestamp_seconds{here})"},
         {None: "green", 900: "red"},
     ),
     panels.number(
         "GPU hours",
-        "Hours in this time that pods held GPUs, used or not. No pods: Prometheus read none in this time.",
+        "Hours in the time range for which pods held GPUs, used or not. No pods: Prometheus scraped none.",
         panels.field("suffix:h", 1, "no pods"),
         {"held": _gpu_hours()},
     ),
     panels.number(
         "GPU cost",
-        "GPU hours of this time, times the price at the top of the page, in its currency.",
+        "GPU hours in the time range, multiplied by the price at the top of the page, in its currency.",
         panels.field("none", 2, "no pods"),
         {"cost": f"{_gpu_hours()} * $price"},
     ),
@@ -88,8 +88,7 @@ RETRAINING = panels.section(
     (8, 9),
     panels.series(
         "Since the last start and the last success",
-        "Each line is a saw: it falls to 0 whenever a run begins or comes to its end. Above the red line (26 h) the "
-        "schedule missed its time.",
+        "Each line falls to 0 when a run starts or succeeds. Above the red line (26 h), a scheduled run was missed.",
         panels.field("s", None, "no run yet"),
         {
             "{{name}}: start": "time() - max by (name) (mrigan_last_run_timestamp_seconds{here})",
@@ -101,15 +100,14 @@ RETRAINING = panels.section(
     ),
     panels.series(
         "Promotions and refusals",
-        "Decisions in the champions' records, added up since ever: a step up is a run that was judged.",
+        "Cumulative number of decisions in the champions' records. Each step is one decision.",
         panels.field("none", 0, "no decision yet"),
         {"{{name}}: {{outcome}}": "max by (name, outcome) (mrigan_promotions_total{here})"},
         panels.steps(),
     ),
     panels.series(
         "Workflows that ended",
-        "Argo's workflows of the namespace, by how they ended, a bar for each stretch of time; and how many the "
-        "schedule began.",
+        "Argo workflows of the namespace per interval, by final phase, and the number started by the schedule.",
         panels.field("none", 0, "Argo's controller is not read"),
         {
             "{{phase}}": "clamp_min("
@@ -143,8 +141,8 @@ MODELS = panels.section(
     (12, 9),
     panels.series(
         "Champion's accuracy, with 95 % interval",
-        "Of the model that predicts, by the report of its run, on real images it never saw. A step is a promotion; "
-        "between the dashed lines lies the truth, 95 times in 100.",
+        "Accuracy of the champion on held-out real images, from the report of its run. A step is a promotion. The "
+        "dashed lines are the 95 % confidence interval.",
         panels.field("percentunit", 0, "no champion", low=None, high=1),
         {
             "{{name}}": "max by (name) (mrigan_champion_accuracy_ratio{here})",
@@ -157,8 +155,8 @@ MODELS = panels.section(
     ),
     panels.series(
         "Accuracy by report, network and regime",
-        "Of the report that was last judged, on real images that were held out. From images that are synthetic, real, "
-        "or both: the regimes' lines tell what synthetic images are worth.",
+        "On held-out real images, from the latest report with a promotion decision. Compare the regimes (training on "
+        "synthetic images, real images, or both) to see the benefit of synthetic images.",
         panels.field("percentunit", 0, "no report yet", low=None, high=1),
         {"{{name}}: {{network}} {{regime}}": "max by (name, network, regime) (mrigan_report_accuracy_ratio{here})"},
         panels.steps(),
@@ -166,8 +164,8 @@ MODELS = panels.section(
     ),
     panels.columns(
         "Champions",
-        "The models that predict, one for each dataset: network, what it learned from, accuracy by the report of its "
-        "run, and time since it was promoted. Without an accuracy: that report was deleted.",
+        "One champion per dataset: network, training images, accuracy from the report of its run, and time since its "
+        "promotion. No accuracy: the report was deleted.",
         panels.field("none", None, "no champion", low=None),
         {"name": "dataset", "network": "network", "regime": "learned from"},
         {
@@ -179,7 +177,7 @@ MODELS = panels.section(
     ),
     panels.columns(
         "Latest report's dataset",
-        "Images that were used, groups that no fold divides, and pairs of images that show the same picture.",
+        "Images used, groups of images that are kept in one fold, and pairs of near-duplicate images.",
         panels.field("none", 0, "no report yet", low=None),
         {"name": "dataset"},
         {
@@ -191,8 +189,8 @@ MODELS = panels.section(
     ),
     panels.series(
         "KID of synthetic and real images",
-        "Distance between synthetic and held-out real images, mean over folds; dashed, that of real images among "
-        "themselves, the best that can be had.",
+        "Distance between synthetic and held-out real images, mean over folds. Dashed: distance between training and "
+        "held-out real images, the best expected value.",
         panels.field("none", 3, "no report yet", low=None),
         {
             "{{name}}: {{label}}": "max by (name, label) (mrigan_report_kid{here})",
@@ -205,7 +203,7 @@ MODELS = panels.section(
     ),
     panels.ranking(
         "GANs that copy training images",
-        "Folds of the latest report whose GAN reproduces training images instead of new ones, by class. 0 is well.",
+        "Folds of the latest report in which the GAN is suspected of copying training images, by class. 0 is good.",
         panels.field("none", 0, "no report yet", high=1),
         {"{{name}}: {{label}}": "max by (name, label) (mrigan_report_memorization_suspicious{here})"},
         {None: "green", 1: "red"},
@@ -218,14 +216,14 @@ GPUS = panels.section(
     (12, 8),
     panels.ranking(
         "GPU hours by run",
-        "The ten workflows that held GPUs longest in this time, used or not.",
+        "The ten workflows with the most GPU hours in the time range, used or not.",
         panels.field("suffix:h", 1, "no pods in this time"),
         {"{{workflow}}": f"sort_desc(topk(10, {_gpu_hours('sum by (workflow) ')}))"},
         {None: "blue"},
     ),
     panels.series(
         "GPUs held and used",
-        "GPUs that pods occupy, and those that train or draw. Held, but not used, is money for nothing.",
+        "GPUs that pods hold, and GPUs that train or generate images. GPUs that are held but not used are wasted.",
         panels.field("none", 1, "no pods in this time"),
         {name: f"sum(rate(mrigan_gpu_{name}_seconds_total{{here}}[$__rate_interval]))" for name in ("held", "used")},
         panels.lines(fill_opacity=15, axis_soft_max=1),
@@ -240,8 +238,8 @@ STORAGE = panels.section(
     (12, 7),
     panels.series(
         "S3 errors and retries",
-        "Of all pods, a bar for each stretch of time. A retry is a further try of a request, an error one that failed "
-        "for good. 0 is well.",
+        "Of all pods, per interval. A retry repeats a failed request; an error is a request that failed after all "
+        "retries. 0 is good.",
         panels.field("none", 0, "no pods in this time"),
         {name: burst(f"mrigan_s3_{name}_total{{here}}") for name in ("errors", "retries")},
         panels.bars(),
@@ -250,7 +248,7 @@ STORAGE = panels.section(
     ),
     panels.ranking(
         "Images set aside, by reason",
-        "Quarantine of the latest report's dataset. quarantine.csv in storage names each image.",
+        "Quarantined images of the latest report's dataset. quarantine.csv in storage lists each image.",
         panels.field("none", 0, "no report yet"),
         {
             "{{name}}: {{reason}}": "sort_desc(max by (name, reason) (mrigan_dataset_quarantined_images{here}) > 0)"
@@ -264,7 +262,7 @@ STORAGE = panels.section(
 BOARD = board(
     uid="mrigan-fleet",
     title="mrigan: the fleet",
-    description="Whether retraining goes on, what its models reach, and what it costs.",
+    description="State of retraining, performance of the models, and cost.",
     since="now-7d",
     refresh="5m",
     variable=VariableModel(name="price", label="price of a GPU hour", type_val=VariableType.TEXTBOX, query="0"),

@@ -1,4 +1,4 @@
-"""How the dashboards look: Grafana's types, filled with all that their panels have in common."""
+"""The appearance of the dashboards: Grafana's types with the common properties of the panels."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -55,12 +55,12 @@ def field(
     low: float | None = 0,
     high: float | None = None,
 ) -> dashboard.FieldConfig:
-    """Return how values are shown, and what stands in the place of none: `empty`."""
+    """Return the display of values, and `empty`, the text that is shown without values."""
     return dashboard.FieldConfig(unit=unit, decimals=decimals, no_value=empty, min_val=low, max_val=high)
 
 
 def section(title: str, size: Size, *panels: dashboard.Panel) -> list[Panel]:
-    """Return a line of text and the panels below it, which have that size if they have none of their own."""
+    """Return a row title and the panels below it; the size is the default of the panels."""
     for panel in panels:
         panel.grid_pos = panel.grid_pos or _room(size)
     return [dashboard.RowPanel(title=title, grid_pos=_room((24, 1))), *panels]
@@ -75,7 +75,7 @@ def number(
     named: bool = False,
     size: Size | None = None,
 ) -> dashboard.Panel:
-    """Return a panel of big numbers, of now; with their names below if they are `named`."""
+    """Return a panel of current values as big numbers; with their names if they are `named`."""
     options = stat.Options(
         reduce_options=LAST,
         graph_mode=common.BigValueGraphMode.NONE,
@@ -93,7 +93,7 @@ def ranking(
     colours: Colours,
     size: Size | None = None,
 ) -> dashboard.Panel:
-    """Return a panel of horizontal bars, of now."""
+    """Return a panel of current values as horizontal bars."""
     options = bargauge.Options(
         reduce_options=LAST,
         display_mode=common.BarGaugeDisplayMode.BASIC,
@@ -114,9 +114,9 @@ def columns(
     overrides: Overrides | None = None,
     size: Size | None = None,
 ) -> dashboard.Panel:
-    """Return a table of now: a column for each label, by its name there, and one for each query.
+    """Return a table of current values: a column for each label, with its title, and one for each query.
 
-    Its order is that of the first column, or of the one called `best`, from the greatest value on.
+    The rows are sorted by the first column, or by the column `best`, in descending order.
     """
     targets = _now(queries)
     for target in targets:
@@ -150,7 +150,7 @@ def series(
     overrides: Overrides | None = None,
     size: Size | None = None,
 ) -> dashboard.Panel:
-    """Return a panel of values over time, at least an `interval` apart, with a red line where a `limit` is."""
+    """Return a panel of values over time, at least an `interval` apart, with a red line at `limit`, if given."""
     style = style or lines()
     if limit is not None:
         shown.thresholds = thresholds({None: "transparent", limit: "red"})
@@ -165,7 +165,7 @@ def series(
 
 
 def thresholds(colours: Colours) -> dashboard.ThresholdsConfig:
-    """Return colours that go by the value."""
+    """Return colours that depend on the value."""
     return dashboard.ThresholdsConfig(
         mode=dashboard.ThresholdsMode.ABSOLUTE,
         steps=[dashboard.Threshold(value=value, color=colour) for value, colour in colours.items()],
@@ -173,17 +173,17 @@ def thresholds(colours: Colours) -> dashboard.ThresholdsConfig:
 
 
 def paint(colour: str) -> dict[str, Any]:
-    """Return the property of a series that has this colour whatever its value."""
+    """Return the property of a series with a fixed colour."""
     return {"color": dashboard.FieldColor(mode=dashboard.FieldColorModeId.FIXED, fixed_color=colour)}
 
 
 def painted(colours: dict[str, str]) -> Overrides:
-    """Return the properties of series that have these colours, by their names."""
+    """Return the properties of series with fixed colours, by their names."""
     return {name: paint(colour) for name, colour in colours.items()}
 
 
 def placed(panels: list[Panel]) -> Iterator[Panel]:
-    """Number panels and put each as far up as it fits, and then as far left."""
+    """Number the panels, and place each as far up as possible, then as far left as possible."""
     floor = [0] * 24
     for i, panel in enumerate(panels, 1):
         panel.id_val = i

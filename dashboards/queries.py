@@ -2,23 +2,23 @@
 
 
 def grown(counter: str) -> str:
-    """Return what a counter grew by in the dashboard's time, with what it began at where it began in that time."""
+    """Return the increase of a counter in the time range, including the initial value of series that start in it."""
     began = f"last_over_time({counter}[$__range]) unless {counter} offset $__range"
     return f"{began} or increase({counter}[$__range])"
 
 
 def last(gauge: str) -> str:
-    """Return the last value of each series, those of killed and restarted pods counted once."""
+    """Return the last value of each series; series of killed and restarted pods count once."""
     return f"max without (instance, pod) (last_over_time({gauge}[$__range]))"
 
 
 def step(counter: str, by: str = "") -> str:
-    """Return what a sum of counters grew by since the point before, where one that was not there counts as 0."""
+    """Return the increase of a sum of counters since the previous point; a missing counter counts as 0."""
     total = f"sum{by} ({counter}"
     return f"{total}) - ({total} offset $__interval) or 0 * {total}))"
 
 
 def burst(counter: str) -> str:
-    """Return what the counters of all pods grew by since the point before, those among them that have just begun."""
+    """Return the increase of the counters of all pods since the previous point, including new counters."""
     top = f"max_over_time({counter}[$__interval])"
     return f"sum(clamp_min({top} - ({counter} offset $__interval or 0 * {top}), 0))"

@@ -1,4 +1,4 @@
-"""The dashboard of a run: whether its training goes well, and what its models reach."""
+"""The dashboard of a run: state of training, and performance of the models."""
 
 from grafana_foundation_sdk.models.common import TableColorTextCellOptions
 
@@ -11,23 +11,23 @@ GLANCE = panels.section(
     (4, 4),
     panels.number(
         "Pods at work",
-        "Pods of the run that answer Prometheus now. 0: nothing runs, or the run is over.",
+        "Pods of the run that Prometheus scrapes now. 0: no pod runs, or the run has ended.",
         panels.field(low=None),
         {"pods": "count(up{run} == 1) or vector(0)"},
         {None: "text", 1: "blue"},
     ),
     panels.number(
         "Epochs done",
-        "Of all trainings that have begun, those of killed and restarted pods counted once. Trainings that are still "
-        "to begin, or were found finished, are not in it.",
+        "Of all started trainings; killed and restarted pods count once. Trainings that have not started, or whose "
+        "results already existed, are not included.",
         panels.field("percentunit", 0, "no training", high=1),
         {"done": f"sum({last('mrigan_training_epoch{run}')}) / sum({last('mrigan_training_epochs_planned{run}')})"},
         {None: "blue", 1: "green"},
     ),
     panels.number(
         "Time left to train",
-        "Of the slowest pod that trains now, at its pace of the last half hour. Trainings that are still to begin come "
-        "on top. Not known: none trains, or none has done an epoch in that time.",
+        "Of the slowest pod in training, at its speed of the last 30 minutes, without trainings that have not started. "
+        "Not known: no pod trains, or none has finished an epoch in that time.",
         panels.field("s", 1, "not known"),
         {
             "time left": "max((mrigan_training_epochs_planned{run} - mrigan_training_epoch{run}) "
@@ -36,7 +36,7 @@ GLANCE = panels.section(
     ),
     panels.number(
         "Losses not finite",
-        "Pods whose loss became NaN or infinite: such a training ends with an error and is not tried again. 0 is well.",
+        "Pods whose loss became NaN or infinite. Such a training ends with an error and is not retried. 0 is good.",
         panels.field(low=None),
         {
             "pods": "count(count by (workflow, pod) (last_over_time(mrigan_gan_loss{run}[$__range]) "
@@ -48,8 +48,8 @@ GLANCE = panels.section(
     ),
     panels.number(
         "Discriminators that have won",
-        "GANs whose discriminator read more than 98 % of real and of fake images right over the last half hour: their "
-        "generators learn little. 0 is well.",
+        "GANs with a discriminator accuracy of more than 98 % on both real and generated images over the last 30 "
+        "minutes: their generators learn little. 0 is good.",
         panels.field(low=None),
         {
             "GANs": "count(min without (images) (rate(mrigan_gan_epoch_discriminator_accuracy_ratio_sum{run}[30m]) "
@@ -59,7 +59,7 @@ GLANCE = panels.section(
     ),
     panels.number(
         "Best accuracy, latest report",
-        "The best classifier of the namespace's latest report, on real images that it never saw. From the exporter: a "
+        "The best classifier of the latest report in the namespace, on held-out real images. From the exporter: a "
         "run in progress has no report yet.",
         panels.field("percentunit", 1, "no report yet", high=1),
         {"{{network}} {{regime}}": "topk(1, max by (name, network, regime) (mrigan_report_accuracy_ratio{here}))"},
@@ -79,16 +79,16 @@ PODS = panels.section(
     (8, 8),
     panels.columns(
         "Time by phase",
-        "What the pods of each job spent their time on, added up over pods. Much reading or writing beside little "
-        "computing: storage is the brake.",
+        "Time of the pods of each job by phase, summed over pods. If reading or writing dominates, storage is the "
+        "bottleneck.",
         panels.field("s", 1, "no pods in this time"),
         {"job": "job"},
         {phase: _spent(phase) for phase in ("read", "compute", "write")},
     ),
     panels.series(
         "Age of the last checkpoint",
-        "Of the pod that trains and has not written one for longest: so much of its work is lost if it is killed now. "
-        "Above the red line (1 h) something is wrong.",
+        "Of the training pod with the oldest checkpoint: this much training is lost if the pod is killed now. Values "
+        "above the red line (1 h) indicate a problem.",
         panels.field("s", None, "no training in this time"),
         {
             "{{job}}": "max by (job) (time() - mrigan_checkpoint_timestamp_seconds{run} "
@@ -98,8 +98,8 @@ PODS = panels.section(
     ),
     panels.series(
         "GPUs held and used",
-        "GPUs that pods of the run occupy, and those that train or draw. Held, but not used, is money for nothing. 0: "
-        "the run has no GPUs.",
+        "GPUs that pods of the run hold, and GPUs that train or generate images. GPUs that are held but not used are "
+        "wasted. 0: the run has no GPUs.",
         panels.field("none", 1, "no pods in this time"),
         {name: f"sum(rate(mrigan_gpu_{name}_seconds_total{{run}}[$__rate_interval]))" for name in ("held", "used")},
         panels.lines(fill_opacity=15, axis_soft_max=1),
@@ -107,8 +107,8 @@ PODS = panels.section(
     ),
     panels.series(
         "Memory",
-        "Resident memory of each job's largest pod. A pod that reaches its limit (8 GiB for training, 4 GiB else, "
-        "unless the chart says otherwise) is killed and tried again.",
+        "Resident memory of each job's largest pod. A pod that reaches its limit (8 GiB for training, otherwise 4 GiB, "
+        "unless the chart sets other limits) is killed and retried.",
         panels.field("bytes", None, "no pods in this time"),
         {"{{job}}": "max by (job) (process_resident_memory_bytes{run})"},
         legend=panels.BESIDE,
@@ -116,7 +116,7 @@ PODS = panels.section(
     ),
     panels.series(
         "Processor cores",
-        "Cores that the pods of each job use together.",
+        "Processor cores used by the pods of each job, summed over pods.",
         panels.field("none", 1, "no pods in this time"),
         {"{{job}}": "sum by (job) (rate(process_cpu_seconds_total{run}[$__rate_interval]))"},
         panels.lines(axis_label="cores"),
@@ -130,20 +130,20 @@ STORAGE = panels.section(
     (8, 7),
     panels.series(
         "Requests",
-        "Requests a second by kind, each counted once however often it was tried.",
+        "Requests per second by operation; retries are not counted.",
         panels.field("reqps", None, "no pods in this time"),
         {"{{operation}}": "sum by (operation) (rate(mrigan_s3_requests_total{run}[$__rate_interval]))"},
     ),
     panels.series(
         "Traffic",
-        "Content of objects that was read and written.",
+        "Bytes of objects read and written per second.",
         panels.field("Bps", None, "no pods in this time"),
         {"{{direction}}": "sum by (direction) (rate(mrigan_s3_bytes_total{run}[$__rate_interval]))"},
     ),
     panels.series(
         "Errors and retries",
-        "A bar for each stretch of time. A retry is a further try of a request, an error one that failed for good. 0 "
-        "is well; retries without errors were a hiccup.",
+        "Per interval. A retry repeats a failed request; an error is a request that failed after all retries. 0 is "
+        "good. Retries without errors were temporary failures.",
         panels.field("none", 0, "no pods in this time"),
         {name: burst(f"mrigan_s3_{name}_total{{run}}") for name in ("errors", "retries")},
         panels.bars(),
@@ -152,12 +152,12 @@ STORAGE = panels.section(
 )
 
 CAME_OF_IT = panels.section(
-    "What came of it",
+    "Results",
     (10, 7),
     panels.columns(
         "Accuracy of the latest report, with 95 % interval",
-        "By network and what it learned from, on real images that were held out. From the exporter: the latest report "
-        "of each dataset in the namespace that was judged, which a run in progress is not.",
+        "By network and training images, on held-out real images. From the exporter: the latest report with a "
+        "promotion decision of each dataset in the namespace, not that of a run in progress.",
         panels.field("percentunit", 1, "no report yet", high=1),
         {"name": "dataset", "network": "network", "regime": "learned from"},
         {
@@ -168,8 +168,8 @@ CAME_OF_IT = panels.section(
     ),
     panels.columns(
         "Synthetic images of the latest report",
-        "KID: distance between synthetic and real images, well if it is near that of real images among themselves. "
-        "Copying: folds whose GAN reproduces training images, well if 0. From the exporter.",
+        "KID: distance between synthetic and real images, good if it is near the KID of real images. Copying: folds in "
+        "which the GAN is suspected of copying training images, good if 0. From the exporter.",
         panels.field("none", 3, "no report yet", low=None),
         {"name": "dataset", "label": "class"},
         {
@@ -188,8 +188,8 @@ CAME_OF_IT = panels.section(
     ),
     panels.ranking(
         "Images set aside, by reason",
-        "What the run's preprocess put into quarantine. None: every image was used. Not seen: it ended between two "
-        "scrapes, or found its dataset ready; the report and quarantine.csv have the numbers.",
+        "Images that preprocess quarantined in this run. None: all images were used. Not seen: preprocess ended "
+        "between two scrapes, or the dataset already existed; see the report and quarantine.csv for the numbers.",
         panels.field("none", 0, "preprocess was not seen"),
         {
             "{{reason}}": "sort_desc(sum by (reason) ("
@@ -206,7 +206,7 @@ CAME_OF_IT = panels.section(
 BOARD = board(
     uid="mrigan-run",
     title="mrigan: a run",
-    description="Whether the training of a run goes well, and what its models reach.",
+    description="State of training of a run, and performance of the models.",
     since="now-6h",
     refresh="30s",
     variable=choice(

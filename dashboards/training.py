@@ -1,4 +1,4 @@
-"""What the dashboard of a run shows of its trainings: progress, GANs, classifiers."""
+"""Panels of the run dashboard about training: progress, GANs, classifiers."""
 
 from dashboards import panels
 from dashboards.queries import last
@@ -16,8 +16,8 @@ PROGRESS = panels.section(
     (8, 9),
     panels.ranking(
         "Epochs done, of those planned",
-        "The trainings that are furthest from their end: up to six GANs and six kinds of classifier, of whose seeds "
-        "the last one counts.",
+        "The trainings with the smallest share of epochs done: up to six GANs and six kinds of classifier (for several "
+        "seeds, the least advanced one).",
         panels.field("percentunit", 0, "no training yet", high=1),
         {
             "{{label}} fold {{fold}}": _epochs_done("train-gan", "label"),
@@ -27,15 +27,15 @@ PROGRESS = panels.section(
     ),
     panels.series(
         "Pods by job",
-        "Pods that answer Prometheus, by what they do. A pod that waits for a node or pulls its image is not in it.",
+        "Pods that Prometheus scrapes, by job. Pods that wait for a node or pull their image are not included.",
         panels.field("none", 0, "no pods in this time"),
         {"{{job}}": "count by (job) (up{run} == 1)"},
         panels.steps(line_width=1, fill_opacity=40, stacking=panels.STACKED),
     ),
     panels.series(
         "Images per second",
-        "Real and synthetic images that change weights. A line that falls while its pod still runs: it is slowed down, "
-        "or stalls.",
+        "Training throughput: real and synthetic images used for weight updates. If a line falls while its pod still "
+        "runs, training is slowed down or stalled.",
         panels.field("short", None, "no training in this time"),
         {
             "{{label}} fold {{fold}}": "sum without (instance, pod) "
@@ -51,8 +51,9 @@ GANS = panels.section(
     (12, 9),
     panels.series(
         "Loss of generator and discriminator",
-        "Mean over epochs, in nats. Both should settle; the discriminator's at 0.69 if it only guesses (at 1.39 where "
-        "gan-stabilizers lacks relativistic), near 0 if it has won. A line that breaks off upwards ends the training.",
+        "Mean over epochs, in nats. Both should converge. A discriminator loss of 0.69 means guessing (1.39 without "
+        "the relativistic loss), near 0 means that it dominates. A loss that becomes infinite or NaN ends the "
+        "training.",
         panels.field("none", 2, "no GAN in training"),
         {
             "{{label}} fold {{fold}} {{model}}": "max without (instance, pod) "
@@ -64,10 +65,10 @@ GANS = panels.section(
         overrides={"/discriminator$/": panels.DASHED},
     ),
     panels.series(
-        "Discriminator: images read right",
-        "Share of real and of fake images whose logits lie on their side of the middle between both kinds. Well is a "
-        "bit above one half for both; if both stay above the red line (98 %), the discriminator has won and the "
-        "generator learns little.",
+        "Discriminator accuracy",
+        "Share of real and of generated images whose logits are on the correct side of the midpoint between the two. "
+        "Good values are slightly above 50 % for both. If both stay above the red line (98 %), the discriminator "
+        "dominates and the generator learns little.",
         panels.field("percentunit", 0, "no GAN in training", high=1),
         {
             "{{label}} fold {{fold}} {{images}}": "max without (instance, pod) "
@@ -86,8 +87,9 @@ CLASSIFIERS = panels.section(
     (12, 9),
     panels.series(
         "Loss on training and held-out images",
-        "Mean cross-entropy of the last epoch, in nats, averaged over seeds, without the controls. Held-out loss (of "
-        "the averaged weights) that rises while training falls: it learns by heart. All epochs are taken all the same.",
+        "Mean cross-entropy of the last epoch, in nats, averaged over seeds, without the controls. If the held-out "
+        "loss (of the averaged weights) rises while the training loss falls, the classifier overfits. There is no "
+        "early stop.",
         panels.field("none", 2, "no classifier in training"),
         {
             "{{network}} {{regime}} fold {{fold}} {{split}}": "avg without (instance, pod, seed) "
@@ -99,8 +101,8 @@ CLASSIFIERS = panels.section(
     ),
     panels.series(
         "Accuracy by epoch",
-        "Share read right in the last epoch, averaged over seeds, without the controls. The held-out curve changes "
-        "nothing and chooses nothing: what counts is the report, with its intervals.",
+        "Accuracy in the last epoch, averaged over seeds, without the controls. The held-out accuracy is not used for "
+        "model selection. The final results, with intervals, are in the report.",
         panels.field("percentunit", 0, "no classifier in training", high=1),
         {
             "{{network}} {{regime}} fold {{fold}} {{split}}": "avg without (instance, pod, seed) "

@@ -1,11 +1,11 @@
-"""What the dashboard of the fleet shows of Argo's workflows and their pods."""
+"""Panels of the fleet dashboard about Argo's workflows and their pods."""
 
 from grafana_foundation_sdk.models.common import GraphDrawStyle, LineInterpolation
 
 from dashboards import panels
 from dashboards.queries import grown, step
 
-# As Argo calls them; without {here} where Argo does not tell namespaces apart.
+# Argo's names of the phases. Queries without {here} use metrics of Argo that have no namespace label.
 PHASES = {"Succeeded": "green", "Running": "blue", "Pending": "orange", "Failed": "red", "Error": "dark-red"}
 
 
@@ -21,8 +21,8 @@ SECTION = panels.section(
     (6, 8),
     panels.series(
         "Workflows by phase",
-        "Workflows that the controller holds, of all namespaces: it does not tell these apart here. Finished ones are "
-        "there until they are cleaned up.",
+        "Workflows known to the controller, of all namespaces (this metric has no namespace label). Finished workflows "
+        "are counted until they are deleted.",
         panels.field("none", 0, "Argo's controller is not read"),
         {"{{phase}}": "sum by (phase) (argo_workflows_gauge)"},
         panels.steps(),
@@ -30,7 +30,8 @@ SECTION = panels.section(
     ),
     panels.series(
         "Pods by phase",
-        "Pods of workflows, of all namespaces. Pending for long: no node has room, or a queue or an image is awaited.",
+        "Pods of workflows, of all namespaces. Long pending: no node has enough resources, or the pod waits for a "
+        "queue or an image.",
         panels.field("none", 0, "Argo's controller is not read"),
         {"{{phase}}": "sum by (phase) (argo_workflows_pods_gauge)"},
         panels.steps(),
@@ -38,8 +39,8 @@ SECTION = panels.section(
     ),
     panels.series(
         "Duration of runs",
-        "Points: mean of the workflows of a template that ended in a stretch of time, failed ones among them. Line: "
-        "the latest run of a dataset that came to its end.",
+        "Points: mean of the workflows of a template that ended in an interval, including failed ones. Line: the "
+        "latest successful run of a dataset.",
         panels.field("s", None, "no run ended"),
         {
             "{{name}}": _mean_duration(),
@@ -58,9 +59,9 @@ SECTION = panels.section(
     ),
     panels.number(
         "Time spent pending",
-        "Pods: until they start, for want of room on a node, a queue or an image. Workflows: until it is their turn on "
-        "the same data. In this time, added up over all namespaces, which Argo does not tell apart here, by looks a "
-        "minute apart.",
+        "Pods: waiting for resources on a node, a queue or an image. Workflows: waiting for another workflow on the "
+        "same data. Sum over the time range and all namespaces (this metric has no namespace label), sampled once a "
+        "minute.",
         panels.field("s", 1, "Argo's controller is not read"),
         {
             "pods": '60 * sum_over_time(sum(argo_workflows_pods_gauge{phase="Pending"})[$__range:1m])',
@@ -71,7 +72,7 @@ SECTION = panels.section(
     ),
     panels.ranking(
         "Pods that had to wait",
-        "Pods of workflows that pended in this time, by the reason that Kubernetes gave.",
+        "Pods of workflows that were pending in the time range, by the reason from Kubernetes.",
         panels.field("none", 0, "Argo's controller is not read"),
         {
             "{{reason}}": f"sort_desc(sum by (reason) ({grown('argo_workflows_pod_pending_count{here}')}) > 0)"

@@ -1,1 +1,1 @@
-"""mrigan: batch jobs that teach classifiers of brain MRI from synthetic images. One module, one job."""
+"""mrigan: batch jobs that train classifiers of brain MRI on synthetic images. Each job is one module."""

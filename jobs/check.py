@@ -1,6 +1,6 @@
-"""Storage, data and permissions, tried in the smallest way: what an installation needs before its first run.
+"""Check access to storage and data before the first run.
 
-Writes, reads, lists and deletes one object under <storage>/checks/, and looks for classes in the data if one is given.
+Writes, reads, lists and deletes one object under <storage>/checks/. With --data, looks for class folders in the data.
 """
 
 import logging
@@ -8,34 +8,31 @@ import uuid
 
 from jobs.common import keys
 from jobs.common.errors import MachineError
-from jobs.common.settings import StorageSettings, setting
 from jobs.common.storage import open_storage
+from jobs.mri import sources
+from jobs.settings import CheckSettings
 
 log = logging.getLogger("mrigan.check")
 
 
-class CheckSettings(StorageSettings):
-    """What check can be told."""
-
-    data: str = setting("", "folder or s3://bucket/prefix of class folders to look into; empty: none", result=False)
-
-
 def run(settings: CheckSettings) -> None:
-    """Try everything a run does with storage. Raises UserError or MachineError, saying what fails."""
+    """Try every storage operation that a run needs. Raises UserError or MachineError if one fails."""
     storage = open_storage(settings.storage)
     key, data = keys.check(uuid.uuid4().hex), b"mrigan check\n"
     if not storage.write_if(key, data, None):
-        raise MachineError(f"{settings.storage}: a new object is said to be there already")
+        raise MachineError(f"{settings.storage}: the storage reports that a new object already exists")
     try:
         if storage.read(key) != data or key not in storage.list(key.rpartition("/")[0]):
-            raise MachineError(f"{settings.storage}: what was written is not what is read or listed")
+            raise MachineError(
+                f"{settings.storage}: an object was written, but reading or listing it gives another result"
+            )
         if storage.write_if(key, data, None):
-            raise MachineError(f"{settings.storage}: conditional writes are ignored: promotions could clash")
+            raise MachineError(
+                f"{settings.storage}: conditional writes are ignored: concurrent promotions could conflict"
+            )
     finally:
         storage.delete(key)
     log.info("%s: written, read, listed and deleted", settings.storage)
     if settings.data:
-        from jobs.mri import sources
-
         source = sources.find(settings.data)
         log.info("%s: %d files of %s", settings.data, len(source.files), ", ".join(source.labels))

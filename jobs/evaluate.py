@@ -1,4 +1,4 @@
-"""All predictions of a run -> what they show, as numbers and as a page that anyone can read.
+"""Evaluate all predictions of a run: write a report as JSON and as an HTML page.
 
 Reads   datasets/<id>/; runs/<run>/fold-K/: every classifier's predictions.csv and history.csv, every generator's
         losses.csv and samples/, every class's synthetic images and quality.json.
@@ -8,63 +8,39 @@ Writes  runs/<run>/report/: report.json (documented in docs/report.md), report.h
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Any
 
+import numpy as np
+
+from jobs.classifier import controls, metrics
+from jobs.classifier.predictions import Predictions
 from jobs.common import keys
 from jobs.common.errors import UserError
-from jobs.common.settings import NAME, Settings, Several, StorageSettings, setting
 from jobs.common.step import Step, manifest_digest
 from jobs.common.storage import Storage, open_storage
-
-if TYPE_CHECKING:
-    from jobs.classifier.predictions import Predictions
-    from jobs.mri.dataset import Dataset
-    from jobs.report.exhibits import Exhibits
-    from jobs.report.gather import Part
+from jobs.mri.dataset import Dataset, open_dataset
+from jobs.report import exhibits, findings, gather, page
+from jobs.report.exhibits import Exhibits
+from jobs.report.gather import Part
+from jobs.settings import EvaluateSettings
 
 log = logging.getLogger("mrigan.evaluate")
 
 REPORT_SCHEMA = 4
 CONTROLS = ("permuted", "leaky")
 FILES = ("report.json", "report.html")
-READ = 512  # images in memory at a time when all are looked through
+READ = 512  # images in memory at a time during a pass over all images
 Json = dict[str, Any]
 
 
-class EvaluationSettings(Settings):
-    """What is evaluated, and how."""
-
-    networks: Annotated[tuple[Literal["mobilenetv2", "resnet152v2"], ...], Several] = setting(
-        ("mobilenetv2", "resnet152v2"), "networks to train and compare", min_length=1
-    )
-    regimes: Annotated[tuple[Literal["synthetic", "real", "real+synthetic"], ...], Several] = setting(
-        ("synthetic", "real", "real+synthetic"), "which images to train on", min_length=1
-    )
-    seeds: int = setting(1, "classifiers of each kind, with seeds seed, seed + 1, ...", ge=1)
-    controls: bool = setting(
-        False, "train two classifiers that are wrong on purpose (permuted labels, leaky split), to check the checks"
-    )
-    resamples: int = setting(2000, "bootstrap draws behind the intervals", ge=100)
-
-
-class EvaluateSettings(EvaluationSettings, StorageSettings):
-    """What evaluate can be told."""
-
-    dataset: str = setting(..., "dataset's id: preprocess prints it", result=False, pattern=NAME)
-    run: str = setting(..., "name of the run to report on", result=False, pattern=NAME)
-    name: str = setting("", "dataset's name, for the report's title")
-    report_folder: str = setting("", "folder on this machine that gets the report too", result=False)
-    seed: int = setting(0, "seed of the first classifier, and of the bootstrap draws", ge=0)
-
-
 def run(settings: EvaluateSettings) -> Step:
-    """Write the report unless it is there; return its step, whose facts hold the headline.
+    """Write the report unless it exists; return its step, whose facts contain the headline.
 
-    Raises UserError if a classifier is missing or stands on another dataset, MachineError if an output is damaged.
+    Raises UserError if a classifier is missing or was trained on another dataset, MachineError if an output is damaged.
     """
     step, dataset, parts = find(settings)
     if step.finished():
-        log.info("%s is there: nothing to do", step.prefix)
+        log.info("%s exists: nothing to do", step.prefix)
     else:
         _write(settings, step, dataset, parts)
     if settings.report_folder:
@@ -72,14 +48,11 @@ def run(settings: EvaluateSettings) -> Step:
     return step
 
 
-def find(settings: EvaluateSettings) -> "tuple[Step, Dataset, list[Part]]":
-    """Return the report's step, finished or not, with the dataset and the parts that it speaks of.
+def find(settings: EvaluateSettings) -> tuple[Step, Dataset, list[Part]]:
+    """Return the report's step, finished or not, with the dataset and the steps that the report covers.
 
-    Raises UserError if a classifier is missing or stands on another dataset.
+    Raises UserError if a classifier is missing or was trained on another dataset.
     """
-    from jobs.mri.dataset import open_dataset
-    from jobs.report import gather
-
     storage = open_storage(settings.storage)
     dataset = open_dataset(storage, settings.dataset)
     recipes = [(network, regime) for network in settings.networks for regime in settings.regimes]
@@ -95,7 +68,7 @@ def find(settings: EvaluateSettings) -> "tuple[Step, Dataset, list[Part]]":
         storage,
         keys.report(settings.run),
         job="evaluate",
-        # A report of an older form is written anew.
+        # A report with an older schema is written again.
         settings=settings.result() | {"schema": REPORT_SCHEMA},
         inputs={"dataset": dataset.digest} | {part.prefix: manifest_digest(part.manifest) for part in parts},
     )
@@ -103,7 +76,7 @@ def find(settings: EvaluateSettings) -> "tuple[Step, Dataset, list[Part]]":
 
 
 def copy(step: Step, folder: Path) -> list[Path]:
-    """Write a finished report's files into a folder of this machine; return their paths.
+    """Write the files of a finished report to a local folder; return their paths.
 
     Raises MachineError if a file in storage is damaged.
     """
@@ -114,12 +87,17 @@ def copy(step: Step, folder: Path) -> list[Path]:
     return paths
 
 
-def _write(settings: EvaluateSettings, step: Step, dataset: "Dataset", parts: "list[Part]") -> None:
+def _write(settings: EvaluateSettings, step: Step, dataset: Dataset, parts: list[Part]) -> None:
     """Write the report's files and finish the step."""
-    from jobs.report import page
-
     storage = step.storage
     log.info("evaluating %d classifiers", sum(part.job == "train-classifier" for part in parts))
+    for job, network in dict.fromkeys((part.job, part.where.get("network", "")) for part in parts):
+        alike = [part.manifest for part in parts if (part.job, part.where.get("network", "")) == (job, network)]
+        used = gather.distinct(manifest.get("arithmetic", {}) for manifest in alike)
+        if len(used) > 1:
+            log.warning(
+                "tasks of %s %s used different arithmetic, which changes results slightly: %s", job, network, used
+            )
     report, exhibits = _evaluate(settings, storage, dataset, parts)
     html = page.render(report, exhibits)
     step.forget()
@@ -133,15 +111,11 @@ def _write(settings: EvaluateSettings, step: Step, dataset: "Dataset", parts: "l
 
 
 def _evaluate(
-    settings: EvaluateSettings, storage: Storage, dataset: "Dataset", parts: "list[Part]"
+    settings: EvaluateSettings, storage: Storage, dataset: Dataset, parts: list[Part]
 ) -> tuple[Json, "Exhibits"]:
-    """Return report.json's content, and the drawings and pictures of the page."""
-    import numpy as np
+    """Return the content of report.json, and the charts and images of the page."""
 
-    from jobs.classifier import controls, metrics
-    from jobs.report import exhibits, findings, gather
-
-    def bootstrap(seeds: "list[Predictions]") -> metrics.Bootstrap:
+    def bootstrap(seeds: list[Predictions]) -> metrics.Bootstrap:
         return metrics.bootstrap(seeds, settings.resamples, settings.seed)
 
     # ---- predictions ----------------------------------------------------------------------------------------------
@@ -151,7 +125,7 @@ def _evaluate(
     for x in (x for seeds in recipes.values() for x in seeds):
         if list(zip(x.ids, (x.labels[i] for i in x.truth), strict=True)) != held_out:
             raise UserError(
-                "a classifier's predictions are about other images: delete the run's folder and run its jobs again"
+                "a classifier's predictions are for other images: delete the run's folder and run its jobs again"
             )
     bootstraps = {recipe: bootstrap(seeds) for recipe, seeds in recipes.items()}
 
@@ -175,7 +149,7 @@ def _evaluate(
         largest = float(np.bincount(truth).max() / len(truth))
         checks += findings.permuted_checks(network, bootstrap(permuted), len(dataset.labels), learned, largest)
         if (network, "real") in bootstraps:
-            # Its own folds tear groups apart, and images of one group are not drawn independently.
+            # The folds of the leaky split divide groups, and the bootstrap must draw whole groups.
             real = recipes[network, "real"]
             torn = [x._replace(folds=real[0].folds) for x in leaky]
             checks += findings.leaky_check(network, torn, real, settings.resamples, settings.seed)

@@ -1,11 +1,11 @@
-"""What storage holds -> metrics for Prometheus, whether or not something runs: champions, their reports, last runs.
+"""Serve metrics of the storage to Prometheus, even when no job runs: champions, their reports, last runs.
 
     mrigan exporter --storage s3://bucket/prefix
 
-The metrics are listed in docs/metrics.md. Storage is the only memory: a restart gives the same figures. A scrape reads
-storage anew if the last reading is older than --refresh-seconds. A reading takes two listings and, for each dataset's
-name, two small objects and the manifests of the champion's report and of the one that was last judged: 2 + 4 requests
-a name at most. A report itself is read when it is new or its manifest has changed.
+docs/metrics.md lists the metrics. The exporter has no other state than the storage: a restart gives the same values.
+A scrape reads the storage again if the last reading is older than --refresh-seconds. A reading takes two listings and,
+for each dataset name, two small objects and the manifests of two reports (of the champion, and of the last decision):
+at most 2 + 4 requests per name. A report is read only if it is new or its manifest has changed.
 """
 
 import contextlib
@@ -16,67 +16,67 @@ import re
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from jobs.classifier.champion import Record, parse_record, stored_record
 from jobs.common import activity, keys, metrics
 from jobs.common.errors import Interrupted, MachineError, UserError
-from jobs.common.settings import NAME, StorageSettings, setting
+from jobs.common.fields import NAME
 from jobs.common.step import manifest_digest, read_manifest, read_output
 from jobs.common.storage import Storage, open_storage
-
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
-    from prometheus_client.core import Metric
+from jobs.settings import ExporterSettings
 
 log = logging.getLogger("mrigan.exporter")
 
 Json = dict[str, Any]
 
-# Name: (help, labels). What ends in _total is a counter, all else a gauge.
+# Name: (help, labels). Metrics that end in _total are counters, all others gauges.
 METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "mrigan_champion_info": ("Network and regime of the champion; 1.", ("name", "network", "regime")),
-    "mrigan_champion_accuracy_ratio": ("Accuracy of the champion by the report of its run.", ("name",)),
+    "mrigan_champion_info": ("Network and regime of the champion, as labels; always 1.", ("name", "network", "regime")),
+    "mrigan_champion_accuracy_ratio": ("Accuracy of the champion, from the report of its run.", ("name",)),
     "mrigan_champion_accuracy_low_ratio": ("Lower bound of its 95 % interval.", ("name",)),
     "mrigan_champion_accuracy_high_ratio": ("Upper bound of its 95 % interval.", ("name",)),
-    "mrigan_champion_timestamp_seconds": ("When the champion was promoted.", ("name",)),
-    "mrigan_promotions_total": ("Decisions in the champion's record.", ("name", "outcome")),
-    "mrigan_report_accuracy_ratio": ("Accuracy by the report last judged.", ("name", "network", "regime")),
+    "mrigan_champion_timestamp_seconds": ("Unix time of the champion's promotion.", ("name",)),
+    "mrigan_promotions_total": ("Promotion decisions in the champion's record.", ("name", "outcome")),
+    "mrigan_report_accuracy_ratio": (
+        "Accuracy in the latest report with a promotion decision.",
+        ("name", "network", "regime"),
+    ),
     "mrigan_report_accuracy_low_ratio": ("Lower bound of its 95 % interval.", ("name", "network", "regime")),
     "mrigan_report_accuracy_high_ratio": ("Upper bound of its 95 % interval.", ("name", "network", "regime")),
-    "mrigan_report_kid": ("KID between generated and real images, mean over folds.", ("name", "label")),
-    "mrigan_report_real_kid": ("KID between real images and others, mean over folds.", ("name", "label")),
-    "mrigan_report_memorization_suspicious": ("Folds whose generator copies training images.", ("name", "label")),
+    "mrigan_report_kid": ("KID between generated and held-out real images, mean over folds.", ("name", "label")),
+    "mrigan_report_real_kid": ("KID between training and held-out real images, mean over folds.", ("name", "label")),
+    "mrigan_report_memorization_suspicious": (
+        "Folds in which the generator is suspected of copying training images.",
+        ("name", "label"),
+    ),
     "mrigan_dataset_images": ("Images in the latest report's dataset.", ("name",)),
     "mrigan_dataset_groups": ("Groups in the latest report's dataset.", ("name",)),
-    "mrigan_dataset_near_duplicate_pairs": ("Pairs of images that show the same picture.", ("name",)),
-    "mrigan_dataset_quarantined_images": ("Images that were set aside.", ("name", "reason")),
-    "mrigan_last_run_timestamp_seconds": ("When a run last began.", ("name",)),
-    "mrigan_last_success_timestamp_seconds": ("When a run last came to its end.", ("name",)),
-    "mrigan_exporter_refresh_timestamp_seconds": ("When storage was last read.", ()),
-    "mrigan_exporter_refresh_errors_total": ("Readings of storage that failed; the figures before stay.", ()),
+    "mrigan_dataset_near_duplicate_pairs": ("Pairs of near-duplicate images.", ("name",)),
+    "mrigan_dataset_quarantined_images": ("Images excluded from the dataset (quarantined).", ("name", "reason")),
+    "mrigan_last_run_timestamp_seconds": ("Unix time of the last start of a run.", ("name",)),
+    "mrigan_last_success_timestamp_seconds": ("Unix time of the last success of a run.", ("name",)),
+    "mrigan_exporter_refresh_timestamp_seconds": ("Unix time of the last reading of the storage.", ()),
+    "mrigan_exporter_refresh_errors_total": (
+        "Listings and objects that could not be read; former values are kept.",
+        (),
+    ),
 }
 # Infix of an accuracy's metric: field of report.json's results.
 ESTIMATE = {"": "value", "_low": "low", "_high": "high"}
-# What comes of reading an object whose content is not as it was written.
+# Exceptions when the content of an object is damaged.
 NONSENSE = (ValueError, TypeError, LookupError, AttributeError, OverflowError)
 
 
-class ExporterSettings(StorageSettings):
-    """What exporter can be told."""
-
-    exporter_port: int = setting(9090, "port that serves the metrics", result=False, ge=1, le=65535)
-    refresh_seconds: int = setting(60, "age from which a scrape reads storage anew", unit="s", result=False, ge=1)
-
-
 def run(settings: ExporterSettings) -> None:
-    """Serve until SIGTERM or Ctrl-C, which end a server as it should end.
+    """Serve until SIGTERM or Ctrl-C, the normal end of a server.
 
-    Raises UserError if the storage refuses the caller or the port is not to be had, MachineError if the storage cannot
-    be listed at the start.
+    Raises UserError if the storage denies access or the port cannot be opened, MachineError if the storage cannot be
+    listed at the start.
     """
-    from prometheus_client import start_http_server
-
     with contextlib.suppress(Interrupted):
         registry = make_registry(open_storage(settings.storage), settings.refresh_seconds)
         try:
@@ -85,17 +85,15 @@ def run(settings: ExporterSettings) -> None:
             raise UserError(f"--exporter-port {settings.exporter_port}: {error.strerror or error}") from error
         log.info("serving the metrics of %s on port %d", settings.storage, settings.exporter_port)
         while True:
-            # Not one long sleep: a signal just before it would wait for its end.
+            # Short waits instead of a long sleep, which would delay a signal that arrives just before it.
             time.sleep(0.5)
 
 
-def make_registry(storage: Storage, refresh_seconds: float) -> "CollectorRegistry":
-    """Return what is served: the figures of `storage`, read now for the first time, and those of this process.
+def make_registry(storage: Storage, refresh_seconds: float) -> CollectorRegistry:
+    """Return the registry of the metrics of `storage`, read now for the first time, and of this process.
 
-    Raises UserError if the storage refuses the caller, MachineError if it cannot be listed.
+    Raises UserError if the storage denies access, MachineError if the storage cannot be listed.
     """
-    from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
-
     disable_created_metrics()
     exporter = Exporter(storage, refresh_seconds)
     exporter.refresh()
@@ -109,7 +107,7 @@ def make_registry(storage: Storage, refresh_seconds: float) -> "CollectorRegistr
 
 
 class Sample(NamedTuple):
-    """One figure: its metric, the values of the metric's labels, and its value."""
+    """One sample: its metric, the values of the metric's labels, and its value."""
 
     metric: str
     labels: tuple[str, ...]
@@ -117,21 +115,21 @@ class Sample(NamedTuple):
 
 
 class Exporter:
-    """A collector for prometheus_client: the figures of `storage`, `refresh_seconds` old at most unless it fails."""
+    """A collector for prometheus_client: metrics of `storage`, at most `refresh_seconds` old unless readings fail."""
 
     def __init__(self, storage: Storage, refresh_seconds: float) -> None:
         self.storage = storage
         self.refresh_seconds = refresh_seconds
         self.errors = 0
-        self._figures: dict[str, list[Sample]] = {}  # by the key of the object that they begin with
+        self._figures: dict[str, list[Sample]] = {}  # by the key of the champion's or activity object
         self._reports: dict[str, tuple[str, Json]] = {}  # by run: digest of the manifest, report.json
         self._tried = 0.0  # monotonic seconds
-        self._refreshed = 0.0  # Unix time, 0: never
+        self._refreshed = 0.0  # Unix time; 0: never
         self._reading = threading.Lock()
 
-    def collect(self) -> "Iterator[Metric]":
-        """Yield the metrics, after a new reading if it is time for one."""
-        # Of several scrapes at once one reads, and the others need not wait for a storage that hangs.
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics, after a new reading if it is due."""
+        # Of several concurrent scrapes only one reads; the others do not wait for a storage that does not answer.
         if self._reading.acquire(blocking=False):
             try:
                 if time.monotonic() - self._tried >= self.refresh_seconds:
@@ -147,9 +145,9 @@ class Exporter:
         return _metrics([sample for samples in self._figures.values() for sample in samples] + own)
 
     def refresh(self) -> None:
-        """Read storage. An object that cannot be read is counted, and what was known by it before stays.
+        """Read the storage. An unreadable object is counted, and its former values are kept.
 
-        Raises MachineError or UserError if storage cannot be listed, and UserError if the first reading is refused.
+        Raises MachineError or UserError if the storage cannot be listed, and UserError if the first reading is denied.
         """
         self._tried = time.monotonic()
         figures: dict[str, list[Sample]] = {}
@@ -171,11 +169,11 @@ class Exporter:
 
     def _failed(self, what: str, error: Exception) -> None:
         self.errors += 1
-        reason = f"it or a report that it names is damaged: {error!r}" if isinstance(error, NONSENSE) else error
-        log.warning("cannot read %s, the figures before stay: %s", what, reason)
+        reason = f"the object or one of its reports is damaged: {error!r}" if isinstance(error, NONSENSE) else error
+        log.warning("cannot read %s, former values are kept: %s", what, reason)
 
     def _champion(self, name: str, reports: dict[str, tuple[str, Json]]) -> list[Sample]:
-        """Return what a champion's record and the reports that it names show."""
+        """Return the samples of a champion's record and its reports."""
         stored = stored_record(self.storage, name)
         if stored is None:
             return []
@@ -210,7 +208,7 @@ class Exporter:
 
 
 def _checked(samples: list[Sample]) -> list[Sample]:
-    """Return samples that can be served: a damaged one must fail here, not in a scrape. Raises one of NONSENSE."""
+    """Return the samples after validation, so that damaged values do not fail in a scrape. Raises one of NONSENSE."""
     for sample in samples:
         "".join(sample.labels).encode()
     return [sample._replace(value=float(sample.value)) for sample in samples]
@@ -222,7 +220,7 @@ def _unix(text: str) -> float:
 
 
 def _promotions(name: str, record: Record) -> list[Sample]:
-    """Return who the champion is and what was decided."""
+    """Return the samples of the champion and of the promotion decisions."""
     won = [decision["time"] for decision in record.decisions if decision["won"]]
     outcomes = {"promoted": len(won), "refused": len(record.decisions) - len(won)}
     return [
@@ -237,7 +235,7 @@ def _accuracies(report: Json) -> list[Json]:
 
 
 def _estimate(prefix: str, labels: tuple[str, ...], row: Json) -> list[Sample]:
-    """Return a result and the bounds of its interval, without those that are undefined."""
+    """Return the samples of a result and the bounds of its interval, without undefined values."""
     return [
         Sample(f"{prefix}{bound}_ratio", labels, row[field])
         for bound, field in ESTIMATE.items()
@@ -246,7 +244,7 @@ def _estimate(prefix: str, labels: tuple[str, ...], row: Json) -> list[Sample]:
 
 
 def _judged(name: str, report: Json) -> list[Sample]:
-    """Return what a report says of its classifiers, its synthetic images and its dataset."""
+    """Return the samples of a report: classifiers, synthetic images and dataset."""
     samples = []
     for row in _accuracies(report):
         samples += _estimate("mrigan_report_accuracy", (name, row["network"], row["regime"]), row)
@@ -269,15 +267,13 @@ def _judged(name: str, report: Json) -> list[Sample]:
 def _kids(folds: Iterable[Json], which: str) -> Iterator[float]:
     """Yield the KID of each fold that has one, of the `generated` images or the `real` ones."""
     for figure in (figure for part in folds for figure in part["figures"]):
-        # Without images held out there is nothing to compare real ones with, and the whole entry is null.
+        # Without held-out images there is no value for real images: the whole entry is null.
         if figure["metric"] == "kid" and figure[which] and figure[which]["value"] is not None:
             yield figure[which]["value"]
 
 
-def _metrics(samples: Iterable[Sample]) -> "Iterator[Metric]":
-    """Yield the samples as prometheus_client's metrics, in the order of METRICS; one without samples is left out."""
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
+def _metrics(samples: Iterable[Sample]) -> Iterator[Metric]:
+    """Yield the samples as prometheus_client's metrics, in the order of METRICS, without metrics without samples."""
     found: dict[str, list[Sample]] = {}
     for sample in samples:
         found.setdefault(sample.metric, []).append(sample)

@@ -1,8 +1,8 @@
-"""A run's report, fetched from storage and opened, and what was decided about its classifier.
+"""Fetch a run's report from storage, open it, and print the promotion decision about its classifier.
 
     mrigan report RUN --storage s3://bucket/prefix
 
-RUN is a run's name, or that of a workflow that is still in the cluster.
+RUN is the name of a run, or of a workflow that still exists in the cluster.
 """
 
 import logging
@@ -16,44 +16,36 @@ from jobs.argo import cluster, workflow
 from jobs.classifier.champion import parse_record, stored_record
 from jobs.common import keys
 from jobs.common.errors import UserError
-from jobs.common.settings import NAME, StorageSettings, setting
+from jobs.common.fields import NAME
 from jobs.common.step import Step, read_manifest
 from jobs.common.storage import Storage, open_storage
-from jobs.submit import NamespaceSettings
+from jobs.settings import FetchReportSettings
 
 log = logging.getLogger("mrigan.report")
 
 RUN = r"[0-9a-f]{12}"  # what pipeline calls a run; any other name may be that of a run or of a workflow
 
 
-class FetchReportSettings(StorageSettings, NamespaceSettings):
-    """What report can be told."""
-
-    runs: tuple[str, ...] = setting(..., "run or workflow", result=False, positional=True)
-    report_folder: str = setting("report-RUN", "folder to write to", result=False, min_length=1)
-    open: bool = setting(True, "show it in the browser, on a terminal", result=False)
-
-
 def run(settings: FetchReportSettings) -> None:
-    """Fetch the report, print its path and say what was decided. Raises UserError if there is no report."""
+    """Fetch the report, print its path and the promotion decision. Raises UserError if there is no report."""
     if len(settings.runs) != 1:
         raise UserError("name one RUN: see --help")
     storage, name = open_storage(settings.storage), settings.runs[0]
     if not re.fullmatch(NAME, name):
-        raise UserError(f"{name}: no run and no workflow is called so")
+        raise UserError(f"{name}: there is no run and no workflow with this name")
     manifest = read_manifest(storage, keys.report(name))
     if manifest is None and not re.fullmatch(RUN, name):
         try:
             workflows = cluster.connect(settings.namespace)
         except UserError as error:
             raise UserError(
-                f"{settings.storage} has no report of run {name}, nor is it known as a workflow: {error}"
+                f"{settings.storage} has no report of run {name}, and no workflow of this name was found: {error}"
             ) from error
         name = _run_of(workflows, name)
         manifest = read_manifest(storage, keys.report(name))
     if manifest is None:
         raise UserError(
-            f"{settings.storage} has no report of run {name}: name its --storage, or wait until it is there"
+            f"{settings.storage} has no report of run {name}: check --storage, or wait until the report is written"
         )
     step = Step(storage, keys.report(name), job="evaluate", settings=manifest["settings"], inputs=manifest["inputs"])
     step.manifest = manifest
@@ -77,5 +69,5 @@ def _run_of(workflows: cluster.Cluster, name: str) -> str:
     """Return the run that a workflow made."""
     found = workflow.output(workflows.workflow(name), "run")
     if found is None:
-        raise UserError(f"workflow {name} has not said yet which run it makes: see mrigan status {name}")
+        raise UserError(f"the run of workflow {name} is not known yet: see mrigan status {name}")
     return found

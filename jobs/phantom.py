@@ -1,7 +1,7 @@
-"""A data set that needs no licence: drawn heads with and without a lesion, ready for preprocess.
+"""Draw a data set without licence restrictions: drawn heads with and without a lesion, as input of preprocess.
 
-Writes  <out>/<class>/: PNG and JPEG pictures, each drawn from its own seed, and what real collections bring along:
-        altered and exact copies, one picture under two labels, and files that cannot be read.
+Writes  <out>/<class>/: PNG and JPEG images, each drawn from its own seed, and typical defects of real collections:
+        altered and exact copies, one image under two labels, and unreadable files.
 """
 
 import io
@@ -9,30 +9,20 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageOps
 
 from jobs.common.errors import UserError
-from jobs.common.settings import Settings, setting
+from jobs.common.seeds import derive
 from jobs.common.storage import open_storage, write_many
-
-if TYPE_CHECKING:
-    import numpy as np
+from jobs.phantoms.drawing import KINDS, draw_head
+from jobs.settings import PhantomSettings
 
 log = logging.getLogger("mrigan.phantom")
 
 # How the near-duplicates in each class differ from their originals; a small class has fewer.
 WAYS = ("rotated", "flipped", "rescaled", "recompressed", "brighter", "cropped")
-
-
-class PhantomSettings(Settings):
-    """What phantom can be told."""
-
-    out: str = setting(
-        "phantom", "folder or s3://bucket/prefix to write to: empty, or with an earlier run's pictures", result=False
-    )
-    count: int = setting(40, "drawn heads of each class", unit="images", ge=2, le=100_000)
-    classes: int = setting(2, "classes: healthy, and one to five kinds of lesion", ge=2, le=6)
-    seed: int = setting(0, "where all randomness comes from", ge=0)
 
 
 def run(settings: PhantomSettings) -> None:
@@ -43,17 +33,18 @@ def run(settings: PhantomSettings) -> None:
     out = open_storage(settings.out)
     files = _plan(settings)
     if Path(settings.out).is_file():
-        raise UserError(f"--out: {settings.out} is a file: name a folder")
+        raise UserError(f"--out: {settings.out} is a file: use a folder")
     strangers = sorted(set(out.list("")) - set(files))
     if strangers:
-        raise UserError(f"--out: {settings.out} holds other files, such as {strangers[0]}: name an empty or new folder")
+        raise UserError(
+            f"--out: {settings.out} contains other files, such as {strangers[0]}: use an empty or new folder"
+        )
     write_many(out, ((name, content()) for name, content in files.items()))
     log.info("%d files in %s", len(files), settings.out)
 
 
 def _plan(settings: PhantomSettings) -> dict[str, Callable[[], bytes]]:
-    """Return what to write: names, and how to make the content of each."""
-    from jobs.mri.drawing import KINDS
+    """Return the files to write: names, and functions that make their content."""
 
     def head(kind: str, number: int | str) -> Callable[[], "np.ndarray"]:
         return partial(_head, kind, number, settings.seed)
@@ -77,18 +68,11 @@ def _plan(settings: PhantomSettings) -> dict[str, Callable[[], bytes]]:
     return files
 
 
-def _head(kind: str, number: int | str, seed: int) -> "np.ndarray":
-    import numpy as np
-
-    from jobs.common.seeds import derive
-    from jobs.mri.drawing import draw_head
-
+def _head(kind: str, number: int | str, seed: int) -> np.ndarray:
     return draw_head(kind, np.random.default_rng(derive(seed, "phantom", kind, number)))
 
 
 def _encoded(head: Callable[[], "np.ndarray"], suffix: str, quality: int = 90) -> bytes:
-    from PIL import Image
-
     buffer = io.BytesIO()
     image = Image.fromarray(head())
     if suffix == "jpg":
@@ -99,16 +83,11 @@ def _encoded(head: Callable[[], "np.ndarray"], suffix: str, quality: int = 90) -
 
 
 def _plain(side: int) -> bytes:
-    import numpy as np
-
     return _encoded(lambda: np.zeros((side, side), np.uint8), "png")
 
 
 def _altered(head: Callable[[], "np.ndarray"], way: str) -> bytes:
     """Return a JPEG of a near-duplicate of `head`; `way` is one of WAYS."""
-    import numpy as np
-    from PIL import Image, ImageOps
-
     image = Image.fromarray(head())
     width, height = image.size
     if way == "rotated":

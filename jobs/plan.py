@@ -1,90 +1,404 @@
-"""The workflow's fan-out: what `pipeline` would do next, as JSON for pods that do it side by side.
+"""Plan a run: its tasks, and how many of them are done. `pipeline` and workflows in a cluster carry out such plans.
 
-Writes  into the plan's folder: state (`finished` if this run was reported and judged before, else `unfinished`), run
-        (its name) and plan.json: dataset, run, name, settings, pretrained (the networks that learn phantoms first),
-        folds, generators, labels, real and synthetic (the classifiers, by whether they wait for synthetic images).
+    preprocess -> draw-phantoms -> pretrain -> for each fold: train-gan -> generate -> train-classifier
+               -> evaluate -> promote
+
+Reads   the data, which are first prepared as by preprocess if necessary.
+Writes  plans/<id>.json, the input of the pods of a workflow. In --plan-folder: plan (its id), run, state (`finished`
+        or `unfinished`) and for each stage of the workflow a JSON list of its items.
 """
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from jobs import evaluate, pipeline, promote
-from jobs.common import activity
+from jobs import preprocess
+from jobs.classifier import champion, healthy, starting
+from jobs.common import activity, keys
 from jobs.common.errors import UserError
-from jobs.common.settings import setting
-from jobs.common.step import Step
-from jobs.evaluate import EvaluateSettings
-from jobs.pipeline import PRESET_COSTS, PRESETS, Classifier, PipelineSettings
-from jobs.promote import PromoteSettings
-
-__all__ = ["PRESETS", "PRESET_COSTS", "PlanSettings", "run"]
+from jobs.common.fields import validate
+from jobs.common.files import local_file
+from jobs.common.step import RESULTS_VERSION, Step, digest, manifest_digest, read_manifest, seal, unseal
+from jobs.common.storage import MissingKey, Storage, open_storage
+from jobs.common.workers import Work
+from jobs.gan import IMAGE_SIZES
+from jobs.mri import testset
+from jobs.phantoms import learning
+from jobs.settings import (
+    JOBS,
+    ClassifierSettings,
+    ExecutionSettings,
+    GanSettings,
+    PlanSettings,
+    PreprocessSettings,
+    PretrainSettings,
+    PromoteSettings,
+    RunOfTasksSettings,
+    SyntheticSettings,
+)
 
 log = logging.getLogger("mrigan.plan")
 
-Plan = dict[str, Any]
+CONTROLS = ("permuted", "leaky")
+RATE_FROM_RANDOM_WEIGHTS = 3e-3  # peak learning rate of a MobileNetV2 without pretraining on phantoms
+# Settings that name files; only the job reads their content.
+FILES = ("classifier_weights", "feature_weights")
+ON_GPU = frozenset({"train-gan", "generate", "pretrain", "train-classifier"})
+# The stages of the workflow. All tasks of a stage belong to one job.
+STAGES = ("draw-phantoms", "pretrain", "train-gan", "generate", "on-real", "on-synthetic")
 
 
-class PlanSettings(PipelineSettings):
-    """What plan can be told."""
+class Task(NamedTuple):
+    """One task: its job, its item, its settings beyond those of the run, and its place (prefix) in storage.
 
-    plan_folder: str = setting("plan", "folder on this machine that gets the plan", result=False, min_length=1)
-    # Not --gpus, which counts the hours of those that a pod holds: this one holds none.
-    gpus_of_each: int = setting(
-        0, "GPUs that each pod which trains or draws will ask for, checked before one does", result=False, ge=0
+    `needs` are the places of its inputs. The task can start once all of them are finished.
+    """
+
+    job: str
+    item: str
+    settings: dict[str, Any]
+    place: str
+    needs: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The displayed name: `train-gan(0:yes)`."""
+        return f"{self.job}({self.item})" if self.item else self.job
+
+    @property
+    def takes(self) -> str:
+        """The device: `gpu` (used if there is one) or `cpu`."""
+        return "gpu" if self.job in ON_GPU else "cpu"
+
+
+class Plan(NamedTuple):
+    """The tasks of a run in a valid order, and their common settings.
+
+    `settings` are those of the run, resolved for the classes of the dataset; `name` is the name of the dataset.
+    """
+
+    dataset: str
+    run: str
+    name: str
+    settings: dict[str, Any]
+    tasks: list[Task]
+
+    @property
+    def id(self) -> str:
+        """The digest of all fields of the plan."""
+        return digest(self.fields())[:12]
+
+    def fields(self) -> dict[str, Any]:
+        """Return the plan as JSON values."""
+        tasks = [task._asdict() | {"name": task.name, "takes": task.takes} for task in self.tasks]
+        return json.loads(json.dumps(self._asdict() | {"tasks": tasks}))
+
+
+# ---- the declaration of a run ----------------------------------------------------------------------------------------
+
+
+def tasks(settings: RunOfTasksSettings, dataset: str, labels: Sequence[str], run: str, name: str) -> list[Task]:
+    """Return the tasks after preprocess for a dataset with these classes; `settings` must be resolved for them."""
+    found: list[Task] = []
+
+    def add(job: str, item: str, place: str, needs: Iterable[str], **own: Any) -> str:
+        found.append(Task(job, item, own, place, tuple(needs)))
+        return place
+
+    data = keys.dataset(dataset)
+    where = {"dataset": dataset, "run": run}
+
+    # Phantoms, and the weights that classifiers start from.
+    phantoms = []
+    if settings.healthy:
+        for number, part in enumerate(learning.parts(settings.phantoms)):
+            place = keys.phantoms(settings.image_size, part.start, len(part))
+            phantoms.append(add("draw-phantoms", str(number), place, (), part=number))
+    starts: dict[str, list[str]] = dict.fromkeys(settings.networks, phantoms)
+    if starting.is_used(settings):
+        for network in settings.networks:
+            place = starting.place(PretrainSettings.of(settings, network=network))
+            starts[network] = [*phantoms, add("pretrain", network, place, phantoms, network=network)]
+
+    # The folds, and in each its generators, their images and its classifiers.
+    classifiers, images = [], []
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    kinds = [(*one, "none") for one in product(settings.networks, settings.regimes, seeds)]
+    if settings.controls:
+        # One seed is enough: controls only validate the evaluation.
+        kinds += [(settings.networks[0], "real", settings.seed, control) for control in CONTROLS]
+    generators = [keys.CLASS_CONDITIONAL] if settings.gan_conditional else list(labels)
+    for fold in range(settings.folds):
+        here = where | {"fold": fold}
+        synthetic = []
+        if set(settings.regimes) != {"real"}:
+            gans = {
+                label: add("train-gan", f"{fold}:{label}", keys.gan(run, fold, label), [data], **here, label=label)
+                for label in generators
+            }
+            for label in labels:
+                needs = [data, gans.get(label) or gans[keys.CLASS_CONDITIONAL]]
+                place = keys.synthetic(run, fold, label)
+                synthetic.append(add("generate", f"{fold}:{label}", place, needs, **here, label=label))
+            images += [*gans.values(), *synthetic]
+        for network, regime, seed, control in kinds:
+            place = keys.classifier(run, fold, network, keys.controlled(regime, control), seed)
+            item = f"{fold}:{place.rpartition('/')[2]}"
+            needs = [data, *starts[network], *(synthetic if regime != "real" else ())]
+            own = {"network": network, "regime": regime, "seed": seed, "control": control}
+            classifiers.append(add("train-classifier", item, place, needs, **here, **own))
+
+    report = add("evaluate", "", keys.report(run), [data, *images, *classifiers], **where, name=name)
+    add("promote", "", keys.champion(name), [report], **where, name=name)
+    return found
+
+
+def name_of_run(settings: RunOfTasksSettings, dataset: str) -> str:
+    """Return the run's name: the digest of the dataset's id, the recipe's settings, the seed and the results version.
+
+    The networks, regimes and seeds do not affect the name, so that they can be added to a run later.
+    """
+    recipe: dict[str, Any] = {"gan_conditional": settings.gan_conditional}
+    for group in (GanSettings, SyntheticSettings, ClassifierSettings, ExecutionSettings):
+        recipe |= group.of(settings).result()
+    return digest([dataset, recipe, settings.seed, RESULTS_VERSION])[:12]
+
+
+def resolved(settings: RunOfTasksSettings, labels: Iterable[str]) -> RunOfTasksSettings:
+    """Return `settings` with `healthy` resolved: the class if it is `auto`, and '' for training without phantoms.
+
+    Without phantoms, the default learning rate is replaced by one for networks with random weights. Raises UserError if
+    `healthy` is not a class.
+    """
+    changes: dict[str, Any] = {"healthy": healthy.resolve(settings.healthy, labels)}
+    default = ClassifierSettings.model_fields["classifier_learning_rate"].default
+    if not changes["healthy"] and settings.classifier_learning_rate == default:
+        log.info(
+            "peak learning rate of classifiers: %g, for training without phantoms (--classifier-learning-rate)",
+            RATE_FROM_RANDOM_WEIGHTS,
+        )
+        changes["classifier_learning_rate"] = RATE_FROM_RANDOM_WEIGHTS
+    return settings.model_copy(update=changes)
+
+
+def name_of_folder(data: str) -> str:
+    """Return the name of the data's folder, with all characters valid in a storage key."""
+    last = data.rstrip("/").rpartition("/")[2] if data.startswith("s3://") else Path(data).resolve().name
+    return re.sub(r"[^\w.-]+", "-", last).strip(".-") or "data"
+
+
+def settings_of(plan: Plan, task: Task) -> Any:
+    """Return the settings of a task's job."""
+    kind = JOBS[task.job].settings
+    return validate(
+        kind, {name: value for name, value in plan.settings.items() if name in kind.model_fields} | task.settings
     )
 
 
-def run(settings: PlanSettings) -> None:
-    """Prepare the dataset unless it is there, and write the plan.
+def works(plan: Plan, tasks: Sequence[Task]) -> list[Work]:
+    """Return these tasks of a plan as works; the payload of each is its job and the job's settings."""
+    names = {task.place: task.name for task in tasks}
+    return [
+        Work(
+            task.name,
+            frozenset(names[need] for need in task.needs if need in names),
+            (task.job, settings_of(plan, task)),
+        )
+        for task in tasks
+    ]
 
-    Raises UserError for whatever would stop a later job.
+
+# ---- what is done, and how long the others take ----------------------------------------------------------------------
+
+
+def done(storage: Storage, plan: Plan) -> dict[str, dict[str, Any]]:
+    """Return the manifests of the tasks that are known to be done, by place, and that of the dataset.
+
+    A task is done if its manifest has the task's settings and the digests of all its inputs. Tasks that read files of
+    the user are not included: only their jobs check these files.
     """
-    dataset, name, settings = pipeline.prepare(settings)
-    done, run = finished(settings, dataset, name), pipeline.name_of_run(dataset, settings)
-    activity.note(dataset.storage, name, "began", *["succeeded"] * done)
-    if done:
-        log.info("the data are unchanged, and run %s was reported and judged before: nothing to do", run)
-    wanted = pipeline.classifiers(settings, settings.networks, settings.regimes)
-    if settings.controls:
-        wanted += pipeline.controls(settings)
-    whole = plan(settings, dataset, name, range(settings.folds), wanted)
-    files = {"state": "finished" if done else "unfinished", "run": run, "plan.json": _json(whole)}
-    folder = Path(settings.plan_folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for file, text in files.items():
-        (folder / file).write_text(text)
+    data = keys.dataset(plan.dataset)
+    found = {data: read_manifest(storage, data) or {}}
+    for task in plan.tasks:
+        if not all(need in found for need in task.needs):
+            continue
+        if task.job == "promote":
+            if _is_promoted(storage, settings_of(plan, task)):
+                found[task.place] = {}
+            continue
+        manifest = read_manifest(storage, task.place)
+        if not manifest:
+            continue
+        settings = settings_of(plan, task)
+        own = settings.result()
+        if any(own.get(name) not in (None, "", "none", "imagenet") for name in FILES):
+            continue
+        same = manifest["results_version"] == RESULTS_VERSION
+        same &= all(manifest["settings"].get(name, value) == value for name, value in own.items())
+        digests = {manifest_digest(found[need]) for need in task.needs}
+        if same and digests <= set(manifest["inputs"].values()):
+            found[task.place] = manifest
+    return found
 
 
-def finished(settings: PipelineSettings, dataset: Step, name: str) -> bool:
-    """Return whether this run's report is there and was judged, so that a workflow has nothing to do."""
-    where = pipeline.place(settings, dataset) | {"name": name}
-    try:
-        report, _, _ = evaluate.find(EvaluateSettings.of(settings, **where))
-    except UserError:
-        # A classifier is missing.
+def _is_promoted(storage: Storage, settings: PromoteSettings) -> bool:
+    """Return whether there is a promotion decision for a run that has a report."""
+    record = champion.stored_record(storage, settings.name)
+    if record is None:
         return False
-    return report.finished() and promote.judged(PromoteSettings.of(settings, **where))
+    challenger, _ = champion.find_challenger(storage, settings.dataset, settings.run)
+    asked = champion.question(storage, challenger, settings.result(), testset.question(settings.test))
+    return champion.parse_record(record, settings.name).answered(asked)
 
 
-def plan(
-    settings: PipelineSettings, dataset: Step, name: str, folds: Iterable[int | str], wanted: Sequence[Classifier]
-) -> Plan:
-    """Return the fan-out of `wanted` classifiers over `folds`. `settings` is JSON in a string, as jobs read it."""
-    return {
-        **pipeline.place(settings, dataset),
-        "name": name,
-        "settings": _json(PipelineSettings.of(settings).model_dump(mode="json")),
-        "pretrained": pipeline.pretrained(settings, wanted),
-        "folds": [str(fold) for fold in folds],
-        "generators": pipeline.generators(settings, dataset, wanted),
-        "labels": list(dataset.facts["labels"]),
-        "real": [one for one in wanted if one["regime"] == "real"],
-        "synthetic": [one for one in wanted if one["regime"] != "real"],
-    }
+def seconds(storage: Storage, plan: Plan, known: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Return estimates in seconds for the tasks that are not done, by place, from similar tasks if there are any.
+
+    `known` are the manifests of this run's tasks. Similar tasks are searched in this run, and in the run of the
+    dataset's champion.
+    """
+    manifests = dict(known)
+    record = champion.stored_record(storage, plan.name)
+    if record:
+        report = read_manifest(storage, keys.report(champion.parse_record(record, plan.name).champion.run)) or {}
+        for place in report.get("inputs", {}):
+            manifests.setdefault(place, read_manifest(storage, place) or {})
+    took: dict[str, list[float]] = {}
+    for manifest in manifests.values():
+        if manifest:
+            took.setdefault(_kind(manifest["job"], manifest["settings"]), []).append(manifest["seconds"])
+    found = {}
+    for task in plan.tasks:
+        if task.place not in known:
+            several = sorted(took.get(_kind(task.job, settings_of(plan, task).result()), ()))
+            if several:
+                found[task.place] = several[len(several) // 2]
+    return found
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+def _kind(job: str, settings: Mapping[str, Any]) -> str:
+    """Return a digest that is equal for tasks of about the same duration."""
+    kind = JOBS[job].settings.model_fields
+    counts = {"network", "regime"} | kind.keys() - keys.PLACES - {"name", "part", "first", "healthy"}
+    return digest([job, {name: value for name, value in settings.items() if name in counts}])
+
+
+def in_words(amount: float) -> str:
+    """Return seconds as readable text: `40 s`, `12 min`, `3 h 20 min`."""
+    minutes = round(amount / 60)
+    if minutes < 2:
+        return f"{amount:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+# ---- the job ---------------------------------------------------------------------------------------------------------
+
+
+def prepare(settings: RunOfTasksSettings) -> Plan:
+    """Prepare the dataset unless it exists, and return the plan of its run.
+
+    Raises UserError for every mistake that would stop a later task.
+    """
+    if set(settings.regimes) != {"real"} and settings.image_size not in IMAGE_SIZES:
+        raise UserError(
+            f"--image-size: generators support {', '.join(map(str, IMAGE_SIZES))} pixels; or use --regimes real"
+        )
+    if settings.classifier_weights not in ("none", "imagenet"):
+        local_file("--classifier-weights", settings.classifier_weights)
+    if settings.feature_weights:
+        local_file("--feature-weights", settings.feature_weights)
+    name = settings.name or name_of_folder(settings.data)
+    step = preprocess.run(PreprocessSettings.of(settings))
+    labels = sorted(step.facts["labels"])
+    champion.check(step.storage, name, labels)
+    if settings.test:
+        testset.read_test_set(settings.test, labels)
+    return make(resolved(settings, labels), step, name)
+
+
+def make(settings: RunOfTasksSettings, dataset: Step, name: str, variant: str = "") -> Plan:
+    """Return the plan of a run on a dataset, from settings that are resolved for it.
+
+    `variant` is added to the run's name: what its settings do not tell.
+    """
+    id, labels = dataset.prefix.rpartition("/")[2], sorted(dataset.facts["labels"])
+    run = name_of_run(settings, id) + variant
+    common = RunOfTasksSettings.of(settings).model_dump(mode="json")
+    return Plan(id, run, name, common, tasks(settings, id, labels, run, name))
+
+
+def read(storage: Storage, id: str) -> Plan:
+    """Return a plan that `mrigan plan` wrote. Raises UserError if there is none."""
+    try:
+        fields = unseal(storage.read(keys.plan(id)))
+    except MissingKey:
+        raise UserError(f"--plan: there is no plan {id} in {storage.url}") from None
+    found = [
+        Task(one["job"], one["item"], one["settings"], one["place"], tuple(one["needs"])) for one in fields["tasks"]
+    ]
+    return Plan(**(fields | {"tasks": found}))
+
+
+def run(settings: PlanSettings) -> None:
+    """Print the plan, and write it for a workflow if a folder is given.
+
+    Raises UserError for every mistake that would stop a later task.
+    """
+    plan = prepare(settings)
+    storage = open_storage(settings.storage)
+    known = done(storage, plan)
+    finished = all(task.place in known for task in plan.tasks)
+    if settings.plan_folder:
+        if not finished:
+            storage.write(keys.plan(plan.id), seal(plan.fields()))
+        activity.note(storage, plan.name, "began", *["succeeded"] * finished)
+        folder = Path(settings.plan_folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        files = {"plan": plan.id, "run": plan.run, "state": "finished" if finished else "unfinished"}
+        files |= {stage: json.dumps(items) for stage, items in stages(plan, known).items()}
+        for file, text in files.items():
+            (folder / file).write_text(text)
+    print(table(plan, known, seconds(storage, plan, known)))
+
+
+def stages(plan: Plan, known: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the items of each stage of the workflow, and `folds`. The items are the same for every fold.
+
+    A finished run has no items. Finished phantoms and pretraining have none either.
+    """
+    found: dict[str, list[str]] = {stage: [] for stage in ("folds", *STAGES)}
+    left = [task for task in plan.tasks if task.place not in known]
+    for task in plan.tasks if left else ():
+        if task.job in ("draw-phantoms", "pretrain") and task not in left:
+            continue
+        fold, colon, item = task.item.partition(":")
+        stage = task.job
+        if stage == "train-classifier":
+            stage = "on-real" if task.settings["regime"] == "real" else "on-synthetic"
+        if stage in found:
+            found["folds"] += [fold] * bool(colon)
+            found[stage].append(item or fold)
+    return {stage: list(dict.fromkeys(items)) for stage, items in found.items()}
+
+
+def table(plan: Plan, known: Mapping[str, Any], took: Mapping[str, float]) -> str:
+    """Return the plan as readable lines: for each job the numbers of tasks and done tasks, and the remaining time."""
+    lines = [f"run {plan.run} on dataset {plan.dataset}", f"{'job':<18}{'tasks':>6}{'done':>6}  time on one core"]
+    jobs = Counter(task.job for task in plan.tasks)
+    unknown = False
+    for job, count in jobs.items():
+        mine = [task for task in plan.tasks if task.job == job]
+        left = [task for task in mine if task.place not in known]
+        times = [took[task.place] for task in left if task.place in took]
+        unknown |= len(times) < len(left)
+        time = "" if not left else "not known" if len(times) < len(left) else in_words(sum(times))
+        lines.append(f"{job:<18}{count:>6}{count - len(left):>6}  {time}".rstrip())
+    left = [task for task in plan.tasks if task.place not in known]
+    total = "" if unknown or not left else f"; about {in_words(sum(took[task.place] for task in left))} of one core"
+    lines.append(f"{len(plan.tasks)} tasks, {len(left)} to do{total}")
+    return "\n".join(lines)

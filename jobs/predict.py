@@ -1,45 +1,36 @@
-"""Images and the champion -> a label and its probability for each image.
+"""Classify images with the champion: print a label and its probability for each image.
 
-mrigan is no medical device: for research only, never for diagnosis.
+mrigan is not a medical device: for research only, never for diagnosis.
 """
 
 import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
 
+import numpy as np
+
+from jobs.classifier.champion import read_champion
+from jobs.classifier.ensemble import predict
 from jobs.common.errors import UserError
-from jobs.common.settings import ExecutionSettings, ReadingSettings, Several, StorageSettings, setting
+from jobs.common.hardware import configure
 from jobs.common.storage import open_storage
+from jobs.mri import examine, readers
+from jobs.mri.crop import fit
+from jobs.mri.slices import Unusable
+from jobs.settings import PredictSettings
 
-DISCLAIMER = "mrigan is no medical device: this is research output, not a diagnosis."
-
-
-class PredictSettings(StorageSettings, ExecutionSettings, ReadingSettings):
-    """What predict can be told."""
-
-    images: Annotated[tuple[str, ...], Several] = setting(..., "image files to read", positional=True, result=False)
-    name: str = setting("", "dataset's name of the champion; empty: the only champion in storage", result=False)
+DISCLAIMER = "mrigan is not a medical device: this output is for research, not a diagnosis."
 
 
 def run(settings: PredictSettings) -> None:
     """Print a line for each image, or each slice of a volume: file, label, probability.
 
-    Images are read and cropped like the training images, and read by the mean of the champion's models. An unreadable
-    one is named and left out; if there was any, UserError ends the job after the others.
+    Images are read and cropped like the training images. The probability is the mean over the champion's models.
+    Unreadable images are listed and skipped; UserError is then raised after all other images.
     """
-    from jobs.classifier.champion import predict, read_champion
-
     storage = open_storage(settings.storage)
     champion = read_champion(storage, settings.name)
-
-    import numpy as np
-
-    from jobs.common.hardware import configure
-    from jobs.mri import examine, readers
-    from jobs.mri.crop import fit
-    from jobs.mri.slices import Unusable
 
     names: list[str] = []
     pixels: list[np.ndarray] = []

@@ -1,10 +1,10 @@
-"""Folders of images -> a dataset: cropped to the head, without duplicates, in groups and folds.
+"""Prepare a dataset from folders of images: crop to the head, exclude duplicates, split into groups and folds.
 
 Reads   a folder or s3://bucket/prefix with one folder of images per class.
 Writes  datasets/<id>/: images/<id>.png, index.csv, quarantine.csv, remarks.csv, manifest.json.
 
-The id is the digest of what is read and of the settings: the same input gives the same dataset, byte for byte, and
-is not prepared twice.
+The id is the digest of the input files and the settings. The same input gives the same dataset, byte for byte, and is
+prepared only once.
 """
 
 import hashlib
@@ -15,59 +15,43 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from jobs.common import keys, metrics, tables
 from jobs.common.errors import UserError
-from jobs.common.settings import ReadingSettings, Several, StorageSettings, setting
 from jobs.common.step import RESULTS_VERSION, Step, digest
 from jobs.common.storage import Storage, open_storage
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from jobs.mri.dataset import Row
-    from jobs.mri.intake import Entry, Intake, Refusal, Spool
-    from jobs.mri.sources import Source
+from jobs.mri import duplicates, folds, intake, sources
+from jobs.mri.dataset import Row, to_csv
+from jobs.mri.intake import Entry, Intake, Refusal, Spool
+from jobs.mri.slices import REASONS
+from jobs.mri.sources import Source, label_of
+from jobs.settings import PreprocessSettings
 
 log = logging.getLogger("mrigan.preprocess")
 
 ID_NAMES = {"patient": "PatientID", "study": "StudyInstanceUID"}
-# More files than this in quarantine, copies apart, are worth a warning.
+# A warning is logged for a larger share of files in quarantine, exact copies not counted.
 MUCH = 0.1
-# A group this large is more likely a mistake (one placeholder for every patient's id, too loose a comparison).
+# A larger group is probably a mistake (a placeholder as the id of all patients, or too loose a comparison).
 SUSPICIOUS_SHARE, SUSPICIOUS_IMAGES = 0.05, 5
 
 
-class PreprocessSettings(ReadingSettings, StorageSettings):
-    """What preprocess can be told."""
-
-    data: str = setting(
-        ..., "folder or s3://bucket/prefix with one folder of images per class", result=False, min_length=1
-    )
-    groups: str = setting(
-        "", "CSV file, no header: each line lists the files of one person, as paths below the data", result=False
-    )
-    image_size: int = setting(64, "side of the square images", unit="pixels", ge=32, le=256)
-    header_ids: Annotated[tuple[Literal["patient", "study"], ...], Several] = setting(
-        ("patient", "study"), "what of a DICOM header says that images are of one person; none: believe neither"
-    )
-    folds: int = setting(5, "parts of which each is held out once", ge=2, le=100)
-    seed: int = setting(0, "where all randomness comes from", ge=0)
-
-
 def run(settings: PreprocessSettings) -> Step:
-    """Prepare the dataset unless it is there; return its step, whose facts say what it holds.
+    """Prepare the dataset unless it exists; return its step, whose facts describe the content.
 
-    Files whose size and ETag (in a folder: size, inode and times) are those of the last run are not read to learn that
-    nothing changed; all others are read once.
+    Files with the same size and ETag (in a folder: size, inode and times) as in the last run count as unchanged and are
+    not read again. All other files are read once.
 
-    Raises UserError if the data cannot make a dataset: no folder, no classes, a class with too few groups.
+    Raises UserError if the data are not suitable: no folder, no classes, a class with too few groups.
     """
-    from jobs.mri import intake, sources
-
     if (_place(settings.storage) + "/").startswith(_place(settings.data) + "/"):
-        raise UserError(f"--storage: {settings.storage} lies in the data, and would be taken for a class: name another")
+        raise UserError(
+            f"--storage: {settings.storage} is inside the data folder and would be read as a class: use another one"
+        )
     source = sources.find(settings.data)
     groups, lines_of = sources.read_groups(settings.groups, source.files) if settings.groups else (b"", {})
     storage = open_storage(settings.storage)
@@ -75,7 +59,7 @@ def run(settings: PreprocessSettings) -> Step:
     if len(known) == len(source.files):
         step = _step(storage, settings, source, known, groups)
         if step.finished():
-            log.info("%s is there, and no file has changed: nothing to do", step.prefix)
+            log.info("%s exists, and no file has changed: nothing to do", step.prefix)
             return step
     with tempfile.TemporaryDirectory(prefix="mrigan-") as scratch:
         spool = intake.Spool(scratch, settings.image_size)
@@ -90,7 +74,7 @@ def run(settings: PreprocessSettings) -> Step:
             )
         step = _step(storage, settings, source, taken.digests, groups)
         if step.finished():
-            log.info("%s is there: nothing to do", step.prefix)
+            log.info("%s exists: nothing to do", step.prefix)
         else:
             _prepare(settings, step, source, taken, spool)
     sources.remember(storage, settings.data, source.files, taken.digests)
@@ -98,7 +82,7 @@ def run(settings: PreprocessSettings) -> Step:
 
 
 def _step(
-    storage: Storage, settings: PreprocessSettings, source: "Source", digests: Mapping[str, str], groups: bytes
+    storage: Storage, settings: PreprocessSettings, source: Source, digests: Mapping[str, str], groups: bytes
 ) -> Step:
     """Return the dataset's step: its id is the digest of the files' names and content, and of the settings."""
     files = [[key, digests[key]] for key in source.files] + [[key, *why] for key, why in source.refused.items()]
@@ -112,15 +96,11 @@ def _place(url: str) -> str:
     return url.rstrip("/") if url.startswith("s3://") else str(Path(url).resolve())
 
 
-def _prepare(settings: PreprocessSettings, step: Step, source: "Source", taken: "Intake", spool: "Spool") -> None:
-    from jobs.mri import duplicates, folds
-    from jobs.mri.dataset import to_csv
-    from jobs.mri.slices import REASONS
-
+def _prepare(settings: PreprocessSettings, step: Step, source: Source, taken: Intake, spool: Spool) -> None:
     told = metrics.preprocessing(tuple(REASONS))
     entries = taken.entries
 
-    # Find what shows the same picture, and set aside what stands under two labels.
+    # Find copies of the same picture, and exclude pictures with two labels.
     pairs = duplicates.near_duplicates(spool.descriptors, spool.heads.__getitem__)
     same = folds.connect(len(entries), pairs, [()] * len(entries))
     disputed = _disputed(taken, same)
@@ -164,9 +144,7 @@ def _prepare(settings: PreprocessSettings, step: Step, source: "Source", taken: 
 def _cause(
     entries: Sequence["Entry"], pairs: Sequence[tuple[int, int]], kept: Sequence[int], settings: PreprocessSettings
 ) -> str:
-    """Return why there are too few groups, if ids in the files' headers are the cause, and a way out; else nothing."""
-    from jobs.mri import folds
-
+    """Return an explanation and a remedy if ids in the files' headers cause too few groups; otherwise ''."""
     for kinds in (("patient",), ("study",), ("patient", "study")):
         marks = [[mark for mark in entry.marks if mark.kind not in kinds] for entry in entries]
         person = folds.connect(len(entries), pairs, marks)
@@ -184,11 +162,11 @@ def _cause(
     return ""
 
 
-def _disputed(taken: "Intake", same: "np.ndarray") -> dict[int, list[str]]:
-    """Return, for each entry whose picture stands under two labels, all sources of that picture.
+def _disputed(taken: Intake, same: np.ndarray) -> dict[int, list[str]]:
+    """Return, for each entry whose picture has two labels, all sources of that picture.
 
-    Which label is right cannot be known, so that none of them is used. `same` numbers the sets of entries that show
-    the same picture, altered or not.
+    It is unknown which label is correct, so that none of these entries is used. `same` numbers the sets of entries that
+    show the same picture, altered or not.
     """
     sources: dict[int, list[tuple[str, str]]] = {}
     for index, entry in enumerate(taken.entries):
@@ -202,14 +180,12 @@ def _disputed(taken: "Intake", same: "np.ndarray") -> dict[int, list[str]]:
     }
 
 
-def _set_aside(taken: "Intake", disputed: dict[int, list[str]]) -> Iterator["Refusal"]:
-    """Yield the refusals of pictures under two labels and of exact copies."""
-    from jobs.mri.intake import Refusal
-
-    for index, sources in disputed.items():
+def _set_aside(taken: Intake, disputed: dict[int, list[str]]) -> Iterator["Refusal"]:
+    """Yield the refusals for pictures with two labels and for exact copies."""
+    for index, same in disputed.items():
         row = taken.entries[index].row
         for source, label in [(row.source, row.label), *taken.copies.get(index, [])]:
-            other = next(other for other in sources if not other.startswith(label + "/"))
+            other = next(other for other in same if not other.startswith(label + "/"))
             yield Refusal(source, "two-labels", f"shows the same picture as {other}")
     for index, copies in taken.copies.items():
         if index not in disputed:
@@ -217,10 +193,8 @@ def _set_aside(taken: "Intake", disputed: dict[int, list[str]]) -> Iterator["Ref
                 yield Refusal(source, "duplicate", f"exact duplicate of {taken.entries[index].row.source}")
 
 
-def _check_classes(source: "Source", left: set[str], refusals: list["Refusal"], step: Step) -> None:
-    """Raise UserError if a class has no image left."""
-    from jobs.mri.sources import label_of
-
+def _check_classes(source: Source, left: set[str], refusals: list["Refusal"], step: Step) -> None:
+    """Raise UserError if a class has no usable image."""
     for label in source.labels:
         if label in left:
             continue
@@ -236,8 +210,8 @@ def _path(step: Step, name: str) -> str:
     return f"{step.storage.url.rstrip('/')}/{step.prefix}/{name}"
 
 
-def _tell_quarantine(step: Step, refusals: list["Refusal"], taken: "Intake") -> None:
-    """Log how many files and slices are in quarantine, by reason, and what was not done as a file declares."""
+def _tell_quarantine(step: Step, refusals: list["Refusal"], taken: Intake) -> None:
+    """Log the number of files and slices in quarantine, by reason, and the readers' remarks."""
     where = _path(step, "quarantine.csv")
     counts = Counter(refusal.reason for refusal in refusals)
     for reason, count in sorted(counts.items()):
@@ -277,7 +251,7 @@ def _tell(prefix: str, facts: dict[str, Any]) -> None:
     log.info("%s: %d images (%s) in %d groups", prefix, facts["images"], labels, facts["groups"])
     if facts["large_groups"]:
         log.warning(
-            "the largest group has %d of %d images, over %.0f %%: see in %s/index.csv whether they are one person",
+            "the largest group has %d of %d images, over %.0f %%: check in %s/index.csv whether they show one person",
             facts["largest_group"],
             facts["images"],
             100 * SUSPICIOUS_SHARE,
@@ -285,14 +259,12 @@ def _tell(prefix: str, facts: dict[str, Any]) -> None:
         )
     if facts["patients"] != "all":
         log.info(
-            "%s of the images say whose they are: independence of patients cannot be shown (--groups tells it)",
+            "%s of the images identify the patient: independence of patients cannot be shown (see --groups)",
             "not all" if facts["patients"] == "some" else "none",
         )
 
 
-def _png(pixels: "np.ndarray") -> bytes:
-    from PIL import Image
-
+def _png(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()

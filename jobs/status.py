@@ -1,4 +1,4 @@
-"""How workflows go: all of a namespace, or one with what each of its pods does or waits for.
+"""Show the status of all workflows in a namespace, or of one workflow and its pods.
 
 mrigan status
 mrigan status WORKFLOW
@@ -8,20 +8,13 @@ from typing import Any
 
 from jobs.argo import cluster, workflow
 from jobs.common.errors import UserError
-from jobs.common.settings import setting
-from jobs.submit import NamespaceSettings
+from jobs.settings import StatusSettings
 
 Json = dict[str, Any]
 
 
-class StatusSettings(NamespaceSettings):
-    """What status can be told."""
-
-    workflows: tuple[str, ...] = setting((), "workflow to look into; none: list them", result=False, positional=True)
-
-
 def run(settings: StatusSettings) -> None:
-    """Print what the cluster says. Raises UserError if there is no such workflow."""
+    """Print the status. Raises UserError if there is no such workflow."""
     there = cluster.connect(settings.namespace)
     if not settings.workflows:
         found = sorted(there.workflows(), key=lambda one: one["metadata"]["creationTimestamp"], reverse=True)
@@ -44,7 +37,7 @@ def run(settings: StatusSettings) -> None:
 
 
 def _shown(found: Json) -> list[Json]:
-    """Return the pods that an eye should fall on: those that do not run to their end unseen."""
+    """Return the pods to list: pending, running, and failed without a successful retry."""
     failed = workflow.failures(found)
     return [node for node in workflow.pods(found) if node.get("phase") in ("Pending", "Running") or node in failed]
 
@@ -58,6 +51,6 @@ def _why(there: cluster.Cluster, found: Json, node: Json) -> str:
 
 
 def table(rows: list[list[str]]) -> str:
-    """Return rows of text in columns, each as wide as its widest cell."""
+    """Return rows of text in aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

@@ -1,56 +1,40 @@
-"""The pipeline as an Argo workflow: `argo submit --from workflowtemplate/mrigan --watch` for whoever has only Python.
+"""Submit the pipeline as an Argo workflow. Replaces `argo submit --from workflowtemplate/mrigan --watch`.
 
     mrigan submit data=s3://bucket/brain preset=quick
 
-Parameters are those of the WorkflowTemplate, which are pipeline's settings; they are checked before anything is sent.
-It goes through the Kubernetes API (KUBECONFIG), or with ARGO_SERVER and ARGO_TOKEN set through the Argo server.
+Parameters are those of the WorkflowTemplate. Other settings of pipeline are put into its parameter `settings`. All
+parameters are checked before the workflow is submitted.
+The connection is the Kubernetes API (KUBECONFIG) or, if ARGO_SERVER and ARGO_TOKEN are set, the Argo server.
 """
 
 import difflib
+import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobs import pipeline
+import rich.console
+import rich.markup
+import rich.status
+
 from jobs.argo import cluster, workflow
+from jobs.common import fields
 from jobs.common.errors import Interrupted, MachineError, UserError
-from jobs.common.settings import Settings, setting, validate
+from jobs.settings import NAMES, PRESETS, PlanSettings, RunOfTasksSettings, SubmitSettings
 
 log = logging.getLogger("mrigan.submit")
 
 POLL_SECONDS = 2
-LOST_SECONDS = 600  # without an answer, until a watch gives up
+LOST_SECONDS = 600  # without an answer, until the watch ends
 Json = dict[str, Any]
 
 
-class NamespaceSettings(Settings):
-    """Where workflows are."""
-
-    namespace: str = setting("", "namespace; empty: ARGO_NAMESPACE, or that of the kubeconfig's context", result=False)
-
-
-class ParameterSettings(pipeline.PipelineSettings):
-    """What the workflow's parameters can be: pipeline's settings, and what only a cluster has."""
-
-    gpus: int = setting(0, "GPUs of each pod that trains or draws", result=False, ge=0)
-
-
-class SubmitSettings(NamespaceSettings):
-    """What submit can be told."""
-
-    parameters: tuple[str, ...] = setting(
-        (), "the workflow's parameters, as in image-size=64", result=False, positional=True
-    )
-    template: str = setting("mrigan", "WorkflowTemplate to submit", result=False, min_length=1)
-    watch: bool = setting(True, "stay until the workflow has ended, and end like it", result=False)
-
-
 def run(settings: SubmitSettings) -> None:
-    """Submit the workflow, and watch it if asked to.
+    """Submit the workflow, and watch it if requested.
 
-    Raises UserError for a parameter that is wrong and for a workflow that failed by its caller's mistake, MachineError
-    if it failed otherwise, Interrupted if the watch was. A workflow goes on without its watch.
+    Raises UserError for an invalid parameter and for a workflow that failed because of a user error, MachineError
+    if it failed for another reason, Interrupted if the watch was interrupted. The workflow continues without the watch.
     """
     there = cluster.connect(settings.namespace)
     given = checked(settings.parameters, there.template(settings.template))
@@ -73,7 +57,7 @@ def run(settings: SubmitSettings) -> None:
     print(name, flush=True)
     if settings.watch:
         place = f" --namespace {settings.namespace}" if settings.namespace else ""
-        goes_on = f"{name} goes on in the cluster: mrigan status {name}{place} shows it"
+        goes_on = f"{name} continues in the cluster: mrigan status {name}{place} shows its status"
         try:
             found = watch(there, name)
         except Interrupted:
@@ -84,25 +68,33 @@ def run(settings: SubmitSettings) -> None:
 
 
 def checked(words: Sequence[str], template: Json) -> dict[str, str]:
-    """Return the parameters that `words` (name=value) give, having checked them against a WorkflowTemplate.
+    """Return the parameters in `words` (name=value), checked against a WorkflowTemplate.
 
-    Raises UserError for a name that the template has not, a value that it or the setting of that name does not take,
-    and a parameter without a value.
+    A setting that is not a parameter becomes a line of the parameter `settings`. Raises UserError for an unknown name,
+    a value that the template or the setting does not accept, and a parameter without a value.
     """
     known = {one["name"]: one for one in (template["spec"].get("arguments") or {}).get("parameters") or ()}
+    others = {name.replace("_", "-") for name in RunOfTasksSettings.model_fields} - known.keys()
+    others = others if "settings" in known else set()
     given: dict[str, str] = {}
+    lines: list[str] = []
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:
             raise UserError(f"{word}: give parameters as name=value, such as image-size=64")
+        if name in others:
+            lines.append(f"{name.replace('-', '_')}: {json.dumps(value, ensure_ascii=False)}")
+            continue
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
+            near = difflib.get_close_matches(name, [*known, *others], 1)
+            hint = f"did you mean {near[0]}?" if near else f"its parameters are {', '.join(known)}"
             raise UserError(f"the WorkflowTemplate has no parameter {name}: {hint}")
         choices = [str(choice) for choice in known[name].get("enum") or ()]
         if choices and value not in choices:
             raise UserError(f"{name}: one of {', '.join(choices)}, not {value!r}")
         given[name] = value
+    if lines:
+        given["settings"] = "\n".join([given.get("settings") or known["settings"].get("value") or "", *lines]).strip()
     for name, parameter in known.items():
         if not {"value", "default", "valueFrom"} & parameter.keys() and name not in given:
             raise UserError(f"{name} has no value: give {name}=…")
@@ -112,30 +104,28 @@ def checked(words: Sequence[str], template: Json) -> dict[str, str]:
 
 def _check_settings(values: Mapping[str, str]) -> None:
     preset = values.get("preset")
-    if preset and preset not in pipeline.PRESETS:
-        raise UserError(f"preset: one of {', '.join(pipeline.PRESETS)}, not {preset!r}")
-    fields = ParameterSettings.model_fields
+    if preset and preset not in PRESETS:
+        raise UserError(f"preset: one of {', '.join(PRESETS)}, not {preset!r}")
     spelled = {name.replace("-", "_"): value for name, value in values.items()}
-    for name in filter(lambda name: fields[name].is_required(), fields):
-        if spelled.get(name) == "":
-            raise UserError(f"{name} has no value: give {name}=…")
-        # Another template need not have it.
-        spelled.setdefault(name, "elsewhere")
+    if spelled.get("data") == "":
+        raise UserError("data has no value: give data=…")
+    # Other templates may not have this parameter.
+    spelled.setdefault("data", "elsewhere")
+    others = fields.from_yaml("settings", spelled.pop("settings", ""), RunOfTasksSettings, NAMES)
+    own = {name: value for name, value in spelled.items() if value and name in RunOfTasksSettings.model_fields}
     try:
-        validate(ParameterSettings, {name: value for name, value in spelled.items() if value and name in fields})
+        fields.validate(RunOfTasksSettings, others | own)
+        fields.validate(PlanSettings, {"data": "elsewhere", "gpus_of_each": spelled.get("gpus") or "0"})
     except UserError as error:
-        raise UserError(str(error).removeprefix("--")) from error
+        raise UserError(str(error).removeprefix("--").replace("gpus-of-each", "gpus", 1)) from error
 
 
 def watch(there: cluster.Cluster, name: str) -> Json:
-    """Tell how the workflow goes, as a line that changes on a terminal, elsewhere a line an event; return it ended.
+    """Show the workflow's progress until it ends: one updated line on a terminal, otherwise one line per event.
 
-    A server that does not answer is asked again, for LOST_SECONDS; then MachineError is raised.
+    Return the ended workflow. If the server does not answer, requests are repeated for LOST_SECONDS; then MachineError
+    is raised.
     """
-    import rich.console
-    import rich.markup
-    import rich.status
-
     console = rich.console.Console(stderr=True, highlight=False)
     told: dict[str, str] = {}
     answered, lost = time.monotonic(), False
@@ -147,7 +137,7 @@ def watch(there: cluster.Cluster, name: str) -> Json:
                 if time.monotonic() - answered > LOST_SECONDS:
                     raise
                 if not lost:
-                    console.print(f"{error}; asking again", markup=False, soft_wrap=True)
+                    console.print(f"{error}; retrying", markup=False, soft_wrap=True)
                 lost = True
                 time.sleep(POLL_SECONDS)
                 continue
@@ -165,11 +155,11 @@ def watch(there: cluster.Cluster, name: str) -> Json:
 
 
 def end(found: Json) -> None:
-    """Return if the workflow succeeded; raise UserError if a pod's exit code says so, else MachineError."""
+    """Return if the workflow succeeded; raise UserError if a pod's exit code indicates one, else MachineError."""
     name = workflow.name(found)
     if workflow.phase(found) == "Succeeded":
         state = workflow.output(found, "state")
-        log.info("%s succeeded%s", name, ": this run was finished before, nothing to do" if state == "finished" else "")
+        log.info("%s succeeded%s", name, ": the run was already finished, nothing to do" if state == "finished" else "")
         return
     kind = UserError if any(map(workflow.is_mistake, workflow.failures(found))) else MachineError
     raise kind(f"{name} {workflow.phase(found).lower()}: {'; '.join(workflow.complaints(found))}")

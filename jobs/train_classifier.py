@@ -1,159 +1,115 @@
-"""Real images, synthetic ones or both -> a classifier, and what it says about the real images it never saw.
+"""Train a classifier on real images, synthetic images or both, and classify the held-out real images.
 
-Reads   datasets/<id>/ and, where the regime needs them, runs/<run>/fold-K/<class>/synthetic/ of every class;
-        phantoms/<image size>-<count>/ and pretrained/<network>-<digest>/ with --healthy, which are made if they are
-        not there.
+Reads   datasets/<id>/ and, if the regime needs them, runs/<run>/fold-K/<class>/synthetic/ of every class;
+        with --healthy phantoms/<image size>/ and pretrained/<network>-<digest>/.
 Writes  runs/<run>/fold-K/classifiers/<network>-<regime>-seed-<seed>/: classifier.safetensors, history.csv,
-        predictions.csv (not for fold `all`, which holds nothing out), manifest.json; phantoms.csv, what the weights
-        it started from say of the same images, where they were learned from phantoms.
+        predictions.csv (not for fold `all`, which has no held-out images), manifest.json; if the initial weights were
+        pretrained on phantoms: phantoms.csv, the predictions of these weights for the same images.
 """
 
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING, Literal
 
-from jobs import pretrain
-from jobs.classifier import healthy
+import numpy as np
+
+from jobs.classifier import batches, healthy, networks, starting, training
+from jobs.classifier.predictions import Predictions, write_predictions
 from jobs.common import keys
+from jobs.common.checkpoint import Checkpoints
 from jobs.common.errors import UserError
 from jobs.common.files import file_digest, local_file
+from jobs.common.hardware import Hardware, configure
 from jobs.common.seeds import derive
-from jobs.common.settings import NAME, CheckpointSettings, ExecutionSettings, StorageSettings, setting
-from jobs.common.step import Step, manifest_digest
-from jobs.common.storage import open_storage
-from jobs.pretrain import NetworkSettings, PretrainSettings
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from jobs.classifier.predictions import Predictions
-    from jobs.mri.dataset import Dataset, Row
-    from jobs.mri.synthetic import Part
+from jobs.common.step import Step, stored
+from jobs.common.storage import Storage, open_storage
+from jobs.gan import synthetic
+from jobs.mri import negative_controls
+from jobs.mri.dataset import Dataset, Row, open_dataset
+from jobs.phantoms import learning
+from jobs.settings import PretrainSettings, TrainClassifierSettings
 
 log = logging.getLogger("mrigan.train-classifier")
 
 
-class ClassifierSettings(NetworkSettings):
-    """How a classifier is trained, whatever it is trained on."""
-
-    classifier_weights: str = setting(
-        "none",
-        "initial weights: none (random), imagenet (downloaded), or a Keras .h5 file (path or s3://) of the network "
-        "without top",
-    )
-    classifier_epochs: int = setting(20, "epochs of a classifier", unit="epochs", ge=1)
-    classifier_learning_rate: float = setting(0.003, "peak learning rate of AdamW", gt=0)
-    classifier_augmentation: bool = setting(
-        True, "turn, scale, shear, shift, mirror, re-expose, cover and mix the training images"
-    )
-    healthy: str = setting(
-        "",
-        "class of the heads without a lesion, auto: the one called no, normal, healthy or alike; classifiers then "
-        "learn phantoms, drawn heads without and with one, first alone and later in half of each batch; empty: no "
-        "phantoms",
-    )
-
-
-class TrainClassifierSettings(ClassifierSettings, StorageSettings, ExecutionSettings, CheckpointSettings):
-    """What train-classifier can be told."""
-
-    dataset: str = setting(..., "dataset's id: preprocess prints it", result=False, pattern=NAME)
-    run: str = setting(..., "name of the run that this classifier belongs to", result=False, pattern=NAME)
-    fold: int | Literal["all"] = setting(..., "fold whose images are held out; all: none are")
-    network: Literal["resnet152v2", "mobilenetv2"] = setting("mobilenetv2", "network of keras.applications")
-    regime: Literal["synthetic", "real", "real+synthetic"] = setting(
-        "real",
-        "which images change the weights; real+synthetic: synthetic ones in a third of the steps, then real ones",
-    )
-    control: Literal["none", "permuted", "leaky"] = setting(
-        "none", "wrong on purpose: labels permuted by group, or folds that ignore groups; regime real only"
-    )
-    seed: int = setting(0, "where all randomness comes from", ge=0)
-
-
 def run(settings: TrainClassifierSettings) -> Step:
-    """Train the classifier unless it is there; return its step.
+    """Train the classifier unless it exists; return its step.
 
-    Raises UserError for settings that do not go together, a fold or class without images, synthetic images that were
-    not made, weights that do not fit, and a loss that is not finite; Interrupted after a signal and a checkpoint.
+    Raises UserError for contradictory settings, a fold or class without images, missing synthetic images, weights that
+    do not fit, and a loss that is not finite; Interrupted after a signal and a checkpoint.
     """
     if settings.control != "none" and (settings.regime != "real" or settings.fold == "all"):
-        raise UserError(f"--control {settings.control} goes with --regime real and a fold that is held out")
-
-    from jobs.mri import negative_controls, phantoms, synthetic
-    from jobs.mri.dataset import open_dataset
+        raise UserError(f"--control {settings.control} requires --regime real and a fold with held-out images")
 
     storage = open_storage(settings.storage)
     dataset = open_dataset(storage, settings.dataset)
     settings = settings.model_copy(update={"healthy": healthy.resolve(settings.healthy, dataset.labels)})
-    generated = [] if settings.regime == "real" else synthetic.find(storage, dataset, settings.run, settings.fold)
-    drawn = phantoms.make(storage, dataset.image_size, settings.phantoms) if settings.healthy else None
-    pretrained = None
-    if starts_from_phantoms(settings):
-        pretrained = pretrain.run(PretrainSettings.of(settings, image_size=dataset.image_size))
+    generated = []
+    if settings.regime != "real":
+        generated = synthetic.find(storage, dataset.step, dataset.labels, settings.run, settings.fold)
+    drawn = learning.drawn(storage, dataset.image_size, settings.phantoms) if settings.healthy else []
+    pretrained = _pretrained(settings, storage, dataset.image_size) if starting.is_used(settings) else None
     regime = keys.controlled(settings.regime, settings.control)
     augmentation = _augmentation(settings)
+    hardware = configure(settings, depthwise=settings.network == "mobilenetv2")
     step = Step(
         storage,
         keys.classifier(settings.run, settings.fold, settings.network, regime, settings.seed),
         job="train-classifier",
-        settings=settings.result(),
+        settings=settings.result() | {"augmentation": augmentation},
         inputs={
             "dataset": dataset.digest,
-            **{part.name: manifest_digest(part.manifest) for part in generated},
-            **({"phantoms": drawn.digest} if drawn else {}),
+            **{_name(part): part.digest for part in generated},
+            **{part.prefix: part.digest for part in drawn},
             **({"pretrained": pretrained.digest} if pretrained else {}),
             **_weights_digest(settings.classifier_weights),
-            **pretrain.STARTS[settings.network],
-            **({"images augmented": str(augmentation)} if 0 < augmentation < 1 else {}),
-            **({"learned": "by heart"} if settings.control == "permuted" else {}),
         },
+        arithmetic=hardware.arithmetic(),
+        restart=settings.other_arithmetic == "restart",
         shared=True,
     )
     if step.finished():
-        log.info("%s is there: nothing to do", step.prefix)
+        log.info("%s exists: nothing to do", step.prefix)
         return step
     step.forget()
     dataset = negative_controls.apply(settings.control, dataset, settings.seed)
-    _train(settings, step, dataset, generated, drawn, pretrained, augmentation)
+    _train(settings, step, dataset, generated, drawn, pretrained, augmentation, hardware)
     return step
 
 
-def starts_from_phantoms(settings: ClassifierSettings) -> bool:
-    """Return whether these classifiers start from weights that `pretrain` learned."""
-    return bool(settings.healthy and settings.phantom_epochs and settings.classifier_weights == "none")
+def _pretrained(settings: TrainClassifierSettings, storage: Storage, image_size: int) -> Step:
+    """Return the step of the initial weights. Raises UserError if it does not exist."""
+    wanted = PretrainSettings.of(settings, image_size=image_size)
+    step = stored(storage, starting.place(wanted))
+    if step is None:
+        flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in wanted.model_dump().items())
+        raise UserError(f"{storage.url} has no weights pretrained on phantoms: run `mrigan pretrain {flags}` first")
+    return step
+
+
+def _name(part: Step) -> str:
+    """Return the prefix of synthetic images relative to the fold, the same in every run."""
+    return part.prefix.partition("/fold-")[2].partition("/")[2]
 
 
 def _augmentation(settings: TrainClassifierSettings) -> float:
-    """Return to what strength augmentation grows, 0 to 1."""
-    # What says nothing can only be learned by heart, and without that a copy among the held-out images stays unseen:
-    # permuted labels are learned from the plain images alone.
+    """Return the final strength of augmentation, 0 to 1."""
+    # Permuted labels can only be memorized, and copies among the held-out images can only be detected if they are.
+    # Memorization needs images without augmentation.
     if settings.control == "permuted" or not settings.classifier_augmentation:
         return 0.0
-    return pretrain.AUGMENTATION[settings.network] if starts_from_phantoms(settings) else 1.0
+    return starting.START[settings.network].augmentation if starting.is_used(settings) else 1.0
 
 
 def _train(
     settings: TrainClassifierSettings,
     step: Step,
-    dataset: "Dataset",
-    generated: "list[Part]",
-    drawn: Step | None,
+    dataset: Dataset,
+    generated: list[Step],
+    drawn: list[Step],
     pretrained: Step | None,
     augmentation: float,
+    hardware: Hardware,
 ) -> None:
-    from jobs.common.hardware import configure
-
-    # Before anything loads TensorFlow, which would greet between the lines of the log.
-    hardware = configure(settings, depthwise=settings.network == "mobilenetv2")
-
-    import numpy as np
-
-    from jobs.classifier import batches, networks, training
-    from jobs.classifier.predictions import write_predictions
-    from jobs.common.checkpoint import Checkpoints
-    from jobs.mri import phantoms, synthetic
-
     # -- images --------------------------------------------------------------------------------------------------
     real = dataset.training(settings.fold)
     counts = Counter(row.label for row in real)
@@ -162,24 +118,22 @@ def _train(
     held_out = batches.Images(dataset.pixels(rows), _indices(dataset, rows)) if rows else None
     pools = []
     if generated:
-        pools.append(batches.Images(*synthetic.read(step.storage, dataset, generated)))
+        pools.append(batches.Images(*synthetic.read(generated, dataset.image_size)))
     if settings.regime != "synthetic":
         pools.append(batches.Images(dataset.pixels(real), _indices(dataset, real)))
     by_heart = settings.control == "permuted"
     heads = None
     if drawn and not by_heart:
-        heads = batches.Phantoms(*phantoms.read(drawn), dataset.labels.index(settings.healthy))
+        heads = batches.Phantoms(*learning.read(drawn), dataset.labels.index(settings.healthy))
 
     # -- training ------------------------------------------------------------------------------------------------
-    architecture = networks.Architecture(
-        settings.network, dataset.labels, dataset.image_size, settings.classifier_stem_stride
-    )
+    architecture = networks.Architecture(settings.network, dataset.labels, dataset.image_size)
     weights = settings.classifier_weights
     if weights not in ("none", "imagenet"):
         weights = str(local_file("--classifier-weights", weights))
     initial = networks.initial_weights(architecture, weights, derive(settings.seed, "weights"))
     if pretrained:
-        start = pretrained.read(pretrain.WEIGHTS)
+        start = pretrained.read(starting.WEIGHTS)
         initial = networks.with_backbone_of(start, initial)
     recipe = training.Recipe(
         epochs=settings.classifier_epochs,
@@ -190,7 +144,7 @@ def _train(
         seed=settings.seed,
     )
     what = f"fold {settings.fold}, {step.prefix.rpartition('/')[2]}"
-    log.info("%s: learns %s images", what, ", then ".join(str(len(pool.labels)) for pool in pools))
+    log.info("%s: training on %s images", what, ", then ".join(str(len(pool.labels)) for pool in pools))
     with Checkpoints(step, settings.checkpoint_steps, settings.checkpoint_seconds) as checkpoints:
         model, history = training.train(
             architecture,
@@ -211,12 +165,12 @@ def _train(
     step.write("history.csv", training.history_csv(history))
     if held_out:
         if hardware.precision != "float32":
-            # The report must speak of the very thing that `predict` uses, on whatever machine.
+            # Predictions come from the stored classifier, so that the report covers the model that `predict` uses.
             model, _ = networks.load_classifier(stored)
         probabilities = networks.predict(model, held_out.pixels)
         step.write("predictions.csv", write_predictions(_predictions(dataset, rows, probabilities)))
         if pretrained and heads:
-            # What phantoms alone teach, to compare with.
+            # The predictions of the pretrained weights are a control in the report.
             lesions = networks.predict(networks.load_classifier(start)[0], held_out.pixels)
             probabilities = lesions @ batches.meanings(frequencies, heads.healthy)
             step.write("phantoms.csv", write_predictions(_predictions(dataset, rows, probabilities)))
@@ -231,26 +185,25 @@ def _train(
         selection=_selection(settings),
         parameters=networks.parameter_count(model),
         **({"learned": _share_right(networks.predict(model, pools[0].pixels), pools[0].labels)} if by_heart else {}),
-        # For the report's cost: whoever reports has the classifiers, not always what they started from.
+        # For the computing time in the report: the pretrained weights may no longer exist then.
         **({"pretraining_seconds": pretrained.manifest["seconds"]} if pretrained else {}),
     )
     checkpoints.clear()
 
 
 def _selection(settings: TrainClassifierSettings) -> str:
-    """In a sentence for the report: on which images anything was chosen."""
+    """Return sentences for the report that state which images were used for model selection."""
     text = (
-        f"Every classifier took all {settings.classifier_epochs} epochs and its averaged weights were kept: no image "
-        "chose anything, and the held-out images only draw a curve."
+        f"Every classifier was trained for all {settings.classifier_epochs} epochs, and its averaged weights were "
+        "kept: no image was used for model selection, and the held-out images only give a loss curve."
     )
     if settings.healthy and settings.control != "permuted":
         text += (
-            " Half of each batch, in every regime, are phantoms: drawn heads, in which there is nothing of any image."
+            " In every regime, half of each batch consists of phantoms: drawn heads that contain no data of any image."
         )
     if settings.regime == "synthetic":
         text += (
-            " Of classifiers that learned from synthetic images alone, real images changed no weight, but those of the "
-            "generators."
+            " For classifiers trained on synthetic images alone, real images were only used to train the generators."
         )
     return text
 
@@ -259,25 +212,21 @@ def _selection(settings: TrainClassifierSettings) -> str:
 
 
 def _weights_digest(weights: str) -> dict[str, str]:
-    """The digest of a file of weights: its path does not say what is in it."""
+    """The digest of a weights file, since its path does not identify its content."""
     return {} if weights in ("none", "imagenet") else {"weights": file_digest("--classifier-weights", weights)}
 
 
-def _indices(dataset: "Dataset", rows: list["Row"]) -> "np.ndarray":
+def _indices(dataset: Dataset, rows: list["Row"]) -> np.ndarray:
     """The class indices of rows, int64 [n]."""
-    import numpy as np
-
     number = {label: index for index, label in enumerate(dataset.labels)}
     return np.array([number[row.label] for row in rows], np.int64)
 
 
-def _share_right(probabilities: "np.ndarray", labels: "np.ndarray") -> float:
+def _share_right(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float((probabilities.argmax(axis=1) == labels).mean())
 
 
-def _predictions(dataset: "Dataset", rows: list["Row"], probabilities: "np.ndarray") -> "Predictions":
-    from jobs.classifier.predictions import Predictions
-
+def _predictions(dataset: Dataset, rows: list["Row"], probabilities: np.ndarray) -> Predictions:
     return Predictions(
         ids=[row.id for row in rows],
         groups=[row.group for row in rows],

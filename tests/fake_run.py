@@ -20,7 +20,7 @@ DATASET, RUN = "d1", "r1"
 SKILL = {"synthetic": 1.0, "real": 2.0, "real+synthetic": 2.3, "real-permuted": 0.0, "real-leaky": 2.2}
 HARDWARE = {
     "device": "a processor",
-    "threads": 2,
+    "threads": 1,
     "precision": "float32",
     "xla": False,
     "reason": "the processor has no matrix units for bfloat16",
@@ -129,8 +129,7 @@ def _generator(
     made.write("nearest.png", grid_png(np.stack([draw(number, 2000 + image, size) for image in range(16)]), 8))
     real = {"kid": 0.002, "precision": 0.81, "recall": 0.77, "density": 0.97, "coverage": 0.93, "fid": 14.2}
     quality = {
-        "schema": 1,
-        "first": 0,
+        "schema": 2,
         "count": 8,
         "reference": "held-out",
         "features": {"name": "five random networks", "digest": "0", "networks": 5, "dimensions": 64},
@@ -152,7 +151,7 @@ def _generator(
         "nearest": [{"training": rows[0].id, "mirrored": False, "distance": 20.0, "image": "images/000000.png"}],
     }
     made.write("quality.json", json.dumps(quality).encode())
-    made.finish(hardware=HARDWARE, first=0, count=8, suspicious=number == 1 and fold == 0)
+    made.finish(hardware=HARDWARE, count=8, suspicious=number == 1 and fold == 0)
 
 
 def _classifier(

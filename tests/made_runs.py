@@ -17,7 +17,7 @@ from jobs.common.storage import Storage
 from jobs.gan.grid import png
 from jobs.mri.crop import fit
 from jobs.mri.dataset import Row, to_csv
-from jobs.promote import PromoteSettings
+from jobs.settings import PromoteSettings
 from tests.mri.heads import a_head
 
 LABELS = ["no", "yes"]

@@ -73,8 +73,8 @@ def changed(one: Json, other: Json) -> set[str]:
 
 # ---- the workflows ---------------------------------------------------------------------------------------------------
 
-TRAINING = ("pretrain", "train-gan", "generate", "train-classifier")
-LIGHT = ("preprocess", "evaluate", "promote", "phantom")
+TRAINING = ("training-task",)
+LIGHT = ("preprocess", "task", "phantom")
 PLACED = {
     "resources": {"requests": {"cpu": 3, "ephemeral-storage": "9Gi"}},
     "nodeSelector": {"pool": "a"},
@@ -84,7 +84,7 @@ EVERYTHING = {
     "name": "other",
     "image": {"repository": "images.example.org/mrigan", "digest": "sha256:" + "0" * 64, "pullPolicy": "Always"},
     "imagePullSecrets": [{"name": "registry"}],
-    "parameters": {"preset": "quick", "resamples": 1000000, "gan-learning-rate": 0.0002, "controls": True},
+    "parameters": {"preset": "quick", "seeds": 1000000, "settings": "gan_learning_rate: 0.0002"},
     "storage": "s3://bucket/some/prefix",
     "data": "s3://bucket/images",
     "gpus": 1,
@@ -125,10 +125,7 @@ REACH = {
     "volumeMounts ca-bundle readOnly",
 }
 WORKFLOW = {
-    *(
-        f"arguments parameters {name} value"
-        for name in ("preset", "resamples", "gan-learning-rate", "controls", "storage", "data", "gpus")
-    ),
+    *(f"arguments parameters {name} value" for name in ("preset", "seeds", "settings", "storage", "data", "gpus")),
     *("serviceAccountName", "parallelism", "podPriorityClassName", "imagePullSecrets registry"),
     "activeDeadlineSeconds",
     *("ttlStrategy secondsAfterSuccess", "ttlStrategy secondsAfterFailure"),
@@ -167,9 +164,9 @@ def test_a_site_changes_its_fields_and_no_others() -> None:
     assert changed(plain("workflowtemplate.yaml"), rendered) == WORKFLOW | CONTAINERS | JOBS | GPUS
     found = leaves(rendered)
     texts = [found[f"arguments parameters {name} value"] for name in EVERYTHING["parameters"]]
-    assert texts == ["quick", "1000000", "0.0002", "true"]
+    assert texts == ["quick", "1000000", "gan_learning_rate: 0.0002"]
     assert found["templateDefaults container image"] == "images.example.org/mrigan@sha256:" + "0" * 64
-    assert found["templates generate podSpecPatch containers main resources limits example.org/gpu"] == (
+    assert found["templates training-task podSpecPatch containers main resources limits example.org/gpu"] == (
         "{{workflow.parameters.gpus}}"
     )
 
@@ -288,7 +285,7 @@ def test_nothing_outlives_the_release() -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"parameters": {"presett": "quick"}}, "parameters.presett: no such setting; there are: label, preset, "),
+        ({"parameters": {"presett": "quick"}}, "parameters.presett: no such setting; there are: name, groups, "),
         ({"parameters": {"gpus": 1}}, "parameters.gpus: no such setting"),
         ({"schedule": {"enabled": True, "parameters": {"sedes": 5}}}, "schedule.parameters.sedes: no such setting"),
         ({"unknown": 1}, "'unknown' not allowed"),

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from jobs.cli import read_settings
-from jobs.exporter import ExporterSettings
+from jobs.settings import ExporterSettings
 from tests.test_chart import CHART, EVERYTHING, ROOT, Json, changed, plain, refusal, render
 
 pytestmark = pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not on PATH")
@@ -97,6 +97,16 @@ def test_what_is_not_known_is_refused(values: Json, said: str) -> None:
 # ---- Prometheus ------------------------------------------------------------------------------------------------------
 
 
+def labels_of(relabelings: Json, task: str) -> dict[str, str]:
+    """Return the labels that Prometheus makes of a task's name: its regular expressions match the whole text."""
+    found = {}
+    for one in relabelings:
+        matched = re.fullmatch(one["regex"], task) if "regex" in one else None
+        if matched:
+            found[one["targetLabel"]] = matched.expand(one.get("replacement", "$1").replace("$", "\\"))
+    return found
+
+
 def test_series_bear_the_labels_that_the_docs_name() -> None:
     spec = render({"metrics": {"podMonitor": {"enabled": True}}})["PodMonitor", "mrigan"]["spec"]
     table = (ROOT / "docs" / "metrics.md").read_text().partition("| label | from")[2].partition("## ")[0]
@@ -114,6 +124,19 @@ def test_series_bear_the_labels_that_the_docs_name() -> None:
         for label, (kind, written) in named.items()
     }
     assert {one["targetLabel"]: one["sourceLabels"] for one in endpoint["relabelings"]} == meta
+    assert labels_of(endpoint["relabelings"], "generate(all:no tumour)") == {"fold": "all", "label": "no tumour"}
+    assert labels_of(endpoint["relabelings"], "train-gan(0:all-classes)") == {"fold": "0", "label": "all-classes"}
+    assert labels_of(endpoint["relabelings"], "pretrain(resnet152v2)") == {"network": "resnet152v2"}
+    assert labels_of(endpoint["relabelings"], "evaluate") == labels_of(endpoint["relabelings"], "") == {}
+    for regime, control in (("real+synthetic", ""), ("synthetic", ""), ("real", ""), ("real", "leaky")):
+        item = "-".join(filter(None, ("mobilenetv2", regime, control, "seed-12")))
+        assert labels_of(endpoint["relabelings"], f"train-classifier(3:{item})") == {
+            "fold": "3",
+            "network": "mobilenetv2",
+            "regime": regime,
+            "control": control or "none",
+            "seed": "12",
+        }
     assert endpoint["port"] == "metrics" and "interval" not in endpoint
     every = {"metrics": {"podMonitor": {"enabled": True, "interval": "15s"}}}
     assert render(every)["PodMonitor", "mrigan"]["spec"]["podMetricsEndpoints"][0]["interval"] == "15s"
@@ -266,7 +289,7 @@ def test_the_exporter_runs_as_the_jobs_do(monkeypatch: pytest.MonkeyPatch) -> No
     for name, value in env.items():
         if name.startswith("MRIGAN_") and name != "MRIGAN_LOG_FORMAT":
             monkeypatch.setenv(name, value)
-    settings = read_settings(job_name, ExporterSettings, [])
+    settings = read_settings(job_name, [])
     assert settings == ExporterSettings(storage="s3://bucket/some/prefix", exporter_port=9100, refresh_seconds=300)
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from jobs import check
-from jobs.check import CheckSettings
 from jobs.common.errors import UserError
 from jobs.common.storage import open_storage
+from jobs.settings import CheckSettings
 from tests.conftest import S3Server, use_credentials
 
 

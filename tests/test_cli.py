@@ -9,9 +9,9 @@ import pytest
 from pydantic import create_model
 
 from jobs import cli
-from jobs.common.settings import Settings, spell, validate
-from jobs.pipeline import PRESETS, PipelineSettings
-from jobs.preprocess import PreprocessSettings
+from jobs.common.errors import UserError
+from jobs.common.fields import Settings, setting, spell, validate
+from jobs.settings import MAIN, PRESET_COSTS, PRESETS, Job, PipelineSettings, PreprocessSettings, ProcessSettings
 
 HEAVY = {"tensorflow", "keras", "numpy", "boto3", "matplotlib", "sklearn", "PIL", "scipy"}
 
@@ -33,15 +33,91 @@ def test_help_explains_each_job_and_loads_nothing_heavy(job: str) -> None:
 def test_every_setting_has_one_meaning_in_all_jobs(capsys: pytest.CaptureFixture[str]) -> None:
     meanings: dict[str, set[str]] = {}
     for name, job in cli.JOBS.items():
-        module = __import__(job.module, fromlist=["x"])
-        for setting, field in getattr(module, job.settings).model_fields.items():
-            assert field.description, f"{name}: {setting} has no help"
-            meanings.setdefault(setting, set()).add(str(field.annotation))
-    assert {setting: kinds for setting, kinds in meanings.items() if len(kinds) > 1} == {}
+        for name_of_setting, field in job.settings.model_fields.items():
+            assert field.description, f"{name}: {name_of_setting} has no help"
+            meanings.setdefault(name_of_setting, set()).add(str(field.annotation))
+    assert {one: kinds for one, kinds in meanings.items() if len(kinds) > 1} == {}
+
+
+def groups(*words: str, capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]]:
+    """Return the settings that the help of a job shows, by group and in its order."""
+    with pytest.raises(SystemExit):
+        cli.main([*words, "--help"])
+    found: dict[str, list[str]] = {}
+    for line in capsys.readouterr().out.partition("sources of settings:")[2].splitlines():
+        if line.endswith(":") and not line.startswith(" "):
+            assert line[:-1] not in found, f"two groups called {line}"
+            found[line[:-1]] = []
+        elif line.startswith("  --") and found:
+            found[list(found)[-1]].append(line.split()[0].strip(",")[2:].replace("-", "_"))
+    return found
+
+
+def test_help_shows_settings_in_groups_and_the_most_used_first(capsys: pytest.CaptureFixture[str]) -> None:
+    found = groups("pipeline", capsys=capsys)
+    assert next(iter(found)) == "most used"
+    assert found["most used"] == list(MAIN)
+    assert {"GAN", "classifiers", "evaluation", "arithmetic", "process"} < found.keys()
+    shown = [name for names in found.values() for name in names]
+    assert sorted(shown) == sorted([*PipelineSettings.model_fields, *ProcessSettings.model_fields])
+
+
+@pytest.mark.parametrize("job", ["preprocess", "train-gan", "draw-phantoms"])
+def test_help_of_a_job_shows_what_it_shares_with_others_by_the_same_groups(
+    job: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_all, own = groups("pipeline", capsys=capsys), groups(job, capsys=capsys)
+    kind = cli.JOBS[job].settings
+    assert sorted(name for names in own.values() for name in names) == sorted(
+        [*kind.model_fields, *ProcessSettings.model_fields]
+    )
+    for title in own.keys() & of_all.keys() - {"only this job"}:
+        assert set(own[title]) <= {*of_all[title], *MAIN}
+
+
+class WithOneMore(PreprocessSettings):
+    """Settings of preprocess."""
+
+    sharpness: int = setting(3, "how sharp an image must be", unit="lines", ge=1)
+
+
+def test_a_setting_is_written_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(cli.JOBS, "preprocess", Job(WithOneMore, "a job with one setting more"))
+    monkeypatch.setattr(cli, "NAMES", [*cli.NAMES, "sharpness"])
+    assert groups("preprocess", capsys=capsys)["only this job"] == ["sharpness"]
+
+    def read(*words: str) -> int:
+        return cli.read_settings("preprocess", ["--data", "x", *words]).sharpness
+
+    assert read() == 3
+    file = tmp_path / "settings.yaml"
+    file.write_text("sharpness: 4\n")
+    assert read("--settings", str(file)) == 4
+    monkeypatch.setenv("MRIGAN_SHARPNESS", "5")
+    assert read("--settings", str(file)) == 5
+    assert read("--settings", str(file), "--sharpness", "6") == 6
+    with pytest.raises(UserError, match="--sharpness: input should be greater than or equal to 1, not '0'"):
+        read("--sharpness", "0")
+    # Another job has no use for it, and does not take it for a mistake.
+    cli.read_settings("check", [])
+
+
+def test_the_names_of_all_jobs_settings_are_known() -> None:
+    assert {name for job in cli.JOBS.values() for name in job.settings.model_fields} <= set(cli.NAMES)
+    assert set(ProcessSettings.model_fields) <= set(cli.NAMES)
+    assert set(MAIN) <= set(PipelineSettings.model_fields)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_holds_settings_and_what_it_costs(preset: str) -> None:
+    validate(PipelineSettings, PRESETS[preset] | {"data": "x"})
+    assert PRESET_COSTS[preset]
 
 
 def test_every_default_can_be_spelled_as_text() -> None:
-    kinds = [getattr(__import__(job.module, fromlist=["x"]), job.settings) for job in cli.JOBS.values()]
+    kinds = [job.settings for job in cli.JOBS.values()]
     fields = {name: field for kind in kinds for name, field in kind.model_fields.items() if not field.is_required()}
     for name, field in fields.items():
         if field.default not in ("", None, ()):
@@ -63,7 +139,7 @@ def run(*words: str) -> int:
         (["preprocess", "--fold", "2"], "mrigan preprocess: unknown setting --fold: did you mean --folds?"),
         (["preprocess", "--data", "x", "--folds", "1"], "--folds: input should be greater than or equal to 2, not '1'"),
         (["preprocess", "--data", "/no/such/folder"], "/no/such/folder"),
-        (["pipeline", "--data", "x", "--preset", "fast"], "--preset: one of demo, quick, recipe, full, not 'fast'"),
+        (["pipeline", "--data", "x", "--preset", "fast"], "--preset: one of demo, quick, full, not 'fast'"),
         (["train-gan", "--dataset", "0", "--run", "r", "--fold", "0"], "there is no dataset 0"),
         (["predict", "image.png"], "has no champion"),
     ],
@@ -90,15 +166,15 @@ def test_flag_beats_variable_beats_file_beats_preset(tmp_path: Path, monkeypatch
     monkeypatch.setenv("MRIGAN_FOLDS", "8")
     monkeypatch.setenv("MRIGAN_SEED", "8")
     words = ["--data", "x", "--preset", "quick", "--settings", str(file), "--folds", "9"]
-    settings = cli.read_settings("pipeline", PipelineSettings, words)
+    settings = cli.read_settings("pipeline", words)
     assert isinstance(settings, PipelineSettings)
     assert (settings.folds, settings.seed, settings.gan_width) == (9, 8, 7)
-    assert settings.image_size == PRESETS["quick"]["image_size"]
+    assert settings.classifier_epochs == PRESETS["quick"]["classifier_epochs"]
 
 
 def test_settings_may_come_from_variables_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MRIGAN_DATA", "there")
-    settings = cli.read_settings("preprocess", PreprocessSettings, [])
+    settings = cli.read_settings("preprocess", [])
     assert isinstance(settings, PreprocessSettings) and settings.data == "there"
 
 
@@ -112,10 +188,10 @@ def test_variables_are_meant_as_a_person_means_them(tmp_path: Path, monkeypatch:
         "PORT": "tcp://1:2",
     }.items():
         monkeypatch.setenv(f"MRIGAN_{name}", f"{value}\n")
-    settings = cli.read_settings("pipeline", PipelineSettings, [])
+    settings = cli.read_settings("pipeline", [])
     assert isinstance(settings, PipelineSettings)
     assert (settings.data, settings.gan_width) == (str(tmp_path / "heads"), 7)
-    assert settings.image_size == PRESETS["quick"]["image_size"]
+    assert settings.classifier_epochs == PRESETS["quick"]["classifier_epochs"]
 
 
 @pytest.mark.parametrize("words", ["--help", "check --help"])

@@ -8,26 +8,24 @@ import numpy as np
 import pytest
 
 from jobs import evaluate, phantom, pipeline, predict
+from jobs import plan as planning
 from jobs.common.errors import MachineError
 from jobs.common.seeds import derive
-from jobs.evaluate import EvaluateSettings
-from jobs.phantom import PhantomSettings
-from jobs.pipeline import PipelineSettings
-from jobs.predict import PredictSettings
+from jobs.settings import PhantomSettings, PipelineSettings, PredictSettings
 from tests.tiny import TINY
 
-SETTINGS = TINY | {"regimes": ("synthetic",), "gan_conditional": True, "threads": 2}
+SETTINGS = TINY | {"regimes": ("synthetic",), "workers": 1}
 REPORT = "runs/*/report/manifest.json"
 CLASSIFIERS = "runs/*/fold-0/classifiers/*/manifest.json"
 # A kind of file, and the manifests without which the jobs that read such a file run again.
 READ_BY = {
     "datasets/*/manifest.json": "",
-    "datasets/*/index.csv": "",
+    "datasets/*/index.csv": REPORT,
     "datasets/*/images.sha256": REPORT,
     "datasets/*/images/*.png": REPORT,
     "datasets/*/quarantine.csv": REPORT,
-    "phantoms/*/manifest.json": "",
-    "phantoms/*/phantoms.safetensors": CLASSIFIERS,
+    "phantoms/*/*/manifest.json": "",
+    "phantoms/*/*/phantoms.safetensors": CLASSIFIERS,
     "pretrained/*/manifest.json": "",
     "pretrained/*/classifier.safetensors": CLASSIFIERS,
     "runs/*/fold-0/*/gan/manifest.json": "",
@@ -97,14 +95,14 @@ def test_predict_takes_no_damaged_classifier(folder: Path) -> None:
     key = flip_a_bit(folder, "runs/*/fold-*/classifiers/*/classifier.safetensors")
     image = next((folder / "heads" / "lesion").glob("*.png"))
     with pytest.raises(MachineError, match=f"{key} is damaged"):
-        predict.run(PredictSettings(images=(str(image),), storage=str(folder / "storage"), threads=2))
+        predict.run(PredictSettings(images=(str(image),), storage=str(folder / "storage"), threads=1))
 
 
 def test_no_damaged_page_is_handed_on(folder: Path) -> None:
     key = flip_a_bit(folder, "runs/*/report/report.html")
-    step, _, found = pipeline.prepare(settings(folder))
-    place = pipeline.place(found, step)
-    asked = EvaluateSettings.of(found, **place, name="heads", report_folder=str(folder / "handed"))
+    plan = planning.prepare(settings(folder))
+    [task] = [task for task in plan.tasks if task.job == "evaluate"]
+    asked = planning.settings_of(plan, task).model_copy(update={"report_folder": str(folder / "handed")})
     with pytest.raises(MachineError, match=f"{key} is damaged"):
         evaluate.run(asked)
 

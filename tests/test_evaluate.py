@@ -139,7 +139,7 @@ def test_the_best_is_named_with_and_without_the_luck_of_the_choice(report: Any, 
     assert (selected["candidates"], selected["n"]) == (6, 48)
     assert selected["low"] <= selected["corrected"] <= selected["high"]
     assert selected["luck"] == pytest.approx(selected["value"] - selected["corrected"], abs=2e-6)
-    assert f"of 6 classifiers it has the highest balanced accuracy, {100 * best['value']:.1f}" in Reader(page).words()
+    assert f"highest balanced accuracy of 6 classifiers, {100 * best['value']:.1f}" in Reader(page).words()
 
 
 def test_cheap_controls_and_similarity_are_always_there(report: Any) -> None:
@@ -180,7 +180,7 @@ def test_without_two_images_of_a_group_no_split_leaks(tmp_path: Path) -> None:
             fake_run.replace_output(storage, prefix, name, write_predictions(said._replace(groups=said.ids)))
     step = evaluate.run(settings(storage, regimes=("real",), controls=True))
     assert {x["check"] for x in json.loads(step.read("report.json"))["controls"]["checks"]} == {"permuted"}
-    assert "No split could leak" in step.read("report.html").decode()
+    assert "A leaky split could not be tested" in step.read("report.html").decode()
 
 
 def test_nothing_follows_from_permuted_labels_that_were_not_learned(
@@ -196,7 +196,7 @@ def test_nothing_follows_from_permuted_labels_that_were_not_learned(
     *permuted, _ = json.loads(step.read("report.json"))["controls"]["checks"]
     assert [check["passed"] for check in permuted] == [None, None]
     text = " ".join(step.read("report.html").decode().split())
-    assert "It gives 74.0 % of its training images their permuted label, less than the 75.0 % from which" in text
+    assert "permuted training labels is 74.0 %, less than the 75.0 % needed to detect a leak" in text
 
 
 @pytest.mark.parametrize(
@@ -260,10 +260,10 @@ def test_what_is_drawn_is_also_said(page: str) -> None:
 def test_the_headline_says_the_result_in_a_sentence(made: tuple[Storage, Step], report: Any, page: str) -> None:
     text = Reader(page).words()
     row = found(report, "accuracy", regime="synthetic")
-    assert "MobileNetV2, trained on synthetic images alone, reads " in text
+    assert "MobileNetV2, trained on synthetic images alone: accuracy " in text
     assert f"{100 * row['value']:.1f} % [{100 * row['low']:.1f}\N{EN DASH}{100 * row['high']:.1f}]" in text
-    assert "of 48 held-out real images right; trained on real images" in text
-    assert "Always answering the larger class is right for 50.0 % of them." in text
+    assert "on 48 held-out real images; trained on real images: " in text
+    assert "Always predicting the larger class gives an accuracy of 50.0 %." in text
     assert made[1].facts["headline"][0].startswith("MobileNetV2")
 
 
@@ -271,7 +271,8 @@ def test_what_phantoms_taught_is_not_said_to_come_of_images(report: Any) -> None
     phantoms = {"healthy": "no", "phantom_epochs": 1, "classifier_weights": "none"}
     drawn = report["recipe"] | {"train-classifier": report["recipe"]["train-classifier"] | phantoms}
     assert (
-        "MobileNetV2, trained on phantoms and synthetic images alone, reads " in headline(report | {"recipe": drawn})[0]
+        "MobileNetV2, trained on phantoms and synthetic images alone: accuracy "
+        in headline(report | {"recipe": drawn})[0]
     )
     assert "another generator, pretraining, split" in " ".join(caveats(report | {"recipe": drawn}))
     assert "another generator, split" in " ".join(caveats(report))
@@ -287,7 +288,7 @@ def test_the_page_tells_what_a_reader_must_know(page: str) -> None:
         "no/notes<1>.png",
         "exact duplicate of yes/Y0.jpg",
         "suspicious",
-        "no medical device",
+        "not a medical device",
         "512.5 s",
         *("Model details", "Intended use", "Factors", "Metrics", "Evaluation data", "Training data"),
         *("Quantitative analyses", "Ethical considerations", "Caveats and recommendations"),
@@ -327,8 +328,8 @@ def test_many_strange_classes_stay_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("skill", "says"),
     [
-        (30.0, "with 16 groups the true error may still be 18.8"),
-        (None, "MobileNetV2 (real) gave one and the same answer"),
+        (30.0, "With 16 groups the true error rate may still be 18.8"),
+        (None, "MobileNetV2 (real) predicted the same class for every image"),
     ],
 )
 def test_intervals_without_width_are_explained(
@@ -353,7 +354,7 @@ def test_real_images_alone_need_no_generators(tmp_path: Path) -> None:
     step = evaluate.run(settings(storage, regimes=("real",)))
     page = step.read("report.html").decode()
     Reader(page)
-    assert "Synthetic images beside real ones" not in page
+    assert "Synthetic and real images" not in page
     assert json.loads(step.read("report.json"))["quality"] == []
 
 
@@ -378,7 +379,7 @@ def test_what_is_missing_or_does_not_belong_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no dataset d1"):
         evaluate.run(settings(storage))
     fake_run.make(storage, images=8)
-    with pytest.raises(UserError, match="fold-0/classifiers/mobilenetv2-real-permuted-seed-0 is not there: run train-"):
+    with pytest.raises(UserError, match="fold-0/classifiers/mobilenetv2-real-permuted-seed-0 is missing: run train-"):
         evaluate.run(settings(storage, controls=True))
     cell = keys.classifier(fake_run.RUN, 1, "mobilenetv2", "real", 0)
     kept = {name: storage.read(f"{cell}/{name}") for name in (MANIFEST, "predictions.csv")}
@@ -388,7 +389,7 @@ def test_what_is_missing_or_does_not_belong_is_named(tmp_path: Path) -> None:
     storage.write(f"{cell}/{MANIFEST}", kept[MANIFEST])
     fewer = b"\n".join(kept["predictions.csv"].splitlines()[:-1]) + b"\n"
     fake_run.replace_output(storage, cell, "predictions.csv", fewer)
-    with pytest.raises(UserError, match="about other images"):
+    with pytest.raises(UserError, match="for other images"):
         evaluate.run(settings(storage))
     storage.write(f"{cell}/{MANIFEST}", kept[MANIFEST])
     with pytest.raises(MachineError, match=r"predictions\.csv is damaged: delete .*-real-seed-0 and run its job again"):

@@ -388,7 +388,7 @@ def test_what_is_damaged_keeps_its_figures_and_takes_away_no_others(
     assert value(found, "mrigan_promotions_total", name="other", outcome="promoted") == 3
     assert value(found, "mrigan_exporter_refresh_errors_total") == 1
     [line] = [one.getMessage() for one in caplog.records if one.name == "mrigan.exporter"]
-    assert line.startswith("cannot read champions/mri.json, the figures before stay: ") and "\n" not in line
+    assert line.startswith("cannot read champions/mri.json, former values are kept: ") and "\n" not in line
 
     after = shown(storage)
     assert value(after, "mrigan_promotions_total", name="other", outcome="promoted") == 3
@@ -412,7 +412,7 @@ def test_a_storage_that_fails_leaves_the_figures_as_they_were(
     assert value(found, metric) == value(series(before), metric)
     assert value(found, "mrigan_exporter_refresh_errors_total") == 2
     lines = [one.getMessage() for one in caplog.records if one.name == "mrigan.exporter"]
-    assert lines == [f"cannot read {storage.url}, the figures before stay: no answer"] * 2
+    assert lines == [f"cannot read {storage.url}, former values are kept: no answer"] * 2
     watched.broken = {}
     assert value(series(scrape(registry)), metric) != value(found, metric)
 

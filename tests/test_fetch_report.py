@@ -9,7 +9,7 @@ import pytest
 from jobs import evaluate, fetch_report, promote
 from jobs.common.errors import UserError
 from jobs.common.storage import open_storage
-from jobs.fetch_report import FetchReportSettings
+from jobs.settings import FetchReportSettings
 from tests import fake_run
 
 
@@ -18,7 +18,9 @@ def test_a_name_that_storage_does_not_know_may_be_a_workflows(tmp_path: Path, mo
         monkeypatch.delenv(name, raising=False)
     # The client keeps the default path that it saw when it was imported.
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
-    with pytest.raises(UserError, match="has no report of run mistyped, nor is it known as a workflow: no cluster"):
+    with pytest.raises(
+        UserError, match="has no report of run mistyped, and no workflow of this name was found: no cluster"
+    ):
         fetch_report.run(FetchReportSettings(runs=("mistyped",), storage=str(tmp_path)))
 
 

@@ -8,8 +8,8 @@ from jobs import phantom
 from jobs.common.errors import UserError
 from jobs.common.storage import open_storage
 from jobs.mri.crop import crop_to_head
-from jobs.mri.drawing import KINDS, draw_head
-from jobs.phantom import PhantomSettings
+from jobs.phantoms.drawing import KINDS, draw_head
+from jobs.settings import PhantomSettings
 
 
 def drawn(folder, **settings) -> dict[str, bytes]:
@@ -48,7 +48,7 @@ def test_a_folder_for_each_class(tmp_path, classes):
 
 def test_other_peoples_files_are_left_alone(tmp_path):
     (tmp_path / "mine.png").write_bytes(b"mine")
-    with pytest.raises(UserError, match=r"holds other files, such as mine\.png"):
+    with pytest.raises(UserError, match=r"contains other files, such as mine\.png"):
         drawn(tmp_path, count=2)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.png"]
     with pytest.raises(UserError, match="is a file"):

@@ -21,10 +21,9 @@ from jobs.common.errors import MachineError, UserError
 from jobs.common.storage import open_storage
 from jobs.mri import intake, sources
 from jobs.mri.dataset import Dataset, open_dataset
-from jobs.mri.drawing import draw_head
 from jobs.mri.slices import REASONS
-from jobs.phantom import PhantomSettings
-from jobs.preprocess import PreprocessSettings
+from jobs.phantoms.drawing import draw_head
+from jobs.settings import PhantomSettings, PreprocessSettings
 from tests.conftest import use_credentials
 
 
@@ -334,7 +333,7 @@ def test_a_file_that_goes_away_meanwhile_is_the_machines_failure(heads, tmp_path
     found = sources.find(str(heads))
     (heads / "no" / "0.png").unlink()
     monkeypatch.setattr(sources, "find", lambda _: found)
-    with pytest.raises(MachineError, match=r"no/0\.png was there a moment ago and is gone: run it again"):
+    with pytest.raises(MachineError, match=r"no/0\.png was deleted while the job was running: run the job again"):
         prepare(heads, tmp_path / "out")
     assert not list(tmp_path.rglob("manifest.json"))
 
@@ -397,7 +396,7 @@ def test_a_folder_that_may_not_be_read_is_not_left_out(heads, tmp_path, monkeypa
     closed, code = ".Trash", errno.EACCES
     prepare(heads, tmp_path / "out")
     closed = "no"
-    with pytest.raises(UserError, match=f"no permission for {heads / 'no'}: change its rights"):
+    with pytest.raises(UserError, match=f"no permission for {heads / 'no'}: change its permissions"):
         prepare(heads, tmp_path / "out")
     code = errno.EIO
     with pytest.raises(MachineError, match="Input/output error"):
@@ -405,7 +404,7 @@ def test_a_folder_that_may_not_be_read_is_not_left_out(heads, tmp_path, monkeypa
 
 
 def test_storage_in_the_data(heads):
-    with pytest.raises(UserError, match="lies in the data"):
+    with pytest.raises(UserError, match="is inside the data folder"):
         prepare(heads, heads / "out")
 
 

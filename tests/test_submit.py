@@ -5,15 +5,17 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import create_model
 
+from docs import write_settings
 from jobs import cli, submit
 from jobs.common import keys
 from jobs.common.errors import MachineError, UserError
+from jobs.common.fields import setting
 from jobs.common.step import Step
 from jobs.common.storage import open_storage
-from jobs.pipeline import PipelineSettings
-from jobs.plan import PlanSettings
-from jobs.submit import SubmitSettings, checked, end, watch
+from jobs.settings import JOBS, MAIN, NAMES, Job, RunOfTasksSettings, SubmitSettings
+from jobs.submit import checked, end, watch
 
 TEMPLATE = yaml.safe_load((Path(__file__).parents[1] / "workflows" / "workflowtemplate.yaml").read_text())
 
@@ -23,23 +25,33 @@ def parameters() -> dict[str, dict[str, Any]]:
     return {one["name"]: one for one in TEMPLATE["spec"]["arguments"]["parameters"]}
 
 
-def test_the_workflow_has_pipelines_settings_in_the_same_words() -> None:
-    settings = {name.replace("_", "-"): field.description for name, field in PipelineSettings.model_fields.items()}
-    own = {"gpus", "label", "preset"}
-    assert {name: one["description"] for name, one in parameters().items() if name not in own} == settings
-    first = next(one for one in TEMPLATE["spec"]["templates"] if one["name"] == "preprocess")
-    passed = {one["name"]: one["value"] for one in first["container"]["env"]}
-    spelled = {f"MRIGAN_{name.upper().replace('-', '_')}": name for name in [*settings, "preset"]}
-    assert passed == {variable: f"{{{{workflow.parameters.{name}}}}}" for variable, name in spelled.items()}
+def test_what_follows_from_the_settings_is_written() -> None:
+    assert write_settings.TABLE.read_text() == write_settings.table()
+    text = write_settings.WORKFLOW.read_text()
+    assert text == write_settings.workflow(text)
+    assert {*parameters()} == {*(name.replace("_", "-") for name in MAIN), "gpus", "preset", "settings"}
+
+
+def test_a_new_setting_of_pipeline_is_in_the_docs_and_goes_to_a_workflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    extended = create_model("Extended", __base__=RunOfTasksSettings, freckles=(int, setting(3, "freckles of a head")))
+    monkeypatch.setattr(submit, "RunOfTasksSettings", extended)
+    monkeypatch.setattr(submit, "NAMES", [*NAMES, "freckles"])
+    monkeypatch.setitem(JOBS, "pipeline", Job(extended, ""))
+    assert "| `freckles` | `3` | freckles of a head |" in write_settings.table()
+    assert checked(["freckles=5", "folds=3"], TEMPLATE) == {"folds": "3", "settings": 'freckles: "5"'}
+    with pytest.raises(UserError, match=r"^freckles: must be a whole number"):
+        checked(["freckles=many"], TEMPLATE)
 
 
 @pytest.mark.parametrize("gpus", ["one", "-1", ""])
 def test_the_first_pod_refuses_a_wrong_number_of_gpus(gpus: str, tmp_path: Path) -> None:
     first = next(one for one in TEMPLATE["spec"]["templates"] if one["name"] == "preprocess")
-    job, *words = [word.replace("{{workflow.parameters.gpus}}", gpus) for word in first["container"]["args"]]
+    (tmp_path / "settings.yaml").touch()
+    words = [word.replace("{{workflow.parameters.gpus}}", gpus) for word in first["container"]["args"]]
+    job, *words = [word.replace("/tmp", str(tmp_path)) for word in words]
     assert job == "plan"
     with pytest.raises(UserError, match="--gpus-of-each: "):
-        cli.read_settings(job, PlanSettings, [*words, "--data", str(tmp_path)])
+        cli.read_settings(job, [*words, "--data", str(tmp_path)])
 
 
 def test_what_is_right_is_passed_on_as_it_was_written() -> None:
@@ -59,7 +71,7 @@ def test_what_is_right_is_passed_on_as_it_was_written() -> None:
         ("gan-epochs=ten", "^gan-epochs: must be a whole number, not 'ten'"),
         ("folds=1", "^folds: input should be greater than or equal to 2"),
         ("networks=vgg", "^networks: input should be"),
-        ("preset=huge", "^preset: one of demo, quick, recipe, full, not 'huge'"),
+        ("preset=huge", "^preset: one of demo, quick, full, not 'huge'"),
         ("gpus=one", "^gpus: must be a whole number, not 'one'"),
         ("gpus=-1", "^gpus: input should be greater than or equal to 0"),
     ],
@@ -85,11 +97,11 @@ def test_a_templates_own_rules_count() -> None:
 
 def test_parameters_may_stand_on_both_sides_of_a_flag() -> None:
     words = ["data=x", "--no-watch", "folds=2", "seed=1"]
-    settings = cli.read_settings("submit", SubmitSettings, words)
+    settings = cli.read_settings("submit", words)
     assert isinstance(settings, SubmitSettings) and not settings.watch
     assert settings.parameters == ("data=x", "folds=2", "seed=1")
     with pytest.raises(UserError, match="unknown setting --wait: did you mean --watch"):
-        cli.read_settings("submit", SubmitSettings, ["data=x", "--wait", "folds=2"])
+        cli.read_settings("submit", ["data=x", "--wait", "folds=2"])
 
 
 @pytest.mark.parametrize(("words", "message"), [([], "RUN is needed"), (["a", "b"], "name one RUN")])
@@ -168,7 +180,7 @@ def test_a_lost_watch_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setattr(submit, "POLL_SECONDS", 0)
     ended = workflow("Succeeded")
     assert watch(Flaky(workflow("Running"), None, None, ended), "w") == ended  # type: ignore[arg-type]
-    assert capsys.readouterr().err.count("asking again") == 1
+    assert capsys.readouterr().err.count("retrying") == 1
     monkeypatch.setattr(submit, "LOST_SECONDS", -1)
     with pytest.raises(MachineError, match="no answer"):
         watch(Flaky(None), "w")  # type: ignore[arg-type]

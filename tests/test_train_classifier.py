@@ -14,17 +14,17 @@ import tensorflow as tf
 from PIL import Image
 from sklearn.metrics import log_loss
 
-from jobs import pretrain, train_classifier
-from jobs.classifier import networks
+from jobs import cli, draw_phantoms, pretrain, train_classifier
+from jobs.classifier import networks, starting
 from jobs.classifier.predictions import Predictions, read_predictions
 from jobs.common import hardware, keys
 from jobs.common.errors import Interrupted, MachineError, UserError
-from jobs.common.settings import ExecutionSettings
 from jobs.common.step import Step, manifest_digest, read_manifest
 from jobs.common.storage import open_storage
 from jobs.mri import negative_controls
 from jobs.mri.dataset import Row, open_dataset, to_csv
-from jobs.train_classifier import TrainClassifierSettings
+from jobs.phantoms import learning
+from jobs.settings import DrawPhantomsSettings, ExecutionSettings, PretrainSettings, TrainClassifierSettings
 
 SIZE, FOLDS, GROUPS = 32, 2, 12  # groups of each class; each has two images, the last one three
 LABELS = ("no", "yes")
@@ -33,10 +33,11 @@ COMMON = {
     "dataset": "d",
     "run": "r",
     "fold": 0,
-    "threads": 2,
+    "threads": 1,
     "classifier_epochs": EPOCHS,
     "classifier_steps_per_epoch": STEPS,
     "classifier_batch": 8,
+    "healthy": "off",
 }
 PHANTOMS = {"healthy": "no", "phantoms": 8, "phantom_epochs": 1}
 OUTPUTS = ["classifier.safetensors", "history.csv", "predictions.csv"]
@@ -44,7 +45,7 @@ OUTPUTS = ["classifier.safetensors", "history.csv", "predictions.csv"]
 
 @pytest.fixture(autouse=True, scope="module")
 def tensorflow() -> None:
-    hardware.configure(ExecutionSettings(threads=2))
+    hardware.configure(ExecutionSettings(threads=1))
 
 
 def png(value: float, seed: int, size: int = SIZE) -> bytes:
@@ -76,11 +77,11 @@ def write_dataset(folder: Path, *, training: float = 100, held_out: float = 100)
     return step
 
 
-def write_synthetic(folder: Path, dataset: Step, label: str, first: int = 0, count: int = 6, size: int = SIZE) -> Step:
-    """Write a part of the synthetic images of a class in fold 0."""
-    prefix = keys.synthetic("r", 0, label, first)
+def write_synthetic(folder: Path, dataset: Step, label: str, count: int = 6, size: int = SIZE) -> Step:
+    """Write the synthetic images of a class in fold 0."""
+    prefix = keys.synthetic("r", 0, label)
     step = Step(dataset.storage, prefix, job="generate", settings={}, inputs={"dataset": dataset.digest})
-    for number in range(first, first + count):
+    for number in range(count):
         step.write(f"images/{number:06d}.png", png(100 + 80 * LABELS.index(label), 1000 + number, size))
     step.finish()
     return step
@@ -88,6 +89,14 @@ def write_synthetic(folder: Path, dataset: Step, label: str, first: int = 0, cou
 
 def settings(folder: Path, **values: object) -> TrainClassifierSettings:
     return TrainClassifierSettings(**(COMMON | {"storage": str(folder)} | values))
+
+
+def learn_phantoms(folder: Path, **values: object) -> tuple[Step, Step]:
+    """Draw the phantoms of such a classifier and train its network on them; return both steps."""
+    wanted = PretrainSettings.of(settings(folder, **PHANTOMS | values), image_size=SIZE)
+    draw_phantoms.run(DrawPhantomsSettings.of(wanted))
+    [drawn] = learning.drawn(open_storage(str(folder)), SIZE, wanted.phantoms)
+    return drawn, pretrain.run(wanted)
 
 
 def outputs(step: Step) -> dict[str, bytes]:
@@ -139,7 +148,7 @@ def test_held_out_images_are_predicted_by_the_stored_classifier(folder: Path, st
     assert set(said.folds) == {"0"}
     assert [said.labels[index] for index in said.truth] == [row.label for row in held_out]
     model, architecture = networks.load_classifier(step.read("classifier.safetensors"))
-    assert architecture == networks.Architecture("mobilenetv2", LABELS, SIZE, 2)
+    assert architecture == networks.Architecture("mobilenetv2", LABELS, SIZE)
     expected = networks.predict(model, dataset.pixels(held_out))
     np.testing.assert_allclose(said.probabilities, expected, rtol=1e-8)
 
@@ -161,6 +170,25 @@ def test_what_is_there_is_not_done_again(folder: Path, step: Step) -> None:
     again = train_classifier.run(settings(folder, checkpoint_seconds=5))
     assert again.reused
     assert again.digest == step.digest
+
+
+@pytest.mark.parametrize(("choice", "begun"), [("continue", 0), ("restart", 1)])
+def test_what_other_arithmetic_did_is_used_or_done_again(
+    choice: str,
+    begun: int,
+    folder: Path,
+    step: Step,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    manifest = step.storage.read(f"{step.prefix}/manifest.json")
+    began: list[Step] = []
+    monkeypatch.setattr(train_classifier, "_train", lambda _, step, *rest: began.append(step))
+    monkeypatch.setattr(hardware.Hardware, "arithmetic", lambda _: step.manifest["arithmetic"] | {"kind": "gpu"})
+    train_classifier.run(settings(folder, other_arithmetic=choice))
+    assert len(began) == begun
+    assert f"{step.prefix} was made with kind cpu, this machine has kind gpu" in caplog.text
+    step.storage.write(f"{step.prefix}/manifest.json", manifest)
 
 
 def test_what_another_run_trained_is_copied(folder: Path, step: Step, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,23 +227,19 @@ def test_in_the_synthetic_regime_real_images_change_nothing(synthetic: Step, tmp
     assert outputs(synthetic)["classifier.safetensors"] == outputs(darker)["classifier.safetensors"]
     assert synthetic.facts["images"]["training_real"] == 0
     assert synthetic.facts["images"]["training_synthetic"] == 12
-    assert "no image chose anything" in synthetic.facts["selection"]
-    assert "real images changed no weight" in synthetic.facts["selection"]
+    assert "no image was used for model selection" in synthetic.facts["selection"]
+    assert "real images were only used to train the generators" in synthetic.facts["selection"]
 
 
-def test_both_kinds_of_images_train_together_in_all_parts(folder: Path, synthetic: Step, tmp_path: Path) -> None:
+def test_both_kinds_of_images_train_together(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path)
-    for label in LABELS:
-        write_synthetic(tmp_path, dataset, label)
-        write_synthetic(tmp_path, dataset, label, first=6, count=3)
+    for label, count in zip(LABELS, (6, 9), strict=True):
+        write_synthetic(tmp_path, dataset, label, count=count)
     both = train_classifier.run(settings(tmp_path, regime="real+synthetic"))
     images = both.facts["images"]
-    assert images["training_synthetic"] == 18
+    assert images["training_synthetic"] == 15
     assert images["training_real"] + images["held_out"] == 2 * (2 * GROUPS + 1)
-    assert sorted(both.inputs) == [
-        "dataset",
-        *("no/synthetic", "no/synthetic-000006", "yes/synthetic", "yes/synthetic-000006"),
-    ]
+    assert sorted(both.inputs) == ["dataset", "no/synthetic", "yes/synthetic"]
     assert both.prefix.endswith("mobilenetv2-real+synthetic-seed-0")
 
 
@@ -233,31 +257,34 @@ def test_permuted_labels_go_by_group_and_say_nothing(folder: Path, step: Step) -
 
 
 @pytest.mark.parametrize(
-    ("asked", "strength", "told"),
+    ("asked", "strength"),
     [
-        ({}, 1, None),
-        ({"network": "resnet152v2"}, 1, None),
-        (PHANTOMS, 1, None),
-        (PHANTOMS | {"network": "resnet152v2"}, 0.3, "0.3"),
-        (PHANTOMS | {"network": "resnet152v2", "classifier_augmentation": False}, 0, None),
-        ({"control": "permuted"}, 0, None),
+        ({}, 1),
+        ({"network": "resnet152v2"}, 1),
+        (PHANTOMS, 1),
+        (PHANTOMS | {"network": "resnet152v2"}, 0.3),
+        (PHANTOMS | {"network": "resnet152v2", "phantom_epochs": 0}, 1),
+        (PHANTOMS | {"network": "resnet152v2", "classifier_augmentation": False}, 0),
+        ({"control": "permuted"}, 0),
     ],
 )
 def test_a_network_that_learned_phantoms_goes_on_as_strongly_augmented(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, asked: dict, strength: float, told: str | None
+    folder: Path, monkeypatch: pytest.MonkeyPatch, asked: dict, strength: float
 ) -> None:
-    begun: list[tuple[dict[str, str], float]] = []
+    begun: list[tuple[dict, float]] = []
     # ResNet152V2 takes a minute to its first step.
-    monkeypatch.setattr(pretrain, "run", lambda settings: pretrained)
-    monkeypatch.setattr(train_classifier, "_train", lambda _, step, *rest: begun.append((step.inputs, rest[-1])))
+    monkeypatch.setattr(train_classifier, "_pretrained", lambda *_: pretrained)
+    monkeypatch.setattr(train_classifier, "_train", lambda _, step, *rest: begun.append((step.settings, rest[-2])))
     pretrained = Step(open_storage(str(folder)), "pretrained/none", job="pretrain", settings={}, inputs={})
     pretrained.manifest = read_manifest(pretrained.storage, "datasets/d") or {}
+    draw_phantoms.run(DrawPhantomsSettings(storage=str(folder), image_size=SIZE, phantoms=PHANTOMS["phantoms"]))
     train_classifier.run(settings(folder, seed=9, **asked))
-    [(inputs, found)] = begun
-    assert (found, inputs.get("images augmented")) == (strength, told)
+    [(told, found)] = begun
+    assert found == told["augmentation"] == strength
 
 
 def test_permuted_labels_are_learned_by_heart_without_phantoms(folder: Path) -> None:
+    learn_phantoms(folder)
     permuted = train_classifier.run(settings(folder, control="permuted", **PHANTOMS))
     assert "phantoms.csv" not in permuted.manifest["outputs"]
     assert "phantoms: drawn heads" not in permuted.facts["selection"]
@@ -271,20 +298,20 @@ def test_permuted_labels_are_learned_by_heart_without_phantoms(folder: Path) -> 
 
 @pytest.mark.parametrize("wrong", [{"regime": "synthetic"}, {"fold": "all"}])
 def test_controls_are_for_real_images_and_a_held_out_fold(folder: Path, wrong: dict[str, str]) -> None:
-    with pytest.raises(UserError, match="--control leaky goes with --regime real"):
+    with pytest.raises(UserError, match="--control leaky requires --regime real"):
         train_classifier.run(settings(folder, control="leaky", **wrong))
 
 
 # ---- phantoms ---------------------------------------------------------------------------------------------------
 
 
-def test_phantoms_teach_first_and_beside_the_images_and_are_drawn_once(folder: Path, step: Step) -> None:
+def test_phantoms_teach_first_and_beside_the_images(folder: Path, step: Step) -> None:
+    drawn, learned = learn_phantoms(folder)
     with_phantoms = train_classifier.run(settings(folder, seed=3, **PHANTOMS))
-    storage = with_phantoms.storage
-    [learned] = {key.rpartition("/")[0] for key in storage.list("pretrained") if key.endswith("manifest.json")}
-    for name, prefix in (("phantoms", "phantoms/32-8"), ("pretrained", learned)):
-        assert with_phantoms.inputs[name] == manifest_digest(read_manifest(storage, prefix) or {})
+    for name, one in ((drawn.prefix, drawn), ("pretrained", learned)):
+        assert with_phantoms.inputs[name] == manifest_digest(read_manifest(one.storage, one.prefix) or {})
         assert name not in step.inputs
+    assert with_phantoms.facts["pretraining_seconds"] == learned.manifest["seconds"]
     assert "phantoms: drawn heads" in with_phantoms.facts["selection"]
     before, after = (read_predictions(with_phantoms.read(name)) for name in ("phantoms.csv", "predictions.csv"))
     assert before.ids == after.ids
@@ -293,7 +320,23 @@ def test_phantoms_teach_first_and_beside_the_images_and_are_drawn_once(folder: P
     assert train_classifier.run(settings(folder, seed=3, **PHANTOMS | {"healthy": "auto"})).reused
     others = train_classifier.run(settings(folder, seed=3, **PHANTOMS | {"phantom_epochs": 0}))
     assert not others.reused
-    assert "pretrained" not in others.inputs
+    assert "pretrained" not in others.inputs and drawn.prefix in others.inputs
+
+
+def test_missing_phantoms_and_weights_are_asked_for_by_command(tmp_path: Path) -> None:
+    write_dataset(tmp_path)
+    asked = settings(tmp_path, **PHANTOMS)
+    command = f"mrigan draw-phantoms --storage {tmp_path} --image-size 32 --phantoms 8"
+    with pytest.raises(UserError, match=f"run `{command}` first"):
+        train_classifier.run(asked)
+    draw_phantoms.run(DrawPhantomsSettings(storage=str(tmp_path), image_size=SIZE, phantoms=8))
+    with pytest.raises(UserError, match="has no weights pretrained on phantoms: run `mrigan pretrain ") as told:
+        train_classifier.run(asked)
+    # The command writes what is missing.
+    words = str(told.value).partition("`mrigan pretrain ")[2].partition("`")[0].split()
+    assert starting.place(cli.read_settings("pretrain", words)) == starting.place(
+        PretrainSettings.of(asked, image_size=SIZE)
+    )
 
 
 def test_a_class_without_lesions_that_is_none_is_refused(folder: Path) -> None:
@@ -365,7 +408,7 @@ def test_what_is_stopped_ends_as_if_it_never_was(step: Step, tmp_path: Path, mon
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=300)[1].decode()
     assert process.returncode == Interrupted.exit_code, said
-    assert "goes on from there" in said
+    assert "run the same command to resume" in said
     assert "Traceback" not in said and "oneDNN" not in said
     assert not (tmp_path / step.prefix / "manifest.json").exists()
     resumed = train_classifier.run(settings(tmp_path))

@@ -18,12 +18,11 @@ from jobs import train_gan
 from jobs.common import hardware, keys
 from jobs.common.checkpoint import Checkpoints
 from jobs.common.errors import Interrupted, MachineError, UserError
-from jobs.common.settings import ExecutionSettings
 from jobs.common.step import Step
 from jobs.common.storage import open_storage
 from jobs.gan import grid, networks
 from jobs.mri.dataset import Row, to_csv
-from jobs.train_gan import GanSettings, TrainGanSettings
+from jobs.settings import ExecutionSettings, GanSettings, TrainGanSettings
 
 SIZE, FOLDS, EACH = 32, 2, 10
 EPOCHS, BATCH = 150, 4
@@ -33,7 +32,7 @@ COMMON = {
     "run": "r",
     "fold": 0,
     "label": "yes",
-    "threads": 2,
+    "threads": 1,
     "gan_epochs": EPOCHS,
     "gan_width": 4,
     "latent": 8,
@@ -81,7 +80,7 @@ def outputs(folder: Path, run: str = "r") -> dict[str, bytes]:
 
 @pytest.fixture(autouse=True, scope="module")
 def tensorflow() -> None:
-    hardware.configure(ExecutionSettings(threads=2))
+    hardware.configure(ExecutionSettings(threads=1))
 
 
 @pytest.fixture(scope="module")
@@ -124,13 +123,13 @@ def test_the_manifest_says_what_it_cost(step: Step) -> None:
 
 
 def test_a_second_run_does_nothing(folder: Path, step: Step, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_gan, "train", lambda *_: pytest.fail("it trains again"))
+    monkeypatch.setattr(train_gan, "_train", lambda *_: pytest.fail("it trains again"))
     assert train_gan.run(settings(folder)).digest == step.digest
     assert train_gan.run(settings(folder, checkpoint_steps=7, run="r")).digest == step.digest
 
 
 def test_what_another_run_trained_is_copied(folder: Path, step: Step, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_gan, "train", lambda *_: pytest.fail("it trains again"))
+    monkeypatch.setattr(train_gan, "_train", lambda *_: pytest.fail("it trains again"))
     copied = train_gan.run(settings(folder, run="s"))
     assert copied.prefix == keys.gan("s", 0, "yes")
     assert copied.digest == step.digest
@@ -162,7 +161,7 @@ def test_what_is_stopped_or_killed_ends_as_if_it_never_was(folder: Path, step: S
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=120)[1].decode()
     assert process.returncode == Interrupted.exit_code
-    assert "goes on from there" in said
+    assert "run the same command to resume" in said
     assert "Traceback" not in said
     stopped = wait_for_checkpoint(tmp_path)
     process = start(tmp_path, every=1)
@@ -176,14 +175,17 @@ def test_what_is_stopped_or_killed_ends_as_if_it_never_was(folder: Path, step: S
     assert resumed.digest == step.digest
 
 
+_save = Checkpoints.save
+
+
+def save_and_stop(checkpoints: Checkpoints, number: int, *what: Any) -> None:
+    """Save a checkpoint as if a signal had come before it."""
+    _save(checkpoints, number, *what)
+    raise Interrupted
+
+
 def test_a_sample_that_changed_while_nothing_ran_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_dataset(tmp_path)
-    saved = Checkpoints.save
-
-    def save_and_stop(checkpoints: Checkpoints, number: int, *what: Any) -> None:
-        saved(checkpoints, number, *what)
-        raise Interrupted
-
     asked = settings(tmp_path, gan_epochs=3, sample_every=1, checkpoint_steps=4)
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         patch.setattr(Checkpoints, "save", save_and_stop)
@@ -195,6 +197,30 @@ def test_a_sample_that_changed_while_nothing_ran_is_told(tmp_path: Path, monkeyp
         train_gan.run(asked)
     sample.write_bytes(whole)
     assert train_gan.run(asked).read("samples/epoch-000001.png") == whole
+
+
+@pytest.mark.parametrize(("choice", "goes_on"), [("continue", True), ("restart", False)])
+def test_what_other_arithmetic_began_is_gone_on_with_or_begun_again(
+    choice: str, goes_on: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_dataset(tmp_path)
+    caplog.set_level("INFO")
+    asked = settings(tmp_path, gan_epochs=3, sample_every=1, checkpoint_steps=4, other_arithmetic=choice)
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(Checkpoints, "save", save_and_stop)
+        train_gan.run(asked)
+    found = hardware.configure(asked).arithmetic()
+    # Threads cannot be changed in a process that computes.
+    monkeypatch.setattr(hardware.Hardware, "arithmetic", lambda _: found | {"threads": 64})
+    step = train_gan.run(asked)
+    assert "has a checkpoint that was made with threads 1, this machine has threads 64" in caplog.text
+    assert ("resuming after step 4 of 6" in caplog.text) == goes_on
+    assert step.manifest["arithmetic"]["threads"] == 64
+    # The finished step in turn is of other arithmetic than that of the first machine.
+    monkeypatch.undo()
+    caplog.clear()
+    assert train_gan.run(asked).reused == goes_on
+    assert "was made with threads 64, this machine has threads 1" in caplog.text
 
 
 def test_only_the_training_images_of_the_class_matter(folder: Path, step: Step, tmp_path: Path) -> None:
@@ -212,30 +238,49 @@ def test_settings_of_another_run_start_anew(folder: Path, step: Step, tmp_path: 
 
 
 def test_one_conditional_gan_draws_every_class(folder: Path) -> None:
-    step = train_gan.run(settings(folder, label="", gan_conditional=True, gan_epochs=2))
+    step = train_gan.run(settings(folder, label="", gan_epochs=2))
     assert step.prefix == keys.gan("r", 0, keys.CLASS_CONDITIONAL)
     assert step.facts["images"] == EACH
     _, config = networks.load_generator(step.read("generator.safetensors"))
     assert config.labels == ("no", "yes")
-    assert train_gan.run(settings(folder, label=keys.CLASS_CONDITIONAL, gan_conditional=True, gan_epochs=2)).reused
+    assert train_gan.run(settings(folder, label=keys.CLASS_CONDITIONAL, gan_epochs=2)).reused
 
 
 def test_the_plain_dcgan_is_one_setting_away(folder: Path) -> None:
     step = train_gan.run(settings(folder, gan_stabilizers="none", gan_epochs=2, label="no"))
-    assert step.settings["gan_stabilizers"] == []
+    assert step.settings["gan_stabilizers"] == "none"
     assert step.settings["gan_learning_rate"] == 2e-4
-    asked = {"label": "", "gan_conditional": True, "gan_stabilizers": "none", "gan_epochs": 2}
-    _, config = networks.load_generator(train_gan.run(settings(folder, **asked)).read("generator.safetensors"))
+    _, config = networks.load_generator(step.read("generator.safetensors"))
+    assert (config.labels, config.anchors) == (("no",), 0)
+    both = train_gan.run(settings(folder, label="", gan_stabilizers="none", gan_epochs=2))
+    _, config = networks.load_generator(both.read("generator.safetensors"))
     assert config.labels == ("no", "yes")
+
+
+def test_a_stabilizer_left_out_is_other_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    began: list[set[str]] = []
+
+    def train(_: TrainGanSettings, step: Step, *given: Any) -> None:
+        began.append(given[-2])
+        step.finish()
+
+    monkeypatch.setattr(train_gan, "_train", train)
+    asked, every = settings(folder, run="ablated", gan_epochs=2), set(train_gan.STABILIZERS)
+    whole = train_gan.run(asked)
+    without = train_gan.run(asked, off=("patches", "relativistic"))
+    assert train_gan.run(asked, off=("relativistic", "patches")).reused
+    none = train_gan.run(asked.model_copy(update={"gan_stabilizers": "none"}))
+    assert began == [every, every - {"patches", "relativistic"}, set()]
+    assert len({whole.digest, without.digest, none.digest}) == 3
+    assert (whole.settings.get("off"), without.settings["off"]) == (None, ["patches", "relativistic"])
 
 
 @pytest.mark.parametrize(
     ("given", "rate"),
     [
         ({}, 1e-3),
-        ({"gan_stabilizers": "patches"}, 1e-3),
+        ({"gan_stabilizers": "all"}, 1e-3),
         ({"gan_stabilizers": "none"}, 2e-4),
-        ({"gan_stabilizers": []}, 2e-4),
         ({"gan_stabilizers": "none", "gan_learning_rate": 1e-3}, 1e-3),
     ],
 )
@@ -251,7 +296,6 @@ def test_the_plain_dcgan_has_a_learning_rate_of_its_own_unless_one_is_given(
     ("values", "message"),
     [
         ({"label": "maybe"}, "--label: one of no, yes, not 'maybe'"),
-        ({"label": "yes", "gan_conditional": True}, "leave it out"),
         ({"fold": 2}, "there is no fold 2"),
         ({"dataset": "none"}, "there is no dataset none"),
     ],

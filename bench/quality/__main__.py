@@ -8,6 +8,7 @@ import io
 import json
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,15 @@ import numpy as np
 from PIL import Image
 
 from bench.quality import baselines, cells, closer, command, kept, protocol, table
-from jobs import evaluate, pipeline
+from jobs import evaluate
+from jobs import plan as planning
 from jobs.classifier import metrics
 from jobs.common import keys
 from jobs.common.step import RESULTS_VERSION
-from jobs.common.storage import Storage
-from jobs.evaluate import EvaluateSettings
+from jobs.common.storage import Storage, open_storage
 from jobs.gan import grid
-from jobs.mri.dataset import Dataset, open_dataset
-from jobs.pipeline import PipelineSettings
-from jobs.report import findings, gather
+from jobs.report import findings
+from jobs.settings import PipelineSettings
 
 SCHEMA = 2
 # Of a dataset; its id changes with the image size and the version of the results, and these do not.
@@ -41,61 +41,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found: dict[str, dict[str, Any]] = {}
         for name, stage in protocol.STAGES:
             settings = command.settings(given, protocol.RECIPE | stage)
-            found[name] = run(settings, command.RESULTS, given.workers, name)
+            found[name] = run(settings, command.RESULTS, name)
             print(table.markdown(*found.values()), table.differences(*found.values()), sep="\n\n", flush=True)
 
     return command.finish("bench.quality", work)
 
 
-def run(settings: PipelineSettings, results: Path, workers: int, called: str = "quality") -> dict[str, Any]:
+def run(settings: PipelineSettings, results: Path, called: str = "quality") -> dict[str, Any]:
     """Do what `settings` ask for, write `results`/<dataset's name>/<called>.json and return what it says.
 
     Raises what the jobs raise, Interrupted after a signal; what was finished stays.
     """
-    dataset, name = command.prepared(settings)
-    results /= name
-    wanted = pipeline.classifiers(settings, settings.networks, settings.regimes)
-    if settings.controls:
-        wanted += pipeline.controls(settings)
-    cells.run(settings, dataset, range(settings.folds), wanted, results, workers)
-    place = pipeline.place(settings, dataset)
-    report = evaluate.run(EvaluateSettings.of(settings, **place, name=name))
-    found = json.loads(report.read("report.json"))
-    images = open_dataset(dataset.storage, place["dataset"])
-    said = cells.predictions(settings, images, place["run"], range(settings.folds))
+    plan, storage = planning.prepare(settings), open_storage(settings.storage)
+    results /= plan.name
+    folds = range(settings.folds)
+    cells.run(storage, plan, folds, results, settings.workers)
+    [last] = [task for task in plan.tasks if task.job == "evaluate"]
+    found = json.loads(evaluate.run(planning.settings_of(plan, last)).read("report.json"))
+    recipes = product(settings.networks, settings.regimes)
+    said = cells.predictions(kept.read(results), plan.run, recipes, folds, settings)
     hog = baselines.predictions(baselines.prepared(settings))
     cheap = {"hog": metrics.bootstrap([hog], settings.resamples, settings.seed)}
     result = {
         "schema": SCHEMA,
         "commit": command.commit(),
         "results_version": RESULTS_VERSION,
-        "run": place["run"],
+        "run": plan.run,
         "dataset": {name: found["dataset"][name] for name in ("id", *SAME)},
-        "looks": looks(results, found["dataset"], place["run"], images.digest),
+        "looks": looks(results, found["dataset"], plan.run),
         "seconds": round(sum(cost["seconds"] for cost in found["cost"])),
         # Part of these; 0 if none of the classifiers knows how long it took.
         "pretraining_seconds": round(sum(cost["seconds"] for cost in found["cost"] if cost["job"] == "pretrain")),
         "baselines": findings.control_results(cheap),
-        "closer": closer.results(said, cheap, settings.resamples, settings.seed),
+        "closer": closer.results(said, cheap, settings),
     } | {name: value for name, value in found.items() if name not in LEFT_OUT}
-    results.mkdir(parents=True, exist_ok=True)
     (results / f"{called}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    drawn = samples(dataset.storage, place["run"], images)
+    drawn = samples(storage, plan.run, [one["label"] for one in found["dataset"]["labels"]])
     if len(drawn):
         (results / "samples.png").write_bytes(grid.grid_png(drawn, COLUMNS))
     return result
 
 
-def samples(storage: Storage, run: str, dataset: Dataset) -> np.ndarray:
+def samples(storage: Storage, run: str, labels: Sequence[str]) -> np.ndarray:
     """Return the first synthetic images of each class in fold 0, uint8 [n, size, size]; none if they are not there."""
     names = [keys.synthetic_image(number) for number in range(COLUMNS * LINES)]
-    parts = (part for part in gather.generators(storage, run, dataset, [0]) if part.job == "generate")
-    files = (data for part in parts for data in gather.read_left(storage, part, names).values())
+    places = (f"{keys.synthetic(run, 0, label)}/{name}" for label in labels for name in names)
+    files = (storage.read(place) for place in places if storage.exists(place))
     return np.array([np.asarray(Image.open(io.BytesIO(data))) for data in files])
 
 
-def looks(results: Path, dataset: dict[str, Any], run: str, digest: str) -> list[str]:
-    """Return the runs that were ever judged on the folds of `dataset`, whose step has the `digest`.
+def looks(results: Path, dataset: dict[str, Any], run: str) -> list[str]:
+    """Return the runs that were ever judged on the folds of the dataset that report.json speaks of.
 
     Those that stored results name, those of which a fold's predictions are kept, and `run`.
     """
@@ -103,7 +99,7 @@ def looks(results: Path, dataset: dict[str, Any], run: str, digest: str) -> list
     alike = (one for one in stored if all(one.get("dataset", {}).get(name) == dataset[name] for name in SAME))
     before = [look for one in alike for look in one["looks"]]
     for prefix, files in kept.read(results).items():
-        if "/classifiers/" in prefix and json.loads(files[kept.MANIFEST])["inputs"].get("dataset") == digest:
+        if "/classifiers/" in prefix and json.loads(files[kept.MANIFEST])["inputs"].get("dataset") == dataset["digest"]:
             before.append(prefix.split("/")[1])
     return list(dict.fromkeys([*before, run]))
 

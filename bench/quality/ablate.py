@@ -8,6 +8,7 @@ again.
 import json
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,17 @@ from scipy.stats import binomtest
 from bench.quality import cells, command, kept, protocol, table
 from bench.quality.inner import inner_dataset
 from bench.quality.table import margin
-from jobs import pipeline
+from jobs import plan as planning
 from jobs.classifier import metrics
-from jobs.classifier.predictions import Predictions, join_predictions, read_predictions
-from jobs.common import keys
-from jobs.common.step import Step
 from jobs.common.storage import open_storage
 from jobs.mri.dataset import open_dataset
-from jobs.pipeline import PipelineSettings
-from jobs.report import findings, gather
+from jobs.report import findings
 from jobs.report.findings import Recipe
+from jobs.settings import PipelineSettings
 
 SPLITS = (0, 1)  # of inner_dataset's parts, the ones that are held out
 SCORES = ("accuracy", "roc_auc")
+QUALITY = "quality.json"
 FIGURES = ("kid", "coverage", "recall")
 Json = dict[str, Any]
 
@@ -46,45 +45,58 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> None:
         for name in given.variants or protocol.VARIANTS:
             asked = protocol.RECIPE | protocol.ONE_SEED | protocol.VARIANTS[name]
-            found = run(name, command.settings(given, asked), command.RESULTS, given.workers)
+            found = run(name, command.settings(given, asked), command.RESULTS)
             print(table.ablations(found), table.ablated_images(found), sep="\n\n", flush=True)
 
     return command.finish("bench.quality.ablate", work)
 
 
-def run(name: str, settings: PipelineSettings, results: Path, workers: int) -> Json:
+def run(name: str, settings: PipelineSettings, results: Path) -> Json:
     """Do what `settings` ask for on the inner splits; return all that was found so far, this under `name`.
 
     It is kept in `results`/<dataset's name>/ablations.json. Raises what the jobs raise, Interrupted after a signal;
     what was finished stays.
     """
-    outer, of = command.prepared(settings)
-    results /= of
+    outer = planning.prepare(settings)
+    results /= outer.name
     storage = open_storage(settings.storage)
-    inner = inner_dataset(open_dataset(storage, pipeline.dataset_id(outer)))
-    wanted = pipeline.classifiers(settings, settings.networks, settings.regimes)
-    cells.run(settings, inner, SPLITS, wanted, results, workers)
-    one = {"commit": command.commit(), "settings": protocol.VARIANTS.get(name, {}), **_read(settings, inner)}
+    inner = inner_dataset(open_dataset(storage, outer.dataset))
+    settings = planning.resolved(settings, inner.facts["labels"])
+    off = protocol.OFF.get(name, ())
+    plan = planning.make(settings, inner, outer.name, f"-{name}" if off else "")
+    cells.run(storage, plan, SPLITS, results, settings.workers, off)
+
+    steps = kept.read(results)
     path = results / "ablations.json"
-    results.mkdir(parents=True, exist_ok=True)
-    before = json.loads(path.read_text()) if path.exists() else {}
-    found = {other: one if other == name else before[other] for other in protocol.VARIANTS if other in {name, *before}}
-    if protocol.REFERENCE in found:
-        _compare(found, settings, results)
+    found = json.loads(path.read_text()) if path.exists() else {}
+    recipes = list(product(settings.networks, settings.regimes))
+    found[name] = {
+        "commit": command.commit(),
+        "settings": protocol.VARIANTS.get(name, {}) | ({"off": off} if off else {}),
+        "run": plan.run,
+        "results": [
+            one for one in findings.results(_draw(steps, plan.run, recipes, settings)) if one["metric"] in SCORES
+        ],
+        "quality": _quality(steps, plan.run),
+    }
+    _compare(found, steps, settings)
     path.write_text(json.dumps(found, indent=1) + "\n")
     return found
 
 
-def _read(settings: PipelineSettings, inner: Step) -> Json:
-    """Return the accuracy and ROC-AUC of each network and regime, and the mean figures of the synthetic images."""
-    place = pipeline.place(settings, inner)
-    run, dataset = place["run"], open_dataset(inner.storage, place["dataset"])
-    said = cells.predictions(settings, dataset, run, SPLITS)
-    results = [one for one in findings.results(_bootstraps(said, settings)) if one["metric"] in SCORES]
-    if set(settings.regimes) == {"real"}:
-        return {"run": run, "results": results, "quality": {}}
-    drawn = gather.generators(dataset.storage, run, dataset, SPLITS)
-    judged = [gather.quality(dataset.storage, part) for part in drawn if part.job == "generate"]
+def _draw(
+    steps: kept.Steps, run: str, recipes: Sequence[Recipe], settings: PipelineSettings
+) -> dict[Recipe, metrics.Bootstrap]:
+    """Return the bootstraps of a run's recipes on both splits."""
+    return cells.bootstraps(cells.predictions(steps, run, recipes, SPLITS, settings), settings)
+
+
+def _quality(steps: kept.Steps, run: str) -> Json:
+    """Return the mean figures of a run's synthetic images; nothing if there are none."""
+    places = (prefix for prefix, files in steps.items() if prefix.startswith(f"runs/{run}/") and QUALITY in files)
+    judged = [json.loads(steps[place][QUALITY]) for place in places]
+    if not judged:
+        return {}
     memorized = [one["memorization"] for one in judged]
     quality: Json = {
         "copies": float(np.mean([one["copies"]["generated"] for one in memorized])),
@@ -102,41 +114,23 @@ def _read(settings: PipelineSettings, inner: Step) -> Json:
             quality[metric] |= {"low": float(low), "high": float(high)}
         elif (half := margin([x["error"] for x in values])) is not None:
             quality[metric] |= {"low": value - half, "high": value + half}
-    return {"run": run, "results": results, "quality": quality}
+    return quality
 
 
-def _compare(found: Json, settings: PipelineSettings, results: Path) -> None:
+def _compare(found: Json, steps: kept.Steps, settings: PipelineSettings) -> None:
     """Say in each variant's results by how much they differ from protocol.REFERENCE's, on the same images."""
-
-    steps = kept.read(results)
-    seeds = range(settings.seed, settings.seed + settings.seeds)
-
-    def read(place: str) -> Predictions:
-        return read_predictions(steps[place]["predictions.csv"])
-
-    def bootstraps(one: Json) -> dict[Recipe, metrics.Bootstrap]:
-        said = {
-            recipe: [
-                join_predictions([read(keys.classifier(one["run"], x, *recipe, seed)) for x in SPLITS])
-                for seed in seeds
-            ]
-            for recipe in dict.fromkeys((x["network"], x["regime"]) for x in one["results"])
-        }
-        return _bootstraps(said, settings)
-
-    reference = bootstraps(found[protocol.REFERENCE])
+    drawn = {}
     for name, one in found.items():
-        mine = bootstraps(one) if name != protocol.REFERENCE else {}
+        recipes = list(dict.fromkeys((x["network"], x["regime"]) for x in one["results"]))
+        drawn[name] = _draw(steps, one["run"], recipes, settings)
+    reference = drawn.get(protocol.REFERENCE, {})
+    for name, one in found.items():
         for entry in one["results"]:
             recipe = entry["network"], entry["regime"]
             entry["beyond"] = None
-            if recipe in mine and recipe in reference:
-                beyond = metrics.difference(mine[recipe], reference[recipe], entry["metric"])
+            if name != protocol.REFERENCE and recipe in reference:
+                beyond = metrics.difference(drawn[name][recipe], reference[recipe], entry["metric"])
                 entry["beyond"] = {key: findings.tidy(value) for key, value in beyond._asdict().items()}
-
-
-def _bootstraps(said: cells.Predicted, settings: PipelineSettings) -> dict[Recipe, metrics.Bootstrap]:
-    return {recipe: metrics.bootstrap(seeds, settings.resamples, settings.seed) for recipe, seeds in said.items()}
 
 
 if __name__ == "__main__":

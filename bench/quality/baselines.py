@@ -8,32 +8,28 @@ import numpy as np
 from skimage.feature import hog
 from sklearn.linear_model import LogisticRegression
 
-from jobs import pipeline, preprocess
+from jobs import preprocess
 from jobs.classifier.predictions import Predictions
 from jobs.mri.dataset import Dataset, open_dataset
-from jobs.pipeline import PipelineSettings
-from jobs.preprocess import PreprocessSettings
+from jobs.settings import PipelineSettings, PreprocessSettings
 
 # Twice the networks' at the recipe's 64 pixels: at their size it is weaker, and a baseline should be strong.
 SIZE = 128
 CELL = 8  # as in the paper
 
 
-def descriptors(images: np.ndarray) -> np.ndarray:
-    """Return nine orientations in each cell, blocks of 2 x 2 normalized: uint8 [n, SIZE, SIZE] -> float [n, d]."""
-    return np.array([hog(image, pixels_per_cell=(CELL, CELL), cells_per_block=(2, 2)) for image in images])
-
-
 def prepared(settings: PipelineSettings) -> Dataset:
     """Return the dataset of SIZE, which has the networks' folds; raises what preprocess raises."""
     step = preprocess.run(PreprocessSettings.of(settings, image_size=SIZE))
-    return open_dataset(step.storage, pipeline.dataset_id(step))
+    return open_dataset(step.storage, step.prefix.rpartition("/")[2])
 
 
 def predictions(dataset: Dataset) -> Predictions:
     """Return what each image of a dataset of SIZE is taken for by a regression that learned from the other folds."""
     rows = sorted(dataset.rows, key=lambda row: row.id)
-    features = descriptors(dataset.pixels(rows))
+    # Nine orientations in each cell, blocks of 2 x 2 normalized.
+    shown = dataset.pixels(rows)
+    features = np.array([hog(image, pixels_per_cell=(CELL, CELL), cells_per_block=(2, 2)) for image in shown])
     truth = np.array([dataset.labels.index(row.label) for row in rows])
     folds = np.array([row.fold for row in rows])
     probabilities = np.zeros((len(rows), len(dataset.labels)))

@@ -4,14 +4,15 @@ from typing import Any
 
 import numpy as np
 
-from bench.quality.cells import Predicted
+from bench.quality.cells import Predicted, bootstraps
 from bench.quality.inner import OUTER
 from jobs.classifier import metrics
 from jobs.classifier.predictions import Predictions, take
 from jobs.report import findings
+from jobs.settings import PipelineSettings
 
 
-def results(said: Predicted, baselines: dict[str, metrics.Bootstrap], resamples: int, seed: int) -> dict[str, Any]:
+def results(said: Predicted, baselines: dict[str, metrics.Bootstrap], settings: PipelineSettings) -> dict[str, Any]:
     """Return what the predictions of each recipe and seed say in detail.
 
     Returns:
@@ -21,18 +22,16 @@ def results(said: Predicted, baselines: dict[str, metrics.Bootstrap], resamples:
         beyond: each recipe minus each of `baselines`, drawn alike, in balanced accuracy on the same images.
     """
 
-    def bootstraps(said: Predicted) -> dict[findings.Recipe, metrics.Bootstrap]:
-        return {recipe: metrics.bootstrap(seeds, resamples, seed) for recipe, seeds in said.items()}
-
     def apart(x: Predictions) -> Predictions:
         return take(x, np.flatnonzero(np.array(x.folds) == str(OUTER)))
 
+    alone = {recipe: [*map(apart, seeds)] for recipe, seeds in said.items()}
     return {
-        "untouched": findings.results(bootstraps({recipe: [*map(apart, seeds)] for recipe, seeds in said.items()})),
+        "untouched": findings.results(bootstraps(alone, settings)),
         "seeds": [
             {"network": network, "regime": regime}
             | {"accuracy": [findings.tidy(metrics.score(x, "accuracy")) for x in seeds]}
             for (network, regime), seeds in said.items()
         ],
-        "beyond": findings.beyond_controls(bootstraps(said), baselines),
+        "beyond": findings.beyond_controls(bootstraps(said, settings), baselines),
     }

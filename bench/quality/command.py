@@ -1,7 +1,6 @@
 """What the two commands share: their flags, their end, and where results lie."""
 
 import argparse
-import os
 import signal
 import subprocess
 import sys
@@ -10,13 +9,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from jobs import pipeline, preprocess
-from jobs.classifier import healthy
 from jobs.common import logs
 from jobs.common.errors import Interrupted, MachineError, UserError
-from jobs.common.step import Step
-from jobs.pipeline import PipelineSettings
-from jobs.preprocess import PreprocessSettings
+from jobs.settings import PipelineSettings
 
 RESULTS = Path(__file__).parents[1] / "results" / "quality"
 
@@ -26,23 +21,13 @@ def parser(prog: str, description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog, description=description)
     parser.add_argument("--data", default="../shared/data/brain_tumor_dataset", help="folder of class folders")
     parser.add_argument("--storage", default="out/quality", help="folder for images and weights")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes side by side")
+    parser.add_argument("--workers", type=int, default=0, help="processes side by side; 0: the cores, or the GPUs")
     return parser
 
 
 def settings(given: argparse.Namespace, asked: dict[str, Any]) -> PipelineSettings:
-    """Return the settings that are `asked` for on the data; unless they say so, `healthy` is the class of that name.
-
-    The dataset is prepared, to know its classes; raises what preprocess raises.
-    """
-    found = PipelineSettings(data=given.data, storage=given.storage, **{"healthy": healthy.AUTO} | asked)
-    labels = preprocess.run(PreprocessSettings.of(found)).facts["labels"]
-    return pipeline.resolved(found, labels)
-
-
-def prepared(settings: PipelineSettings) -> tuple[Step, str]:
-    """Return the dataset's step and its name. Phantoms, minutes of work, are drawn once something is to learn them."""
-    return preprocess.run(PreprocessSettings.of(settings)), settings.name or pipeline.name_of_folder(settings.data)
+    """Return the settings that are `asked` for, on the data that are given."""
+    return PipelineSettings(data=given.data, storage=given.storage, workers=given.workers, **asked)
 
 
 def finish(prog: str, work: Callable[[], None]) -> int:

@@ -5,9 +5,7 @@ The steps' files of one name are one file: a table with the column `prefix` befo
 columns change, or a JSON object with a line for each step.
 """
 
-import fcntl
 import json
-import os
 from collections import defaultdict
 from pathlib import Path
 
@@ -52,18 +50,11 @@ def keep(storage: Storage, prefix: str, folder: Path) -> None:
     Raises MachineError if a file is missing or damaged.
     """
     raw, manifest = storage.read(f"{prefix}/{MANIFEST}"), read_manifest(storage, prefix) or {"outputs": {}}
-    folder.mkdir(parents=True, exist_ok=True)
-    # All steps are in the same files, and processes end steps side by side.
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        steps = read(folder)
-        if steps.get(prefix, {}).get(MANIFEST) != raw:
-            names = [name for name in FILES if name in manifest["outputs"]]
-            found = {name: read_output(storage, prefix, manifest, name) for name in names}
-            write(steps | {prefix: found | {MANIFEST: raw}}, folder)
-    finally:
-        os.close(lock)
+    steps = read(folder)
+    if steps.get(prefix, {}).get(MANIFEST) != raw:
+        names = [name for name in FILES if name in manifest["outputs"]]
+        found = {name: read_output(storage, prefix, manifest, name) for name in names}
+        write(steps | {prefix: found | {MANIFEST: raw}}, folder)
 
 
 def hollow(storage: Storage, prefix: str) -> bool:

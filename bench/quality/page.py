@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -144,4 +143,3 @@ def _value(value: Any) -> str:
 if __name__ == "__main__":
     write(stored(), ablations())
     shutil.copyfile(ROOT / STORED / "samples.png", ROOT / "docs" / "images" / "samples.png")
-    sys.exit()

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from jobs.pipeline import PRESETS, PipelineSettings
+from jobs.settings import PipelineSettings
+from jobs.train_gan import STABILIZERS
 
-# Two processes on two cores are faster than two threads. Threads and precision are part of the run, which several
-# machines may share.
-RECIPE: dict[str, Any] = PRESETS["recipe"] | {"threads": 1, "precision": "float32"}
+# The defaults. Threads and precision are part of the run, which several machines may share.
+RECIPE: dict[str, Any] = {"threads": 1, "precision": "float32"}
 
 ONE_SEED: dict[str, Any] = {"networks": ("mobilenetv2",), "seeds": 1, "controls": False}
 # A step of ResNet152V2 takes fifteen times as long as one of MobileNetV2 on a processor: it gets fewer, of half as many
@@ -30,29 +30,27 @@ STAGES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("quality", ONE_SEED | {"controls": True, "seeds": 3}),
 )
 
+
+def _times(setting: str, factor: float) -> dict[str, int]:
+    return {setting: int(factor * PipelineSettings.model_fields[setting].default)}
+
+
 # The recipe with one part changed or left out, to be tried on inner splits. What a generator's parts are worth is seen
 # in images as it draws them: they are compared with the recipe without bends.
 REFERENCE = "no-bends"
-_STABILIZERS = PipelineSettings.model_fields["gan_stabilizers"].default
 _AS_DRAWN: dict[str, Any] = {"synthetic_bend": 0.0}
 _ON_SYNTHETIC: dict[str, Any] = _AS_DRAWN | {"regimes": ("synthetic",)}
-_ON_REAL: dict[str, Any] = {"regimes": ("real",)}
-_NO_PHANTOMS: dict[str, Any] = _AS_DRAWN | {"healthy": "", "classifier_learning_rate": 3e-3}
+# The stabilizers that a variant leaves out.
+OFF = {f"no-{part.replace('_', '-')}": (part,) for part in STABILIZERS}
 VARIANTS: dict[str, dict[str, Any]] = {
     "recipe": {},
     REFERENCE: _AS_DRAWN,
-    **{
-        f"no-{part}": _ON_SYNTHETIC | {"gan_stabilizers": tuple(x for x in _STABILIZERS if x != part)}
-        for part in _STABILIZERS
-    },
-    "spectral-norm": _ON_SYNTHETIC | {"gan_stabilizers": (*_STABILIZERS, "spectral-norm")},
-    "plain-dcgan": _ON_SYNTHETIC | {"gan_stabilizers": (), "gan_conditional": False},
-    "half-resolution": _ON_SYNTHETIC | {"image_size": RECIPE["image_size"] // 2},
-    "half-gan-epochs": _ON_SYNTHETIC | {"gan_epochs": RECIPE["gan_epochs"] // 2},
-    "quarter-images": _ON_SYNTHETIC | {"synthetic_count": RECIPE["synthetic_count"] // 4},
-    "four-times-images": _ON_SYNTHETIC | {"synthetic_count": RECIPE["synthetic_count"] * 4},
-    "no-phantoms": _NO_PHANTOMS | {"regimes": ("real", "synthetic")},
-    # Pretraining would take five times as long with this stem.
-    "no-phantoms-stem-stride-1": _NO_PHANTOMS | _ON_REAL | {"classifier_stem_stride": 1},
-    "no-classifier-augmentation": _ON_REAL | {"classifier_augmentation": False},
+    **dict.fromkeys(OFF, _ON_SYNTHETIC),
+    "plain-dcgan": _ON_SYNTHETIC | {"gan_stabilizers": "none", "gan_conditional": False},
+    "half-resolution": _ON_SYNTHETIC | _times("image_size", 0.5),
+    "half-gan-epochs": _ON_SYNTHETIC | _times("gan_epochs", 0.5),
+    "quarter-images": _ON_SYNTHETIC | _times("synthetic_count", 0.25),
+    "four-times-images": _ON_SYNTHETIC | _times("synthetic_count", 4),
+    "no-phantoms": _AS_DRAWN | {"healthy": "off", "regimes": ("real", "synthetic")},
+    "no-classifier-augmentation": {"regimes": ("real",), "classifier_augmentation": False},
 }

@@ -1,7 +1,8 @@
 """Workflows in a cluster, through the Kubernetes API or, with ARGO_SERVER set, through the Argo server.
 
-Objects are the dicts that the servers answer. Both ways take what their own command lines take: a kubeconfig or a pod's
-service account; ARGO_SERVER, ARGO_TOKEN, ARGO_SECURE, ARGO_BASE_HREF, ARGO_INSECURE_SKIP_VERIFY and ARGO_NAMESPACE.
+Objects are the dicts of the servers' responses. Both clients use the configuration of the usual command line tools: a
+kubeconfig or a pod's service account; ARGO_SERVER, ARGO_TOKEN, ARGO_SECURE, ARGO_BASE_HREF, ARGO_INSECURE_SKIP_VERIFY
+and ARGO_NAMESPACE.
 """
 
 import base64
@@ -14,21 +15,25 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
+import argo_workflows
+import urllib3
 import yaml
+from kubernetes import client, config
 
 from jobs.common.errors import MachineError, UserError
 
 GROUP, VERSION = "argoproj.io", "v1alpha1"
-SECONDS = 30  # until a request that gets no answer has failed
+SECONDS = 30  # timeout of a request
 POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 Json = dict[str, Any]
 
 
 class Cluster(Protocol):
-    """What both ways can do.
+    """The interface of both clients.
 
-    Methods raise UserError if the caller may not do this or the thing is not there, MachineError if the server fails.
+    Methods raise UserError if the caller has no permission or the object does not exist, MachineError if the server
+    fails.
     """
 
     namespace: str
@@ -46,27 +51,25 @@ class Cluster(Protocol):
         """Return the namespace's Workflows."""
 
     def pod(self, name: str) -> Json | None:
-        """Return the Pod, None if it is gone or this way cannot reach it."""
+        """Return the Pod, None if it no longer exists or this client cannot read pods."""
 
 
 def connect(namespace: str) -> Cluster:
-    """Return the cluster that the environment names; an empty `namespace` leaves the choice to it.
+    """Return the cluster that the environment specifies; if `namespace` is empty, the environment's namespace is used.
 
-    Raises UserError if no cluster is named.
+    Raises UserError if the environment specifies no cluster.
     """
     namespace = namespace or os.environ.get("ARGO_NAMESPACE", "")
     there: Cluster = ArgoServer(namespace) if os.environ.get("ARGO_SERVER") else KubernetesApi(namespace)
-    # It would tell of every attempt before the error that says it all. The clients set this level when they are made.
+    # urllib3 would log every attempt before the final error. The clients set this level when they are created.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     return there
 
 
 class KubernetesApi:
-    """The way with a kubeconfig, or in a pod with its service account."""
+    """The Kubernetes API, with a kubeconfig, or in a pod with its service account."""
 
     def __init__(self, namespace: str) -> None:
-        from kubernetes import client, config
-
         try:
             if _in_pod():
                 config.load_incluster_config()
@@ -105,7 +108,7 @@ class KubernetesApi:
         return found["items"]
 
     def pod(self, name: str) -> Json | None:
-        """Return the Pod, None if it is gone or the caller may not see it."""
+        """Return the Pod, None if it no longer exists or the caller has no permission."""
         try:
             found = _call(
                 lambda: self._core.read_namespaced_pod(name, self.namespace, _request_timeout=SECONDS),
@@ -122,14 +125,11 @@ class KubernetesApi:
 
 
 class ArgoServer:
-    """The way through the Argo server, which may be reached where the Kubernetes API is not."""
+    """The Argo server, for users who cannot reach the Kubernetes API."""
 
     def __init__(self, namespace: str) -> None:
-        import argo_workflows
-        import urllib3
-
         if "://" in os.environ["ARGO_SERVER"]:
-            raise UserError("ARGO_SERVER is host:port, without http:// or https://")
+            raise UserError("ARGO_SERVER must be host:port, without http:// or https://")
         self.namespace = namespace or _namespace_of_kubeconfig()
         secure = os.environ.get("ARGO_SECURE", "true").lower() != "false"
         base = os.environ.get("ARGO_BASE_HREF", "").strip("/")
@@ -138,11 +138,11 @@ class ArgoServer:
         configuration.ssl_ca_cert = os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE")
         configuration.verify_ssl = os.environ.get("ARGO_INSECURE_SKIP_VERIFY", "false").lower() != "true"
         if not configuration.verify_ssl:
-            # Whoever sets the variable knows; the warning would come with every request.
+            # The user has set the variable deliberately; the warning would repeat for every request.
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         token = os.environ.get("ARGO_TOKEN", "")
         configuration.api_key = {"BearerToken": token}
-        # A server that answers anyone wants no token, and the client cannot send an empty one.
+        # A server without authentication needs no token, and the client cannot send an empty one.
         self._authentication = ["BearerToken"] if token else []
         self._client = argo_workflows.ApiClient(configuration)
 
@@ -165,11 +165,11 @@ class ArgoServer:
         return self._request("GET", f"workflows/{self.namespace}", "list workflows").get("items") or []
 
     def pod(self, name: str) -> Json | None:
-        """Return None: the Argo server shows no pods."""
+        """Return None: the Argo server does not provide pods."""
         return None
 
     def _request(self, method: str, path: str, what: str, body: Json | None = None) -> Json:
-        # The client's models follow an older Argo, and would refuse fields that they do not know.
+        # The client's models are for an older Argo, and would reject unknown fields.
         answer = _call(
             lambda: self._client.call_api(
                 f"/api/v1/{path}",
@@ -186,9 +186,9 @@ class ArgoServer:
         try:
             return json.loads(answer.data)
         except ValueError:
-            # On a path that it does not know, the server answers with the page of its web interface.
+            # For an unknown path, the server returns its web page.
             raise UserError(
-                f"cannot {what} in {self.namespace}: what answers is no Argo API: check ARGO_SERVER and ARGO_BASE_HREF"
+                f"cannot {what} in {self.namespace}: this is not an Argo API: check ARGO_SERVER and ARGO_BASE_HREF"
             ) from None
 
 
@@ -197,18 +197,14 @@ def _in_pod() -> bool:
 
 
 def _own_namespace() -> str:
-    """Return the namespace of the pod that this is, or of the kubeconfig's context."""
-    from kubernetes import config
-
+    """Return the namespace of this pod, or of the kubeconfig's context."""
     if _in_pod():
         return POD_NAMESPACE.read_text().strip()
     return config.list_kube_config_contexts()[1]["context"].get("namespace", "default")
 
 
 def _namespace_of_kubeconfig() -> str:
-    """Return the same, or `default` where there is neither: the Argo server needs no kubeconfig."""
-    from kubernetes import config
-
+    """Return the namespace of this pod or of the kubeconfig, or `default`: the Argo server needs no kubeconfig."""
     try:
         return _own_namespace()
     except (config.ConfigException, OSError, TypeError, ValueError, yaml.YAMLError):
@@ -216,7 +212,7 @@ def _namespace_of_kubeconfig() -> str:
 
 
 def _unpacked(workflow: Json) -> Json:
-    """Return a Workflow with its nodes, which the controller packs where the object would be too large for etcd."""
+    """Return a Workflow with its nodes, which the controller compresses if the object would be too large for etcd."""
     packed = workflow.get("status", {}).get("compressedNodes")
     if packed:
         workflow["status"]["nodes"] = json.loads(gzip.decompress(base64.b64decode(packed)))
@@ -224,47 +220,43 @@ def _unpacked(workflow: Json) -> Json:
 
 
 def _call(request: Callable[[], Any], what: str) -> Any:
-    """Return what `request` returns, or raise what its failure means; `what` it wanted, as in `get pod x in y`."""
-    import argo_workflows
-    import urllib3
-    from kubernetes import client
-
+    """Return the result of `request`, or raise the error for its failure; `what` describes it: `get pod x in y`."""
     try:
         return request()
     except (client.ApiException, argo_workflows.ApiException) as error:
         reason = _reason(error)
         if error.status == 401:
             raise UserError(
-                f'the cluster does not know you: check the kubeconfig\'s user or ARGO_TOKEN="Bearer …" ({reason})'
+                f'the cluster rejects the credentials: check the kubeconfig\'s user or ARGO_TOKEN="Bearer …" ({reason})'
             ) from error
         if error.status == 403:
-            raise UserError(f"you may not {what}: ask for a role that allows it ({reason})") from error
+            raise UserError(f"no permission to {what}: ask for a role with this permission ({reason})") from error
         if error.status == 404 and what.startswith("get workflowtemplates "):
             name, _, namespace = what.removeprefix("get workflowtemplates ").partition(" in ")
             raise UserError(
-                f"there is no WorkflowTemplate {name} in namespace {namespace}: install it with Helm, or name another "
+                f"there is no WorkflowTemplate {name} in namespace {namespace}: install it with Helm, or use another "
                 f"with --template or --namespace ({reason})"
             ) from error
         if error.status == 404:
             raise UserError(f"cannot {what}: there is none ({reason})") from error
         if error.status in (400, 422):
             raise UserError(f"cannot {what}: {reason}") from error
-        raise MachineError(f"cannot {what}: the server answers {error.status}: {reason}") from error
+        raise MachineError(f"cannot {what}: the server responds with status {error.status}: {reason}") from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
         cause = getattr(error, "reason", None) or error
         reason = " ".join(str(cause).split())
         if isinstance(cause, urllib3.exceptions.SSLError):
             raise UserError(
-                f"cannot {what}: {reason}: name the file of the authority that the server's certificate is from, in "
-                "SSL_CERT_FILE for an Argo server, in the kubeconfig for Kubernetes"
+                f"cannot {what}: {reason}: specify the file of the server's certificate authority, in SSL_CERT_FILE "
+                "for an Argo server, in the kubeconfig for Kubernetes"
             ) from error
         raise MachineError(
-            f"cannot {what}: no answer from the cluster: {reason}: check its address and the network"
+            f"cannot {what}: no response from the cluster: {reason}: check its address and the network"
         ) from error
 
 
 def _reason(error: Any) -> str:
-    """Return the server's own words, on one line."""
+    """Return the server's message, on one line."""
     try:
         fields: Mapping[str, Any] = json.loads(error.body)
         text = fields.get("message") or error.reason

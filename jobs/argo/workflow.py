@@ -1,4 +1,4 @@
-"""What a Workflow's object says: its pods, why it failed, what it waits for."""
+"""Information in a Workflow object: its pods, the causes of a failure, the reasons for waiting."""
 
 import re
 from datetime import UTC, datetime
@@ -21,36 +21,36 @@ def phase(workflow: Json) -> str:
 
 
 def progress(workflow: Json) -> str:
-    """Return how far it is, as Argo counts it: `3/14`, or what its jobs report."""
+    """Return the progress: Argo's count of tasks, such as `3/14`, or the progress that the jobs report."""
     return workflow.get("status", {}).get("progress") or "0/0"
 
 
 def message(workflow: Json) -> str:
-    """Return what Argo says of the workflow, on one line."""
+    """Return Argo's message about the workflow, on one line."""
     return " ".join(workflow.get("status", {}).get("message", "").split())
 
 
 def pods(workflow: Json) -> list[Json]:
-    """Return the nodes that are pods, the first started first."""
+    """Return the nodes that are pods, in order of their start."""
     nodes = [node for node in _nodes(workflow).values() if node["type"] == "Pod"]
     return sorted(nodes, key=lambda node: (node.get("startedAt") or "", node["name"]))
 
 
 def label(workflow: Json, node: Json) -> str:
-    """Return where a node stands in the DAG: its name without the workflow's."""
+    """Return the position of a node in the DAG: its name without the workflow's name."""
     return node["name"].removeprefix(name(workflow)).lstrip(".") or node["displayName"]
 
 
 def said(node: Json) -> str:
-    """Return what a node's message says, on one line: the job's last line where it left one."""
-    # Where a job leaves no line, Kubernetes takes the end of the log, and Argo's executor writes there too.
+    """Return a node's message, on one line: the job's last line if it wrote one."""
+    # If a job writes no message, Kubernetes uses the end of the log, which also contains lines of Argo's executor.
     lines = re.split(r"\n|(?=time=\S+ level=)", node.get("message", ""))
     text = " ".join(" ".join(line for line in lines if "argo=true" not in line).split())
     return re.sub(r"^main: \S+ \(exit code \d+\): (?=mrigan)", "", text)
 
 
 def failures(workflow: Json) -> list[Json]:
-    """Return the pods that failed and were not made up for by a retry."""
+    """Return the failed pods without a successful retry."""
     nodes = _nodes(workflow)
     forgiven = {
         child
@@ -62,7 +62,7 @@ def failures(workflow: Json) -> list[Json]:
 
 
 def complaints(workflow: Json) -> list[str]:
-    """Return why a workflow failed: what its failed pods say, else its other nodes, else the workflow; each once."""
+    """Return the causes of a failure: messages of the failed pods, else of other nodes, else of the workflow."""
     others = [node for node in _nodes(workflow).values() if node.get("phase") in ("Failed", "Error")]
     for nodes in (failures(workflow), others):
         found = list(dict.fromkeys(filter(None, map(said, nodes))))
@@ -72,7 +72,7 @@ def complaints(workflow: Json) -> list[str]:
 
 
 def is_mistake(node: Json) -> bool:
-    """Return whether a failed pod's exit code says that its caller erred."""
+    """Return whether a failed pod's exit code is that of a user error."""
     return node.get("outputs", {}).get("exitCode") == USER_MISTAKE
 
 
@@ -94,7 +94,7 @@ def pod_name(workflow: Json, node: Json) -> str:
 
 
 def waiting(pod: Json) -> str:
-    """Return why a Pod does not run, in Kubernetes' words; empty if it says nothing."""
+    """Return the reason from Kubernetes why a Pod does not run; empty if there is none."""
     status = pod.get("status", {})
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":

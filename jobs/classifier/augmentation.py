@@ -1,8 +1,8 @@
-"""Changes that leave a head's label as it is: random ones to train on (affine moves, exposure, noise, a covered patch,
-mixing), and the fixed ones in which an image is classified.
+"""Augmentation: random changes that preserve the label, for training (affine transforms, exposure, noise, a covered
+patch, mixup), and fixed views for test-time augmentation.
 
-As strong as the images bear: with some two hundred of them a classifier knows each one by heart after a few hundred
-steps of milder changes.
+The random changes are strong: with about two hundred images, a classifier memorizes all of them within a few hundred
+steps under milder changes.
 """
 
 import math
@@ -11,17 +11,17 @@ from itertools import product
 import tensorflow as tf
 
 ROTATION = math.radians(30)
-SCALE = 0.25  # relative: sides grow or shrink by up to exp(SCALE)
-STRETCH = 0.15  # likewise, one side against the other
+SCALE = 0.25  # sides are scaled by a factor of up to exp(SCALE), or its inverse
+STRETCH = 0.15  # the same for the ratio of the sides
 SHEAR = 0.15
 SHIFT = 0.12  # of the image's side
 CONTRAST = 0.4  # relative
 BRIGHTNESS = 0.2  # of the full range
 GAMMA = 1.8  # exponents between 1 / GAMMA and GAMMA
-NOISE = 0.03  # most standard deviation, of the full range; half of the images get none
-COVER = 0.35  # most of the image's side that a covered square has
-MIX = 0.3  # most of an image's weight that its partner takes
-# How an image is seen when it is classified: each angle [radians] with each scale, as it is and mirrored.
+NOISE = 0.03  # maximum standard deviation, of the full range; half of the images get no noise
+COVER = 0.35  # maximum side of a covered square, relative to the image's side
+MIX = 0.3  # maximum weight of the partner in a blend of two images
+# The views of an image for classification: each angle [radians] with each scale, unchanged and mirrored.
 VIEWS = tuple(product((-0.2, 0.0, 0.2), (0.9, 1.0, 1.1), (1.0, -1.0)))
 
 
@@ -29,8 +29,8 @@ def augment(images: tf.Tensor, seed: tf.Tensor, strength: tf.Tensor | float = 1.
     """Changed images; the same images, seed and strength give the same result.
 
     Args:
-        images: float32 [n, s, s] in [0, 1]; what comes in from beyond the border is black.
-        seed: int [2], for instance run's seed and step.
+        images: float32 [n, s, s] in [0, 1]; pixels from outside the image are black.
+        seed: int [2], for instance the run's seed and the step.
         strength: float32, 0 to 1, of all changes but mirroring; at 0 there are none.
 
     Returns:
@@ -59,10 +59,11 @@ def augment(images: tf.Tensor, seed: tf.Tensor, strength: tf.Tensor | float = 1.
 
 
 def views(image: tf.Tensor) -> tf.Tensor:
-    """An image slightly turned, scaled and mirrored: float32 [s, s] -> [len(VIEWS), s, s].
+    """An image slightly rotated, scaled and mirrored: float32 [s, s] -> [len(VIEWS), s, s].
 
-    The mean over them is steadier than one of them (test-time augmentation, as with the crops and mirror images of
-    Krizhevsky et al., "ImageNet classification with deep convolutional neural networks", NeurIPS 2012).
+    The mean prediction over the views has less variance than that of a single view (test-time augmentation, as with
+    the crops and mirror images of Krizhevsky et al., "ImageNet classification with deep convolutional neural networks",
+    NeurIPS 2012).
     """
     angles, scales, mirrors = (tf.constant(values, tf.float32) for values in zip(*VIEWS, strict=True))
     zeros = tf.zeros_like(angles)
@@ -72,14 +73,14 @@ def views(image: tf.Tensor) -> tf.Tensor:
 
 
 def mix(images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor, strength: float = 1.0) -> tuple[tf.Tensor, tf.Tensor]:
-    """Blend each image with another one of the batch, and its target likewise.
+    """Blend each image, and its target, with another one of the batch.
 
     Zhang et al., "mixup: Beyond empirical risk minimization", ICLR 2018, https://arxiv.org/abs/1710.09412; one weight
-    for the batch, even between 0 and MIX.
+    for the batch, uniform between 0 and MIX.
 
     Args:
         images: float32 [n, s, s]; targets: float32 [n, classes]; seed: int [2].
-        strength: 0 to 1, what MIX is multiplied by.
+        strength: 0 to 1, a factor of MIX.
 
     Returns:
         The same shapes.
@@ -94,7 +95,7 @@ def mix(images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor, strength: float 
 
 
 def _each(values: tf.Tensor) -> tf.Tensor:
-    """One value for each image, shaped to meet its pixels."""
+    """One value for each image, with a shape that broadcasts over its pixels."""
     return values[:, tf.newaxis, tf.newaxis]
 
 
@@ -108,7 +109,7 @@ def _affine(
     shift_y: tf.Tensor,
     mirror: tf.Tensor,
 ) -> tf.Tensor:
-    """Each image turned about its middle, sheared, scaled, moved, and mirrored left to right at -1; bilinear."""
+    """Each image rotated about its center, sheared, scaled, shifted, and mirrored left to right at -1; bilinear."""
     size = tf.shape(images)[1]
     side = tf.cast(size, tf.float32)
     middle = (side - 1.0) / 2.0

@@ -1,4 +1,4 @@
-"""What a classifier learns from: images of one origin, phantoms, and the batches that are drawn from them."""
+"""Training data of a classifier: images of one origin, phantoms, and batches sampled from them."""
 
 from typing import NamedTuple
 
@@ -15,9 +15,9 @@ class Images(NamedTuple):
 
 
 class Phantoms(NamedTuple):
-    """Drawn heads, which fill half of each batch: pixels uint8 [n, s, s], labels int [n] (0 no lesion, 1 a lesion).
+    """Drawn heads, which make up half of each batch: pixels uint8 [n, s, s], labels int [n] (0 no lesion, 1 a lesion).
 
-    Those without a lesion are of the class `healthy`, an index; those with one may be of any other.
+    Phantoms without a lesion belong to the class `healthy`, an index; those with a lesion to any of the other classes.
     """
 
     pixels: np.ndarray
@@ -30,15 +30,15 @@ def assemble(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw a batch of `count` images, half of them phantoms if there are any.
 
-    The classes are drawn by systematic sampling, so that their counts differ from `frequencies` by less than one image;
-    the images of a class are drawn evenly, with replacement. So are phantoms; one with a lesion is of every other
-    class than the healthy one, as likely as that is frequent.
+    The classes are drawn by systematic sampling, so that their counts differ from `frequencies` by less than one image.
+    The images of a class are drawn uniformly, with replacement. Phantoms are drawn in the same way. The target of a
+    phantom with a lesion is the normalized frequencies of all classes but the healthy one.
 
     Returns:
         uint8 [count, s, s] and the classes' probabilities float32 [count, classes].
 
     Raises:
-        UserError: the pool has no image of a class that is to be drawn.
+        UserError: the pool has no image of a class that is needed.
     """
     generator = np.random.default_rng(seed)
     classes = np.eye(len(frequencies), dtype=np.float32)
@@ -54,7 +54,7 @@ def assemble(
 
 
 def meanings(frequencies: np.ndarray, healthy: int) -> np.ndarray:
-    """What phantoms without and with a lesion say of the class: probabilities float [2, classes]."""
+    """The targets of phantoms without and with a lesion: class probabilities float [2, classes]."""
     lesions = np.where(np.arange(len(frequencies)) == healthy, 0.0, frequencies)
     return np.stack([np.eye(len(frequencies))[healthy], lesions / lesions.sum()])
 
@@ -62,7 +62,7 @@ def meanings(frequencies: np.ndarray, healthy: int) -> np.ndarray:
 def _pick(
     pixels: np.ndarray, labels: np.ndarray, frequencies: np.ndarray, count: int, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`count` of the images and their labels, the classes in their shares."""
+    """`count` images and their labels, with the classes in proportion to `frequencies`."""
     marks = (np.arange(count) + generator.random()) / count
     drawn = np.searchsorted(np.cumsum(frequencies)[:-1], marks, side="right")
     indices = np.zeros(count, np.int64)

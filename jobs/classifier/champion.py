@@ -1,24 +1,20 @@
-"""The champion's record, champions/<name>.json, and what the models of a candidate say."""
+"""The record of a champion, champions/<name>.json, and the candidate that challenges it."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from jobs.common import keys
 from jobs.common.errors import MachineError, UserError
-from jobs.common.step import read_manifest, read_output, seal, unseal
+from jobs.common.step import digest, manifest_digest, read_manifest, read_output, seal, unseal
 from jobs.common.storage import MissingKey, Storage
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from jobs.classifier.predictions import Predictions
 
 SCHEMA = 3
 
 
 class Candidate(NamedTuple):
-    """A network and a regime, and where they were carried out: dataset, run, folds and seeds.
+    """A network and a regime, with the dataset, run, folds and seeds of its classifiers.
 
     `labels` are the classes in order, `image_size` is in pixels.
     """
@@ -34,25 +30,25 @@ class Candidate(NamedTuple):
 
     @property
     def models(self) -> list[str]:
-        """The prefixes of the classifiers whose mean predicts, fold by fold."""
+        """The prefixes of the classifiers of the ensemble, fold by fold."""
         return [self.model(fold, seed) for fold, seed in product(range(self.folds), self.seeds)]
 
     def model(self, fold: int, seed: int) -> str:
-        """Return the prefix of the classifier that did not see the images of `fold`."""
+        """Return the prefix of the classifier for which `fold` was held out."""
         return keys.classifier(self.run, fold, self.network, self.regime, seed)
 
 
 class Record(NamedTuple):
     """A champion's record.
 
-    champion: who predicts;
-    published: `selected` of the report of its run, None if it was promoted before reports had it;
-    debt: balanced accuracy that accepted challengers lost and none has won back, at least 0;
+    champion: the current champion;
+    published: `selected` of the report of its run;
+    debt: accumulated loss of balanced accuracy through accepted challengers, less later gains, at least 0;
     decisions: newest last.
     """
 
     champion: Candidate
-    published: dict[str, Any] | None
+    published: dict[str, Any]
     debt: float
     decisions: list[dict[str, Any]]
 
@@ -82,20 +78,20 @@ def read_champion(storage: Storage, name: str) -> Candidate:
 
 
 def parse_record(data: bytes, name: str) -> Record:
-    """Return a record from its JSON. Raises MachineError if it is damaged."""
+    """Return a record from its JSON. Raises MachineError if it is damaged, UserError if it has an older schema."""
+    key = keys.champion(name)
     try:
-        # A record of schema 1 has no digest; the next promotion gives it one.
+        # A record of schema 1 has no digest.
         fields = unseal(data, "schema", since=2)
-        champion = dict(fields["champion"])
-        if fields["schema"] < 3:
-            champion["image_size"] = champion.pop("settings")["image_size"]
-            del champion["models"]
-            fields |= {"published": None, "debt": 0.0}
-        return Record(Candidate(**champion), fields["published"], float(fields["debt"]), list(fields["decisions"]))
+        if fields["schema"] != SCHEMA:
+            raise UserError(
+                f"{key} is from another version of mrigan: delete it, and the next promotion starts a new history"
+            )
+        champion = Candidate(**fields["champion"])
+        return Record(champion, fields["published"], float(fields["debt"]), list(fields["decisions"]))
     except (ValueError, KeyError, TypeError) as error:
-        key = keys.champion(name)
         raise MachineError(
-            f"{key} is damaged: restore it, or delete it, and the next promotion begins a new history"
+            f"{key} is damaged: restore it, or delete it, and the next promotion starts a new history"
         ) from error
 
 
@@ -112,22 +108,64 @@ def to_json(record: Record) -> bytes:
     return seal({"schema": SCHEMA} | record._asdict() | {"champion": record.champion._asdict()})
 
 
-# ---- what a candidate says -----------------------------------------------------------------------------------------
+def check(storage: Storage, name: str, labels: Sequence[str]) -> None:
+    """Raise UserError if the champion called `name` has other classes than `labels`, so that a run fails early."""
+    stored = stored_record(storage, name)
+    known = parse_record(stored, name).champion.labels if stored else list(labels)
+    if known != list(labels):
+        raise UserError(
+            f"champion {name} has the classes {', '.join(known)}, this dataset has {', '.join(labels)}: "
+            "use another --name for this dataset"
+        )
 
 
-def out_of_fold(storage: Storage, candidate: Candidate, seed: int) -> "Predictions":
-    """Return a candidate's predictions on all held-out images of its dataset, the folds pooled.
+# ---- the challenger ------------------------------------------------------------------------------------------------
 
-    Raises UserError if some are not there.
+
+def find_challenger(storage: Storage, dataset: str, run: str) -> tuple[Candidate, dict[str, Any]]:
+    """Return the network and regime that a run's report selected, and the report's field `selected`.
+
+    Raises UserError if the run has no report of this schema, or a report on another dataset.
     """
-    from jobs.classifier.predictions import join_predictions, read_predictions
+    manifest = read_manifest(storage, keys.report(run))
+    if manifest is None:
+        raise UserError(f"run {run} has no report: run mrigan evaluate first")
+    report = json.loads(read_output(storage, keys.report(run), manifest, "report.json"))
+    if "selected" not in report:
+        raise UserError(f"the report of run {run} has an older schema: run mrigan evaluate again")
+    data = finished(storage, keys.dataset(dataset))
+    if manifest["inputs"].get("dataset") != manifest_digest(data):
+        raise UserError(f"the report of run {run} is for another dataset than {dataset}: use that dataset")
+    asked, selected = manifest["settings"], report["selected"]
+    challenger = Candidate(
+        network=selected["network"],
+        regime=selected["regime"],
+        labels=sorted(data["facts"]["labels"]),
+        image_size=data["settings"]["image_size"],
+        dataset=dataset,
+        run=run,
+        folds=data["settings"]["folds"],
+        seeds=[asked["seed"] + number for number in range(asked["seeds"])],
+    )
+    return challenger, selected
 
-    parts = []
-    for fold in range(candidate.folds):
-        prefix = candidate.model(fold, seed)
-        manifest = finished(storage, prefix)
-        parts.append(read_predictions(read_output(storage, prefix, manifest, "predictions.csv")))
-    return join_predictions(parts)
+
+def question(
+    storage: Storage, challenger: Candidate, rules: Mapping[str, Any], test: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the question that a decision answers. The same question is not decided again.
+
+    `rules` are the settings of promote that change results, `test` maps "test" to a digest of the test images, if any.
+    """
+    asked = {
+        **rules,
+        "challenger": [challenger.run, challenger.network, challenger.regime],
+        "seeds": challenger.seeds,
+        # The name of a run does not change if its classifiers are trained again.
+        "classifiers": digest([manifest_digest(finished(storage, prefix)) for prefix in challenger.models]),
+        **test,
+    }
+    return json.loads(json.dumps(asked))
 
 
 def finished(storage: Storage, prefix: str) -> dict[str, Any]:
@@ -138,39 +176,3 @@ def finished(storage: Storage, prefix: str) -> dict[str, Any]:
             f"{storage.url.rstrip('/')}/{prefix} is not finished: run the pipeline with these settings first"
         )
     return manifest
-
-
-def predict(storage: Storage, candidate: Candidate, images: "np.ndarray") -> "np.ndarray":
-    """Return the mean of what a candidate's models say: float64 [n, classes] of uint8 [n, image_size, image_size].
-
-    Raises MachineError if a model is gone or damaged.
-    """
-    everywhere = [range(candidate.folds)] * len(images)
-    several = [predict_by_folds(storage, candidate, seed, images, everywhere) for seed in candidate.seeds]
-    return sum(several[1:], several[0]) / len(several)
-
-
-def predict_by_folds(
-    storage: Storage, candidate: Candidate, seed: int, images: "np.ndarray", folds: "Sequence[Sequence[int]]"
-) -> "np.ndarray":
-    """Return for each image the mean of what the models of its `folds`, one or more, say.
-
-    images: uint8 [n, image_size, image_size]. Returns float64 [n, classes]. Raises MachineError if a model is gone or
-    damaged.
-    """
-    import numpy as np
-
-    from jobs.classifier import networks
-
-    total = np.zeros((len(images), len(candidate.labels)))
-    for fold in range(candidate.folds):
-        asked = np.flatnonzero([fold in several for several in folds])
-        if not len(asked):
-            continue
-        prefix = candidate.model(fold, seed)
-        manifest = read_manifest(storage, prefix)
-        if manifest is None:
-            raise MachineError(f"the model {prefix} is gone: run mrigan pipeline again")
-        model, _ = networks.load_classifier(read_output(storage, prefix, manifest, "classifier.safetensors"))
-        total[asked] += networks.predict(model, images[asked])
-    return total / np.array([len(several) for several in folds])[:, None]

@@ -1,4 +1,4 @@
-"""What a classifier must beat to have learned anything, and how near its held-out images are to its training images."""
+"""Baselines for classifiers, and the similarity of held-out images to training images."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
 
-SIDE = 32  # pixels of a thumbnail: enough to tell two heads apart, and 100,000 of them fit in 400 MB
+SIDE = 32  # pixels of a thumbnail: sufficient to distinguish heads, and 100,000 thumbnails need only 400 MB
 FILE_FEATURES = ("file size", "width", "height", "aspect", "border brightness")
 _BLOCK = 1024
 _TREES = 200
@@ -29,7 +29,7 @@ def thumbnails(images: np.ndarray) -> np.ndarray:
 
 
 def nearest(training: np.ndarray, query: np.ndarray) -> Nearest:
-    """The training thumbnail of the highest Pearson correlation for each query thumbnail, by exhaustive search."""
+    """The training thumbnail with the highest Pearson correlation for each query thumbnail, by exhaustive search."""
     index, similarity = np.zeros(len(query), np.int64), np.zeros(len(query), np.float32)
     for start in range(0, len(query), _BLOCK):
         products = query[start : start + _BLOCK] @ training.T
@@ -44,14 +44,14 @@ def vote(found: Nearest, truth: np.ndarray, classes: int) -> np.ndarray:
 
 
 def majority(truth: np.ndarray, classes: int, n: int) -> np.ndarray:
-    """Probabilities [n, classes] of always answering the classes' shares of the training images."""
+    """Probabilities [n, classes]: for every image the class frequencies of the training images."""
     return np.tile(np.bincount(truth, minlength=classes) / len(truth), (n, 1))
 
 
 def file_only(training: np.ndarray, truth: np.ndarray, query: np.ndarray, classes: int, seed: int) -> np.ndarray:
-    """Probabilities [n, classes] of a random forest (Breiman, 2001) that sees FILE_FEATURES [n, 5] and no picture.
+    """Probabilities [n, classes] of a random forest (Breiman, 2001) on FILE_FEATURES [n, 5], without the image.
 
-    What it reads right it owes to how the files were made: an image classifier can take the same short cut.
+    Its accuracy above chance shows that file properties reveal the class: image classifiers can exploit them too.
     """
     forest = RandomForestClassifier(_TREES, min_samples_leaf=2, random_state=seed, n_jobs=1).fit(training, truth)
     probabilities = np.zeros((len(query), classes))

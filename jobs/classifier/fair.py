@@ -1,13 +1,13 @@
-"""A challenger's and a champion's predictions on the same images, none by a model that was trained on the image.
+"""Predictions of a challenger and a champion on the same images, without models that were trained on the image.
 
 The images are those of the challenger's dataset, and its predictions are out of fold. The champion's prediction for an
 image is fair if it comes from models that were trained neither on the image nor on anything of its group:
 
-- The champion's dataset has the very image: its own out-of-fold prediction.
-- It has other images of the group, or near-duplicates, all held out in one fold: the mean of that fold's models.
-- It has nothing of the group: the mean of all models.
-- It has images of the group in several folds, so that each model was trained on some: none is fair, and the image is
-  left out for both. This holds for the very image too, where groups have become larger since.
+- The champion's dataset contains the same image: the out-of-fold prediction.
+- It contains other images of the group, or near-duplicates, all held out in one fold: the mean of that fold's models.
+- It contains no image of the group: the mean of all models.
+- It contains images of the group in several folds, so that each model was trained on some: no prediction is fair, and
+  the image is excluded for both. This also applies to the same image if its group has become larger since then.
 
 An ensemble is more accurate than a single model, so the champion has a small advantage on images that are new to it.
 """
@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jobs.classifier.champion import Candidate, out_of_fold, predict, predict_by_folds
+from jobs.classifier.champion import Candidate
+from jobs.classifier.ensemble import out_of_fold, predict, predict_by_folds
 from jobs.classifier.predictions import Predictions, take
 from jobs.common.errors import UserError
 from jobs.common.storage import Storage
@@ -27,10 +28,10 @@ from jobs.mri.testset import TestSet, unseen
 
 
 class Comparison(NamedTuple):
-    """Predictions on the same images: of each side one or more, as metrics.compare takes them.
+    """Predictions on the same images: one or more for each side, the input of metrics.compare.
 
-    images: how many were `compared`, and for how many of them the champion's predictions are `own_out_of_fold`, of
-    `fold_models` and of the `ensemble`; how many were `left_out`.
+    images: numbers of images: `compared`; of these, with champion predictions `own_out_of_fold`, of `fold_models` and
+    of the `ensemble`; `left_out`: excluded.
     """
 
     challenger: list[Predictions]
@@ -41,8 +42,8 @@ class Comparison(NamedTuple):
 def on_dataset(storage: Storage, challenger: Candidate, champion: Candidate, ready: Callable[[], object]) -> Comparison:
     """Return both sides' predictions for each seed on the images of the challenger's dataset.
 
-    `ready` is called before a model is loaded: none is if both are of one dataset. Raises UserError if a dataset or
-    predictions are not there, or fewer than two classes have images to compare on.
+    `ready` is called before a model is loaded. No model is loaded if both have the same dataset. Raises UserError if a
+    dataset or predictions are missing, or fewer than two classes have images to compare.
     """
     mine = [out_of_fold(storage, challenger, seed) for seed in challenger.seeds]
     known = [out_of_fold(storage, champion, seed) for seed in champion.seeds]
@@ -55,9 +56,9 @@ def on_dataset(storage: Storage, challenger: Candidate, champion: Candidate, rea
     lost = len(kin) - len(left)
     if len(set(mine[0].truth[left])) < 2:
         raise UserError(
-            f"{lost} of the {len(kin)} images of dataset {dataset.id} have in their groups images from several folds "
-            "of the champion, so that all its models have seen some; the others are of fewer than two classes: judge "
-            "on other images with --test FOLDER, or give this dataset another --name"
+            f"for {lost} of the {len(kin)} images of dataset {dataset.id}, all models of the champion were trained on "
+            "images of the same group; the others are of fewer than two classes: compare on other images with --test "
+            "FOLDER, or use another --name for this dataset"
         )
     mine = [take(one, left) for one in mine]
 
@@ -90,9 +91,9 @@ def on_dataset(storage: Storage, challenger: Candidate, champion: Candidate, rea
 def on_test_set(
     storage: Storage, challenger: Candidate, champion: Candidate, test: TestSet, ready: Callable[[], object]
 ) -> Comparison:
-    """Return both ensembles' predictions for the test images that are no near-duplicates of either's dataset.
+    """Return both ensembles' predictions for the test images that are not near-duplicates of images in the datasets.
 
-    `ready` is called before a model is loaded. Raises UserError if a dataset is not there, or fewer than two classes
+    `ready` is called before a model is loaded. Raises UserError if a dataset is missing, or fewer than two classes
     have images left.
     """
     datasets = [open_dataset(storage, id) for id in sorted({challenger.dataset, champion.dataset})]

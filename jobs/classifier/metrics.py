@@ -1,9 +1,9 @@
-"""How well probabilities match the truth, with intervals, and two classifiers compared on the same images.
+"""Classification metrics with bootstrap intervals, and comparison of two classifiers on the same images.
 
-The bootstrap (Efron and Tibshirani, 1993) draws groups, not images, with replacement within each fold: the
-images of a group (a patient, or near-duplicates) are no independent evidence. Where a classifier was trained
-with several seeds, the seeds are drawn as well. A draw is a weight for each image (how often its group was
-drawn), and every metric here is a function of weights, so that thousands of draws are a few matrix products.
+The bootstrap (Efron and Tibshirani, 1993) draws groups, not images, with replacement within each fold, because the
+images of a group (a patient, or near-duplicates) are not independent. If a classifier was trained with several seeds,
+the seeds are drawn as well. A draw is a weight for each image (how often its group was drawn), and every metric here is
+a function of weights, so that thousands of draws need only a few matrix products.
 """
 
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ from jobs.classifier.predictions import Predictions
 from jobs.common.errors import UserError
 from jobs.common.seeds import derive
 
-BINS = 15  # of the expected calibration error, as Guo et al. (2017) have it
+BINS = 15  # of the expected calibration error, as in Guo et al. (2017)
 _BLOCK = 2_000_000  # weights held at once: 16 MB
 
 
 class Metric(NamedTuple):
-    """A metric's name for people, whether more is better, and what it means in a sentence."""
+    """A metric's title, whether higher is better, and its definition."""
 
     title: str
     higher_is_better: bool
@@ -29,14 +29,14 @@ class Metric(NamedTuple):
 
 
 METRICS: dict[str, Metric] = {
-    "accuracy": Metric("Accuracy", True, "share of images read right"),
-    "balanced_accuracy": Metric("Balanced accuracy", True, "share read right, averaged over the classes"),
-    "roc_auc": Metric("ROC-AUC", True, "chance that an image of the class ranks above another; mean over folds"),
-    "sensitivity": Metric("Sensitivity", True, "share of the positive images read as positive"),
-    "specificity": Metric("Specificity", True, "share of the negative images read as negative"),
+    "accuracy": Metric("Accuracy", True, "share of images classified correctly"),
+    "balanced_accuracy": Metric("Balanced accuracy", True, "share classified correctly, averaged over the classes"),
+    "roc_auc": Metric("ROC-AUC", True, "probability that an image of the class ranks above another; mean over folds"),
+    "sensitivity": Metric("Sensitivity", True, "share of the positive images classified as positive"),
+    "specificity": Metric("Specificity", True, "share of the negative images classified as negative"),
     "f1": Metric("F1", True, "harmonic mean of sensitivity and precision"),
     "brier": Metric("Brier score", False, "mean squared error of the probabilities"),
-    "calibration_error": Metric("Calibration error", False, "mean gap between confidence and share right"),
+    "calibration_error": Metric("Calibration error", False, "mean difference between confidence and accuracy"),
 }  # fmt: skip
 
 
@@ -45,7 +45,7 @@ class Bootstrap(NamedTuple):
 
     value: metric -> its value on the images (mean over seeds), NaN where undefined;
     draws: metric -> float64 [resamples], NaN where a draw leaves the metric undefined;
-    images: id, fold and group of each image it is about.
+    images: id, fold and group of each image.
     """
 
     value: dict[str, float]
@@ -81,7 +81,7 @@ def measure(predictions: Predictions, weights: np.ndarray) -> dict[str, np.ndarr
     the Brier score is the mean of (p - y)², in [0, 1]. More classes: sensitivity, specificity and F1 are one-vs-rest,
     averaged over the classes (sensitivity then equals balanced accuracy), ROC-AUC is the macro one-vs-rest
     average, and the Brier score sums over the classes (Brier, 1950), in [0, 2]. The calibration error compares
-    the highest probability with the share right in 15 bins of equal width (Guo et al., 2017).
+    the highest probability with the accuracy in 15 bins of equal width (Guo et al., 2017).
 
     Averages run over the classes that have weight, as in scikit-learn; a value is NaN where fewer than two
     classes have weight (balanced accuracy), in no fold both of a class's sides have (ROC-AUC), or the
@@ -91,7 +91,10 @@ def measure(predictions: Predictions, weights: np.ndarray) -> dict[str, np.ndarr
     truth, predicted, p = predictions.truth, predictions.predicted, predictions.probabilities
     total = weights.sum(axis=1)
     confusion = _sums(truth * k + predicted, np.ones(n), k * k, weights).reshape(-1, k, k)
-    support, called = confusion.sum(axis=2), confusion.sum(axis=1)  # [draws, k]: truly so, called so
+    support, called = (
+        confusion.sum(axis=2),
+        confusion.sum(axis=1),
+    )  # [draws, k]: weights of true classes, of predicted classes
     hit = np.diagonal(confusion, axis1=1, axis2=2)
     rest = total[:, None] - support
     recall = _ratio(hit, support)
@@ -123,15 +126,15 @@ def score(predictions: Predictions, metric: str) -> float:
 def bootstrap(seeds: list[Predictions], resamples: int, seed: int) -> Bootstrap:
     """Draws groups within folds, and seeds, `resamples` times (0: values only).
 
-    seeds: the predictions of one recipe, one for each seed, on the same images. The draws depend on the images'
-    groups and folds, the number of seeds, and `seed` alone: two recipes on the same images share them, which makes
-    their difference a paired one. Raises UserError when the seeds are about different images.
+    seeds: the predictions of one recipe, one for each seed, on the same images. The draws depend only on the groups and
+    folds of the images, the number of seeds, and `seed`. Two recipes on the same images therefore have the same draws,
+    and their difference is paired. Raises UserError when the seeds have predictions for different images.
     """
     first = seeds[0]
     if not first.ids:
         raise UserError("no predictions to evaluate; check that the folds hold images")
     if any((x.ids, x.folds, x.labels) != (first.ids, first.folds, first.labels) for x in seeds[1:]):
-        raise UserError("the seeds' predictions are about different images; run train-classifier again")
+        raise UserError("the seeds' predictions are for different images; run train-classifier again")
     ones = np.ones((1, len(first.ids)))
     values = [measure(x, ones) for x in seeds]
     parts: dict[str, list[np.ndarray]] = {name: [] for name in METRICS}
@@ -156,7 +159,7 @@ def estimate(result: Bootstrap, metric: str) -> Estimate:
 def difference(a: Bootstrap, b: Bootstrap, metric: str) -> Difference:
     """First minus second, from draws that `bootstrap` made with the same resamples and seed.
 
-    Raises UserError when the two are about different images, folds or groups.
+    Raises UserError when the two have different images, folds or groups.
     """
     if a.images != b.images:
         raise UserError("two classifiers can be compared only on the same images; evaluate both on one dataset")
@@ -193,7 +196,7 @@ def draws(predictions: Predictions, seeds: int, resamples: int, seed: int) -> It
 
 
 def interval(draws: np.ndarray) -> tuple[float, float, int]:
-    """95 % percentile interval of the draws that are defined, NaN if half of them or fewer are; how many are not."""
+    """95 % percentile interval of the defined draws, NaN if at most half are defined; number of undefined draws."""
     defined = draws[np.isfinite(draws)]
     undefined = len(draws) - len(defined)
     if len(defined) * 2 <= len(draws):
@@ -209,7 +212,7 @@ def confusion_matrix(predictions: Predictions) -> np.ndarray:
 
 
 def reliability(predictions: Predictions) -> list[tuple[float, float, int]]:
-    """For each bin of the calibration error that holds images: mean confidence, share right, images."""
+    """For each non-empty bin of the calibration error: mean confidence, accuracy, number of images."""
     confidence = predictions.probabilities.max(axis=1)
     right = predictions.truth == predictions.predicted
     bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
@@ -247,7 +250,7 @@ def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of what is defined; NaN where nothing is."""
+    """Mean of the defined values over the last axis; NaN if there are none."""
     defined = np.isfinite(values)
     return _ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1).astype(float))
 

@@ -1,4 +1,4 @@
-"""The two networks of keras.applications, fitted to small gray images, and the bytes of a trained one."""
+"""The two networks of keras.applications, adapted to small gray images, and their serialization."""
 
 import contextlib
 import copy
@@ -28,7 +28,6 @@ APPLICATIONS: dict[str, Callable[..., keras.Model]] = {
     "resnet152v2": keras.applications.ResNet152V2,
 }
 HEAD = "logits"
-STEMS = {"mobilenetv2": "Conv1", "resnet152v2": "conv1_conv"}
 # The last layers of ResNet152V2's 50 residual branches start at zero, so that each block is the identity at first: as
 # Keras makes it, it learns far more slowly (Goyal et al., "Accurate, large minibatch SGD", 2017,
 # https://arxiv.org/abs/1706.02677; De & Smith, "Batch normalization biases residual blocks towards the identity
@@ -38,36 +37,34 @@ BRANCH_ENDS = {"resnet152v2": ("_3_conv",)}
 
 @dataclass(frozen=True)
 class Architecture:
-    """What has to be known to rebuild a classifier around its weights.
+    """The properties needed to rebuild a classifier from its weights.
 
     Attributes:
         network: a key of APPLICATIONS.
         labels: class names, in the order of the logits.
         image_size: side of the square gray images, pixels.
-        stem_stride: stride of the first convolution, 1 or 2.
     """
 
     network: str
     labels: tuple[str, ...]
     image_size: int
-    stem_stride: int
 
 
 def build(architecture: Architecture, weights: str = "none", precision: str = "float32", seed: int = 0) -> keras.Model:
     """A network of keras.applications with a new head of logits.
 
     Args:
-        weights: `none`; `imagenet`, which Keras downloads; or a file of Keras' own layout for the network without its
-            top (.h5 or .weights.h5).
+        weights: `none`; `imagenet`, which Keras downloads; or a Keras weights file for the network without its top (.h5
+            or .weights.h5).
         precision: `float32`, or `bfloat16` for the computation; weights and logits are float32 in both.
-        seed: decides all random weights.
+        seed: the seed of all random weights.
 
     Returns:
         A model from float [n, image_size, image_size, 3] in [-1, 1] (see `network_input`) to float32 logits
         [n, labels].
 
     Raises:
-        UserError: unknown network, or a weights file that is not there or does not fit.
+        UserError: unknown network, or a weights file that does not exist or does not fit.
         MachineError: the ImageNet weights cannot be downloaded.
     """
     if architecture.network not in APPLICATIONS:
@@ -86,30 +83,28 @@ def build(architecture: Architecture, weights: str = "none", precision: str = "f
 
 @functools.lru_cache
 def _stock_config(network: str, shape: tuple[int, int, int]) -> dict:
-    """The Keras configuration of a network; building it only to ask takes seconds."""
+    """The Keras configuration of a network, cached because building the network takes seconds."""
     return _stock(network, shape, "none").get_config()
 
 
 def _edited(config: dict, architecture: Architecture, precision: str, seed: int) -> dict:
-    """The Keras configuration of a stock network with our stem, momentum, first weights, precision and seed."""
+    """The Keras configuration of a stock network with our input, momentum, first weights, precision and seed."""
     config = copy.deepcopy(config)
     policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
     for layer in config["layers"]:
         settings = layer["config"]
         if layer["class_name"] != "InputLayer":
             settings["dtype"] = policy
-        # A recorded input shape would contradict the new stem; layers find theirs when they are called.
+        # A recorded input shape would contradict the new input; layers find theirs when they are called.
         layer.pop("build_config", None)
         for name in ("kernel_initializer", "depthwise_initializer"):
-            # Not by a global seed: TensorFlow forgets every function it has optimized when that is set.
+            # Not with a global seed, which would make TensorFlow discard all optimized functions.
             if settings.get(name):
                 settings[name]["config"]["seed"] = derive(seed, settings["name"], name)
         if layer["class_name"] == "BatchNormalization":
             settings["momentum"] = BATCHNORM_MOMENTUM
         if settings["name"].endswith(BRANCH_ENDS.get(architecture.network, ())):
             settings["kernel_initializer"] = keras.initializers.serialize(keras.initializers.Zeros())
-        if settings["name"] == STEMS[architecture.network]:
-            settings["strides"] = (architecture.stem_stride, architecture.stem_stride)
     return config
 
 
@@ -120,7 +115,7 @@ def _stock(network: str, shape: tuple[int, int, int], weights: str) -> keras.Mod
         try:
             # Keras draws a progress bar of the download on standard output.
             with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-                # The weights for 224 pixels are the right ones: no layer of them depends on the image's size.
+                # The weights for 224 pixels fit all sizes: no layer depends on the image's size.
                 warnings.simplefilter("ignore")
                 return application(include_top=False, input_shape=shape, weights="imagenet")
         except Exception as error:
@@ -143,7 +138,7 @@ def _stock(network: str, shape: tuple[int, int, int], weights: str) -> keras.Mod
 
 
 def initial_weights(architecture: Architecture, weights: str, seed: int) -> dict[str, np.ndarray]:
-    """Every variable of a new network, to the same bits for the same seed. Raises what `build` raises."""
+    """Every variable of a new network, identical to the last bit for the same seed. Raises the errors of `build`."""
     return tensors.model_arrays(build(architecture, weights, seed=seed))
 
 
@@ -153,7 +148,7 @@ def with_backbone_of(data: bytes, initial: dict[str, np.ndarray]) -> dict[str, n
     Raises ValueError if that is another network, MachineError if the bytes are damaged.
     """
     arrays, _ = tensors.from_bytes(data)
-    # By position: Keras numbers the names of layers by how many it built before.
+    # By position, since Keras numbers the names of layers by the layers built before.
     pairs = zip(sorted(initial), sorted(arrays), strict=True)
     return {name: initial[name] if HEAD in name else arrays[stored] for name, stored in pairs}
 
@@ -165,7 +160,7 @@ def network_input(gray: tf.Tensor) -> tf.Tensor:
 
 @functools.lru_cache(maxsize=1)
 def predictor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """`predict` for one model, traced once; it always reads the model's present weights."""
+    """`predict` for one model, traced once; it always uses the model's current weights."""
     size = model.input_shape[1]
 
     @tf.function(input_signature=[tf.TensorSpec([size, size], tf.uint8)], autograph=False)
@@ -176,10 +171,10 @@ def predictor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     def run(images: np.ndarray) -> np.ndarray:
         if images.dtype != np.uint8 or images.shape[1:] != (size, size):
             raise UserError(
-                f"the classifier reads uint8 images of {size} x {size}, not {images.dtype} {images.shape[1:]}"
+                f"the classifier needs uint8 images of {size} x {size}, not {images.dtype} {images.shape[1:]}"
             )
-        # One by one: a matrix product may sum in another order for another shape, and an image's probabilities must not
-        # depend on its company.
+        # One by one: the summation order of a matrix product may depend on its shape, and the probabilities of an image
+        # must not depend on the other images of a batch.
         return _probabilities([infer(image).numpy() for image in images], model.output_shape[-1])
 
     return run
@@ -187,9 +182,9 @@ def predictor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
 
 @functools.lru_cache(maxsize=1)
 def one_view_predictor(model: keras.Model, batch: int) -> Callable[[np.ndarray], np.ndarray]:
-    """A function like `predict` that sees each image once, as it is, and `batch` images in a pass: quick, for a curve.
+    """A faster function like `predict` for loss curves: only the unchanged view, and `batch` images per pass.
 
-    Traced once; it always reads the model's present weights.
+    Traced once; it always uses the model's current weights.
     """
     size = model.input_shape[1]
 
@@ -198,7 +193,7 @@ def one_view_predictor(model: keras.Model, batch: int) -> Callable[[np.ndarray],
         return model(network_input(tf.cast(images, tf.float32) / 255.0), training=False)
 
     def run(images: np.ndarray) -> np.ndarray:
-        # A last batch of another shape would be traced anew.
+        # A last batch of another shape would be traced again.
         filled = np.concatenate([images, np.zeros((-len(images) % batch, size, size), np.uint8)])
         logits = [infer(filled[first : first + batch]).numpy() for first in range(0, len(filled), batch)]
         return _probabilities(logits, model.output_shape[-1])[: len(images)]
@@ -207,14 +202,14 @@ def one_view_predictor(model: keras.Model, batch: int) -> Callable[[np.ndarray],
 
 
 def _probabilities(logits: list[np.ndarray], classes: int) -> np.ndarray:
-    """The softmax, float64 [n, classes], of logits in whatever parts."""
+    """The softmax, float64 [n, classes], of logits in one or more parts."""
     rows = np.array(logits, np.float64).reshape(-1, classes)
     powers = np.exp(rows - rows.max(axis=1, keepdims=True, initial=-np.inf))
     return powers / powers.sum(axis=1, keepdims=True)
 
 
 def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """Class probabilities, the same to the bit for an image alone and among others.
+    """Class probabilities, identical to the last bit for an image alone and in a batch.
 
     They are those of the mean logits of an image's views (see jobs.classifier.augmentation).
 
@@ -241,14 +236,14 @@ def load_classifier(data: bytes) -> tuple[keras.Model, Architecture]:
     """The classifier that `save_classifier` stored.
 
     Raises:
-        UserError: the bytes are no classifier, or one whose weights do not fit its architecture.
+        UserError: the bytes are not a classifier, or the weights do not fit its architecture.
     """
     arrays, meta = tensors.from_bytes(data)
     try:
         fields = json.loads(meta["architecture"])
         architecture = Architecture(**{**fields, "labels": tuple(fields["labels"])})
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError("this file is no classifier of mrigan: it has no description of its network") from error
+        raise UserError("this file is not a classifier of mrigan: the description of the network is missing") from error
     model = build(architecture)
     tensors.load_model_arrays(model, arrays)
     return model, architecture

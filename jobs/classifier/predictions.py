@@ -1,4 +1,4 @@
-"""`predictions.csv`: what a classifier says about each held-out image.
+"""`predictions.csv`: the predictions of a classifier for the held-out images.
 
 Columns: `id`, `group`, `fold`, `label` (the true one), `prediction` (the most probable one) and one
 `p:<label>` per class, in sorted order of the class names. Rows are sorted by id.
@@ -32,7 +32,7 @@ class Predictions(NamedTuple):
 
     @property
     def predicted(self) -> np.ndarray:
-        """int64 [n]: index of the most probable class, the first one of equals."""
+        """int64 [n]: index of the most probable class, the first one for ties."""
         return np.argmax(self.probabilities, axis=1)
 
 

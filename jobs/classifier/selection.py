@@ -1,7 +1,7 @@
-"""The best of several classifiers, and its figure without the luck of the choice.
+"""The best of several classifiers, and its metric corrected for selection bias.
 
-Of several classifiers that were judged on the same images, the best is likely to be one that these images happen to
-favour, and its figure is too high. BBC-CV corrects it (Tsamardinos, Greasidou and Borboudakis, "Bootstrapping the
+The best of several classifiers on the same images is likely to be one that these images favour by chance, so that its
+metric is too high. BBC-CV corrects this bias (Tsamardinos, Greasidou and Borboudakis, "Bootstrapping the
 out-of-sample predictions for efficient and accurate cross-validation", Machine Learning 107, 2018,
 https://doi.org/10.1007/s10994-018-5714-4): in each bootstrap draw the best is chosen on the images that were drawn, and
 scored on those that were not. Here groups are drawn within folds, as in jobs.classifier.metrics.
@@ -16,19 +16,19 @@ METRIC = "balanced_accuracy"
 
 
 def best(candidates: list[list[Predictions]]) -> int:
-    """Return which candidate has the highest balanced accuracy, the first one of equals.
+    """Return the index of the candidate with the highest balanced accuracy, the first one for ties.
 
-    Each candidate is a list with the predictions of one or more seeds; its figure is the mean over seeds.
+    Each candidate is a list with the predictions of one or more seeds; its value is the mean over seeds.
     """
     ones = np.ones((1, len(candidates[0][0].ids)))
     return int(np.argmax([_balanced_accuracy(seeds, ones)[0] for seeds in candidates]))
 
 
 def without_luck(candidates: list[list[Predictions]], resamples: int, seed: int) -> Estimate:
-    """Return the balanced accuracy that `best` can be expected to have on other images, with its 95 % interval.
+    """Return the expected balanced accuracy of the best candidate on other images, with its 95 % interval.
 
     Mean and percentiles of the draws. A draw is undefined if the images drawn, or those not drawn, are of fewer than
-    two classes. With one candidate nothing was chosen, and the estimate is that of metrics.bootstrap.
+    two classes. With one candidate there is no selection, and the estimate is that of metrics.bootstrap.
     """
     if len(candidates) == 1:
         return estimate(bootstrap(candidates[0], resamples, seed), METRIC)

@@ -24,22 +24,22 @@ from jobs.common.seeds import derive
 log = logging.getLogger("mrigan.classifier")
 
 WARMUP = 0.05  # of all steps
-PRETRAINING = 1 / 3  # part of all steps in which synthetic images are learned before real ones
-GROWTH, GROWTH_START = 0.5, 0.1  # part of all steps in which augmentation grows to its full strength, and from where
+PRETRAINING = 1 / 3  # part of all steps for training on synthetic images, before real images
+GROWTH, GROWTH_START = 0.5, 0.1  # part of all steps in which augmentation grows to full strength, and initial strength
 LABEL_SMOOTHING = 0.1
 WEIGHT_DECAY = 0.05  # of kernels, times the learning rate
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7
 AVERAGE_DECAY = 0.99
-# A call into TensorFlow cannot be interrupted: it must be short beside the time a pod has between SIGTERM and SIGKILL.
+# A call into TensorFlow cannot be interrupted: it must be short compared with the time between SIGTERM and SIGKILL.
 CALL_SECONDS, CALL_STEPS = 2.0, 20
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how to train.
+    """Duration and settings of a training.
 
-    `batch` is in images; `learning_rate` is the peak of the schedule; `augmentation`, 0 to 1, is the strength to which
-    augmentation grows, at 0 there is none; `remedy` is what to do if the loss is not finite.
+    `batch` is in images; `learning_rate` is the peak of the schedule; `augmentation`, 0 to 1, is the final strength of
+    augmentation (0: none); `remedy` is the advice in the error message for a loss that is not finite.
     """
 
     epochs: int
@@ -60,8 +60,8 @@ class Recipe:
 class Epoch:
     """A row of history.csv; losses are cross-entropies in nats, `step` counts the steps taken so far.
 
-    The training figures are those of the weights as they change, the held-out ones of their average, by one view of
-    each image; these are None where nothing is held out.
+    The training values are for the changing weights, the held-out values for their moving average, with one view of
+    each image. The held-out values are None without held-out images.
     """
 
     epoch: int
@@ -86,21 +86,21 @@ def train(
 ) -> tuple[keras.Model, list[Epoch]]:
     """Train a classifier by AdamW and return the moving average of its weights.
 
-    All epochs are taken whatever the figures say, so that no image has to be kept back to choose one; the average is
-    as good as the best of the last epochs (Izmailov et al., "Averaging weights leads to wider optima and better
+    There is no early stopping, so that no images are needed for the selection of an epoch; the average is as good as
+    the best of the last epochs (Izmailov et al., "Averaging weights leads to wider optima and better
     generalization", UAI 2018, https://arxiv.org/abs/1803.05407; here with exponential weights).
 
     Args:
         initial: weights to start from, of `networks.initial_weights`.
-        pools: training images by origin, one or two; of two the first is learned in PRETRAINING of all steps, then the
+        pools: training images by origin, one or two; with two, the first is used for PRETRAINING of all steps, then the
             second.
         frequencies: float [classes], sums to 1: the classes' shares of each batch's images.
-        held_out: images to draw a curve of; nothing depends on them.
-        checkpoints: entered by the caller; a run goes on from what they hold, to the same bits.
-        phantoms: what fills half of each batch.
+        held_out: images for a loss curve; the training does not depend on them.
+        checkpoints: entered by the caller; training resumes from them, with results identical to the last bit.
+        phantoms: half of each batch, if given.
 
     Returns:
-        The model with the averaged weights, and all epochs. The model is lent until the next call.
+        The model with the averaged weights, and all epochs. The next call reuses and overwrites the model.
 
     Raises:
         UserError: a class without an image in a pool, or a loss that is not finite.
@@ -127,7 +127,7 @@ def train(
             variable.assign(arrays[f"moment/{name}"])
         running, position = arrays["running"], int(meta["step"])
         history = [Epoch(**row) for row in json.loads(meta["history"])]
-        log.info("going on after step %d", position)
+        log.info("resuming after step %d", position)
 
     told = metrics.Training("classifier", recipe.epochs, len(history), position)
     steps_per_call = 1
@@ -178,7 +178,7 @@ def train(
 
 
 def _tell_epoch(told: metrics.Training, row: Epoch, epochs: int) -> None:
-    """Tell Prometheus and the log of an epoch."""
+    """Report an epoch to Prometheus and the log."""
     figures = {("loss", "training"): row.train_loss, ("accuracy_ratio", "training"): row.train_accuracy}
     text = f"epoch {row.epoch} of {epochs}: training loss {row.train_loss:.4f}, accuracy {row.train_accuracy:.3f}"
     if row.held_out_loss is not None and row.held_out_accuracy is not None:
@@ -191,7 +191,7 @@ def _tell_epoch(told: metrics.Training, row: Epoch, epochs: int) -> None:
 def batch(
     recipe: Recipe, pools: Sequence[Images], phantoms: Phantoms | None, frequencies: np.ndarray, step: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What step number `step`, from 0, learns (see `batches.assemble`): a function of the recipe and the step alone."""
+    """The batch of step number `step`, from 0 (see `batches.assemble`); it depends only on the recipe and the step."""
     pool = pools[0] if step < PRETRAINING * recipe.steps else pools[-1]
     return assemble(pool, phantoms, frequencies, recipe.batch, derive(recipe.seed, "batch", step))
 
@@ -205,8 +205,8 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 def strength(recipe: Recipe, step: int) -> float:
-    """How strong augmentation is, 0 to 1, in a step that counts from 0: under all of it at once, networks that start
-    from random weights stay at chance for hundreds of steps."""
+    """The strength of augmentation, 0 to 1, in a step (from 0). With full strength from the first step, networks with
+    random weights stay at chance for hundreds of steps."""
     grown = min(1.0, GROWTH_START + (1.0 - GROWTH_START) * step / max(1.0, GROWTH * recipe.steps))
     return recipe.augmentation * grown
 
@@ -307,7 +307,7 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
 
 
 def history_csv(history: Sequence[Epoch]) -> bytes:
-    """history.csv: a row for each epoch; held-out figures are empty where nothing is held out."""
+    """history.csv: a row for each epoch; held-out values are empty without held-out images."""
 
     def cells(row: Epoch) -> list[int | str]:
         figures = (row.train_loss, row.train_accuracy, row.held_out_loss, row.held_out_accuracy)

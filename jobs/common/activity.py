@@ -1,4 +1,4 @@
-"""When runs on a dataset began and came to their end: the one thing in storage that a clock decides."""
+"""The times at which runs on a dataset started and succeeded. No other result in storage depends on the clock."""
 
 import datetime
 from typing import Any
@@ -30,7 +30,7 @@ def read(storage: Storage, name: str) -> dict[str, Any]:
 
 
 def note(storage: Storage, name: str, *fields: str) -> None:
-    """Write that a run on the dataset called `name` now `began`, `succeeded`, or both."""
+    """Record that a run on the dataset called `name` now `began`, `succeeded`, or both."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     found = read(storage, name) | {"schema": SCHEMA} | dict.fromkeys(fields, now)
     storage.write(keys.activity(name), seal(found))

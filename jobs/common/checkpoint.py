@@ -1,4 +1,4 @@
-"""Checkpoints: a training loop that is killed anywhere goes on from the last one and ends as if it never was."""
+"""Checkpoints: an interrupted training loop resumes from the last one, with results identical to the last bit."""
 
 import hashlib
 import signal
@@ -20,11 +20,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Checkpoints:
-    """The checkpoints of one step in storage, and the wish of SIGTERM or Ctrl-C to stop.
+    """The checkpoints of one step in storage, and the handling of SIGTERM and Ctrl-C.
 
-    As a context manager around a training loop it takes the signals over: the loop asks `due` after each call into
-    TensorFlow, calls `save` if so, and `save` ends the job when a signal came. A file and the pointer to it are two
-    writes; the pointer comes second, so that it never names a half-written file.
+    Use it as a context manager around a training loop; it then handles the signals. The loop calls `due` after each
+    call into TensorFlow, and `save` if a checkpoint is due. After a signal, `save` ends the job. The pointer is written
+    after the checkpoint file, so that it never refers to an incomplete file.
     """
 
     def __init__(self, step: Step, every_steps: int, every_seconds: float) -> None:
@@ -65,22 +65,29 @@ class Checkpoints:
             data = tensors.to_bytes(arrays, meta)
             name = f"checkpoint-{step_number:08d}.safetensors"
             self.step.storage.write(self._key(name), data)
-            pointer = {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "asked": digest(self.step.asked)}
+            pointer = {
+                "file": name,
+                "sha256": hashlib.sha256(data).hexdigest(),
+                "asked": digest(self.step.asked),
+                "arithmetic": self.step.arithmetic,
+            }
             self.step.storage.write(self._key(POINTER), seal(pointer))
             if old and old["file"] != name:
                 self.step.storage.delete(self._key(old["file"]))
         metrics.checkpoint_written()
         self._saved_step, self._saved_time = step_number, time.monotonic()
         if self.interrupted:
-            raise Interrupted(f"stopped after step {step_number}, which is saved: the same command goes on from there")
+            raise Interrupted(f"stopped and saved after step {step_number}: run the same command to resume")
 
     def restore(self) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
-        """Return the arrays and meta last saved by this very work, None if there are none.
+        """Return the arrays and meta last saved for the same step, settings and inputs; None if there are none.
 
         Raises MachineError if the checkpoint is damaged.
         """
         pointer = self._pointer()
         if pointer is None or pointer["asked"] != digest(self.step.asked):
+            return None
+        if not self.step.accepts(pointer["arithmetic"], "has a checkpoint that was made"):
             return None
         key = self._key(pointer["file"])
         try:
@@ -92,8 +99,8 @@ class Checkpoints:
         return tensors.from_bytes(data, key)
 
     def clear(self) -> None:
-        """Delete the checkpoints: after the manifest, nothing needs them."""
-        # The pointer first. A job that was killed between two writes may have left more than one file beside it.
+        """Delete the checkpoints. They are not needed once the manifest is written."""
+        # The pointer first. A job that was killed between two writes may have left more than one checkpoint file.
         self.step.storage.delete(self._key(POINTER))
         for key in self.step.storage.list(self._key("")):
             self.step.storage.delete(key)
@@ -101,10 +108,10 @@ class Checkpoints:
     def _key(self, name: str) -> str:
         return f"{self.step.prefix}/checkpoints/{name}"
 
-    def _pointer(self) -> dict[str, str] | None:
+    def _pointer(self) -> dict[str, Any] | None:
         try:
             pointer = unseal(self.step.storage.read(self._key(POINTER)))
-            return {name: pointer[name] for name in ("file", "sha256", "asked")}
+            return {name: pointer[name] for name in ("file", "sha256", "asked", "arithmetic")}
         except MissingKey:
             return None
         except (ValueError, KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Files that a job needs on its own disk, wherever they lie."""
+"""Local copies of files that the user names, from disk or S3."""
 
 import atexit
 import functools
@@ -40,7 +40,7 @@ def _fetched(flag: str, url: str) -> Path:
         raise UserError(f"{flag}: there is no file {url}") from None
     place = tempfile.mkdtemp(prefix="mrigan-")
     atexit.register(shutil.rmtree, place, ignore_errors=True)
-    # Keras tells formats apart by the name's ending.
+    # Keras detects the format by the suffix of the name.
     path = Path(place, name)
     path.write_bytes(data)
     return path

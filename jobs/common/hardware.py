@@ -1,24 +1,23 @@
-"""Threads, precision and XLA: decided here alone, from the hardware found, and logged with the reason."""
+"""The only place that decides on threads, precision and XLA, from the hardware; the decision is logged with reasons."""
 
-import contextlib
 import logging
-import os
-import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import tensorflow as tf
 
 from jobs.common import metrics
-from jobs.common.settings import ExecutionSettings
+from jobs.common.machine import usable_cores
 
 log = logging.getLogger("mrigan.hardware")
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """What was decided: `threads` of the processor, `precision` of the arithmetic, XLA or not, on which device."""
+    """The decision: `threads` of the processor, `precision` of the arithmetic, XLA on or off, and the device."""
 
+    kind: str  # cpu or gpu
     device: str
     threads: int
     precision: str
@@ -29,19 +28,34 @@ class Hardware:
         """Return the decision as JSON values for a manifest."""
         return asdict(self)
 
+    def arithmetic(self) -> dict[str, Any]:
+        """Return the properties that affect rounding, as JSON values."""
+        return {name: getattr(self, name) for name in ("kind", "threads", "precision", "xla")}
 
-def configure(execution: ExecutionSettings, depthwise: bool = False) -> Hardware:
-    """Set TensorFlow up once in this process, deterministic, and return what was decided.
 
-    `depthwise` says that the network is made of depthwise convolutions, which are no matrix products. A later call in
-    the same process with the same settings is free.
+class Execution(Protocol):
+    """The settings that decide."""
+
+    @property
+    def threads(self) -> int:
+        """Threads of the processor; 0: all cores."""
+
+    @property
+    def precision(self) -> str:
+        """`auto`, `float32` or `bfloat16`."""
+
+    @property
+    def xla(self) -> str:
+        """`auto`, `on` or `off`."""
+
+
+def configure(execution: Execution, depthwise: bool = False) -> Hardware:
+    """Set up TensorFlow once in this process, with deterministic operations, and return the decision.
+
+    `depthwise`: the network consists of depthwise convolutions, which are not matrix products. A later call in the same
+    process with the same settings costs nothing.
     """
-    # What fails raises an exception; TensorFlow's log beside it is for its own developers.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _silent():
-        import tensorflow as tf
-
-    threads, counted = (execution.threads, "as set") if execution.threads else (usable_cores(), "all there are to use")
+    threads, counted = (execution.threads, "as set") if execution.threads else (usable_cores(), "all available")
     if tf.config.threading.get_intra_op_parallelism_threads() != threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -57,12 +71,12 @@ def configure(execution: ExecutionSettings, depthwise: bool = False) -> Hardware
         precision, why = _for_processor(flags, depthwise)
     if execution.precision != "auto":
         precision, why = execution.precision, "as set"
-    # On processors XLA made every step slower here, that of MobileNetV2 seven times, and takes longer to compile.
+    # Measured on processors: XLA made every step slower (MobileNetV2: seven times), and takes longer to compile.
     xla = execution.xla == "on" or (execution.xla == "auto" and bool(gpus))
-    because = "as set" if execution.xla != "auto" else "it pays on a GPU" if xla else "it does not pay on a processor"
+    because = "as set" if execution.xla != "auto" else "faster on a GPU" if xla else "slower on a processor"
     reason = f"{threads} threads: {counted}; {precision}: {why}; XLA {'on' if xla else 'off'}: {because}"
-    decided = Hardware(device, threads, precision, xla, reason)
-    metrics.hardware("gpu" if gpus else "cpu", precision)
+    decided = Hardware("gpu" if gpus else "cpu", device, threads, precision, xla, reason)
+    metrics.hardware(decided.kind, precision)
     if decided not in _logged:
         _logged.add(decided)
         log.info("%s, %s", device, reason)
@@ -72,44 +86,8 @@ def configure(execution: ExecutionSettings, depthwise: bool = False) -> Hardware
 _logged: set[Hardware] = set()
 
 
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Drop what is written to standard error, by libraries too: TensorFlow greets before its log level counts."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-def usable_cores() -> int:
-    """Return how many processor cores this process may keep busy: its affinity, capped by the container's quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            cores = min(cores, max(1, round(int(quota) / int(period))))
-    except (OSError, ValueError):
-        pass
-    return cores
-
-
-def usable_memory() -> int:
-    """Return the bytes of memory that this machine has, or its container may use."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):
-        return total
-
-
 def _processor() -> tuple[str, frozenset[str]]:
-    """Return the processor's name and feature flags, as Linux spells them."""
+    """Return the processor's name and feature flags from Linux."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -120,13 +98,13 @@ def _processor() -> tuple[str, frozenset[str]]:
 
 
 def _for_processor(flags: frozenset[str], depthwise: bool) -> tuple[str, str]:
-    # The instructions of avx512_bf16 alone do not pay: on an EPYC that has them bfloat16 made a step of MobileNetV2 at
-    # 64 px a third slower, and left one of the DCGAN at width 32 about as fast. With matrix units, on a Xeon, it took
-    # 0.72 of the time of ResNet152V2 and 0.76 of the DCGAN's at width 16, but 1.5 times that of MobileNetV2.
+    # The avx512_bf16 instructions alone are not enough: on an EPYC with them, bfloat16 made a step of MobileNetV2 at
+    # 64 px a third slower, and left one of the DCGAN at width 32 about as fast. On a Xeon with matrix units, bfloat16
+    # took 0.72 of the time for ResNet152V2 and 0.76 for the DCGAN at width 16, but 1.5 times the time for MobileNetV2.
     if "amx_bf16" not in flags:
         return "float32", "the processor has no matrix units for bfloat16"
     if depthwise:
-        return "float32", "the processor's matrix units are no help to depthwise convolutions"
+        return "float32", "the processor's matrix units do not speed up depthwise convolutions"
     return "bfloat16", "the processor has matrix units for bfloat16 (amx_bf16)"
 
 

@@ -1,9 +1,9 @@
-"""Where things lie in storage: the only place that spells a key."""
+"""The layout of the storage: the only place that builds keys."""
 
 CLASS_CONDITIONAL = "all-classes"
 RESERVED_LABELS = frozenset({CLASS_CONDITIONAL, "classifiers"})
-# Settings that say which part of a run a step is, not how it is done.
-PLACES = frozenset({"fold", "label", "network", "regime", "control", "seed", "synthetic_first"})
+# Settings that identify a step within a run, but do not affect its method.
+PLACES = frozenset({"fold", "label", "network", "regime", "control", "seed"})
 
 
 def dataset(dataset_id: str) -> str:
@@ -12,17 +12,17 @@ def dataset(dataset_id: str) -> str:
 
 
 def source(name: str) -> str:
-    """Return the key of what is known of files that were read: their versions and digests."""
+    """Return the key of the record of files that were read: their versions and digests."""
     return f"sources/{name}.json"
 
 
-def phantoms(image_size: int, count: int) -> str:
-    """Return the prefix of the drawn heads that classifiers learn beside their images."""
-    return f"phantoms/{image_size}-{count}"
+def phantoms(image_size: int, first: int, count: int) -> str:
+    """Return the prefix of `count` phantoms from number `first` on."""
+    return f"phantoms/{image_size}/{first:06d}-{count}"
 
 
 def pretrained(name: str) -> str:
-    """Return the prefix of the weights that a network learned from phantoms alone."""
+    """Return the prefix of the weights of a network pretrained on phantoms."""
     return f"pretrained/{name}"
 
 
@@ -31,14 +31,19 @@ def gan(run: str, fold: int | str, label: str) -> str:
     return f"runs/{run}/fold-{fold}/{label}/gan"
 
 
-def synthetic(run: str, fold: int | str, label: str, first: int = 0) -> str:
-    """Return the prefix of the synthetic images of one class, from number `first` on."""
-    return f"runs/{run}/fold-{fold}/{label}/synthetic" + (f"-{first:06d}" if first else "")
+def synthetic(run: str, fold: int | str, label: str) -> str:
+    """Return the prefix of the synthetic images of one class."""
+    return f"runs/{run}/fold-{fold}/{label}/synthetic"
 
 
 def synthetic_image(number: int) -> str:
     """Return the name of synthetic image `number` below its prefix."""
     return f"images/{number:06d}.png"
+
+
+def plan(name: str) -> str:
+    """Return the key of a plan: the tasks of a run."""
+    return f"plans/{name}.json"
 
 
 def classifier(run: str, fold: int | str, network: str, regime: str, seed: int) -> str:
@@ -47,12 +52,12 @@ def classifier(run: str, fold: int | str, network: str, regime: str, seed: int) 
 
 
 def controlled(regime: str, control: str) -> str:
-    """Return the regime of a classifier as keys spell it: with the control, unless that is 'none'."""
+    """Return the regime of a classifier as used in keys: with the control, unless that is 'none'."""
     return regime if control == "none" else f"{regime}-{control}"
 
 
 def done(digest: str) -> str:
-    """Return the key of the prefix at which a step of this digest was done, for other runs that ask for it."""
+    """Return the key of a pointer to the finished step of this digest, for reuse in other runs."""
     return f"done/{digest}"
 
 

@@ -1,7 +1,7 @@
-"""Logs: readable text for a person, or one JSON object a line for a machine, with the same events in both.
+"""Logs: readable text, or one JSON object per line, with the same events in both.
 
-A JSON line has `time` (ISO 8601, UTC), `level`, `logger`, `message`, where the work stands (the fields of CONTEXT that
-apply) and what the event adds. Epochs are too many for a person, so that only JSON has them all.
+A JSON line has `time` (ISO 8601, UTC), `level`, `logger`, `message`, the context (the fields of CONTEXT that apply)
+and the fields of the event. Only the JSON style contains every epoch.
 """
 
 import contextlib
@@ -12,21 +12,52 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
-# What a job's settings say about the work in hand.
+# The settings of a job that identify its task.
 CONTEXT = ("dataset", "run", "name", "fold", "label", "network", "regime", "control", "seed")
 EPOCHS = logging.getLogger("mrigan.epochs")
 
+_style = ["text"]
 _context: contextvars.ContextVar[dict[str, Any]] = contextvars.ContextVar("context", default={})  # noqa: B039
 
 
-def setup(style: str) -> None:
-    """Log to standard error in the style `text` or `json`, Python's warnings too; libraries only warn."""
-    handler = logging.StreamHandler(sys.stderr)
+def style() -> str:
+    """Return the style that `setup` was given last."""
+    return _style[-1]
+
+
+class Lines(logging.Handler):
+    """Pass each record as a line to `write`."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        super().__init__()
+        self.write = write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        try:
+            self.write(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+
+def show(line: str) -> None:
+    """Write a line to the current standard error, which a progress display may have replaced."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def setup(style: str, write: Callable[[str], None] = show) -> None:
+    """Log in the style `text` or `json`, including Python's warnings; libraries only log warnings.
+
+    `write` receives the lines.
+    """
+    handler = Lines(write)
     handler.setFormatter(Json() if style == "json" else Text())
+    _style.append(style)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.captureWarnings(True)
     logging.getLogger("mrigan").setLevel(logging.INFO)
@@ -47,7 +78,7 @@ def end(line: str, exit_code: int) -> None:
 
 @contextlib.contextmanager
 def about(job: str, settings: Any) -> Iterator[None]:
-    """Give every event within the job's name and the fields of CONTEXT that `settings` have."""
+    """Add the job's name and the fields of CONTEXT that `settings` have to every event in the block."""
     found = {name: getattr(settings, name) for name in CONTEXT if getattr(settings, name, "") not in ("", None)}
     token = _context.set({"job": job} | found)
     try:
@@ -57,8 +88,8 @@ def about(job: str, settings: Any) -> Iterator[None]:
 
 
 def redacted(text: str) -> str:
-    """Return `text` without the user and password of an address, as a proxy's may have them."""
-    # A password may hold @ and / as they are. Where a port is followed by an @, too much is hidden, never too little.
+    """Return `text` without users and passwords in addresses, such as that of a proxy."""
+    # A password may contain unescaped @ and /. If a port is followed by an @, too much is hidden, but never too little.
     return re.sub(r"(?<=://)(?:[^\s/:]*:\S*|[^\s/@]+)@", "…@", text)
 
 
@@ -84,7 +115,7 @@ class Json(logging.Formatter):
 
 
 def _plain(value: Any) -> Any:
-    """Return a field's value as JSON can spell it, which has no word for a loss that is not finite."""
+    """Return a field's value as valid JSON, which does not support numbers that are not finite."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -1,4 +1,4 @@
-"""Counts the requests of a boto3 client for S3, by the events that botocore tells of."""
+"""Counts the S3 requests of a boto3 client, by botocore's events."""
 
 import io
 import time
@@ -14,12 +14,12 @@ OPERATIONS = {
     "ListObjectsV2": "list",
     "DeleteObject": "delete",
 }
-# A key that is not there, and a conditional write that another one beat, are answers.
+# A missing key, and a conditional write that lost against another one, are not errors.
 ANSWERS = (404, 409, 412)
 
 
 def meter(events: Any) -> None:
-    """Count what a client's `events` (`client.meta.events`) tell of in jobs.common.metrics.s3."""
+    """Count the `events` of a client (`client.meta.events`) in jobs.common.metrics.s3."""
     counters = metrics.s3()
 
     def before(params: dict[str, Any], context: dict[str, Any], **rest: Any) -> None:
@@ -42,7 +42,7 @@ def meter(events: Any) -> None:
         ended(context, event_name)
         counters.errors.inc(http_response.status_code >= 400 and http_response.status_code not in ANSWERS)
         if "Body" in parsed:
-            # botocore tells of an object once its head is there; the caller reads the rest.
+            # botocore emits the event once the headers of an object have arrived; the caller reads the body later.
             parsed["Body"].read = reading(parsed["Body"].read)
 
     def reading(read: Callable[..., bytes]) -> Callable[..., bytes]:

@@ -1,6 +1,6 @@
-"""What this process tells Prometheus while it runs (docs/metrics.md lists it), and the server that tells it.
+"""The Prometheus metrics of this process (listed in docs/metrics.md), and the server for them.
 
-The metrics count whether or not they are served. Which run, fold and class they belong to is the pod's to say.
+The metrics count even if they are not served. Run, fold and class come from the labels of the pod.
 """
 
 import contextlib
@@ -11,13 +11,23 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, Summary, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    ProcessCollector,
+    Summary,
+    disable_created_metrics,
+    make_wsgi_app,
+)
 from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.exposition import ThreadingWSGIServer
 
 from jobs.common.errors import Interrupted, UserError
 
-LAST_SCRAPE_SECONDS = 60  # that a process waits for Prometheus at its end
+LAST_SCRAPE_SECONDS = 60  # maximum wait of a process for its final scrape
 PHASES = ("read", "compute", "write")
 
 disable_created_metrics()
@@ -26,7 +36,7 @@ ProcessCollector(registry=REGISTRY)
 
 
 class _Clock:
-    """A collector of times that pass whether or not anything is reported: phases, and the GPUs held."""
+    """A collector of running times: seconds by phase, and GPU seconds. They are computed at each scrape."""
 
     def __init__(self) -> None:
         self.gpus = 0
@@ -37,7 +47,7 @@ class _Clock:
         self._phases = ["compute"]
 
     def switch(self, phase: str | None) -> None:
-        """Enter a phase, or leave the one last entered."""
+        """Enter a phase, or leave the current one."""
         now = time.monotonic()
         self._seconds[self._phases[-1]] += now - self._since
         self._since = now
@@ -47,15 +57,21 @@ class _Clock:
             self._phases.pop()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the counters as they stand now."""
+        """Yield the counters with their current values."""
         now = time.monotonic()
-        phases = CounterMetricFamily("mrigan_phase_seconds", "Seconds of this process by phase.", labels=["phase"])
+        phases = CounterMetricFamily(
+            "mrigan_phase_seconds", "Time of this process by phase, in seconds.", labels=["phase"]
+        )
         for phase, seconds in self._seconds.items():
             phases.add_metric([phase], seconds + (now - self._since) * (phase == self._phases[-1]))
         yield phases
         held = (now - self._began) * self.gpus
-        yield CounterMetricFamily("mrigan_gpu_held_seconds", "GPUs held, times seconds.", held)
-        yield CounterMetricFamily("mrigan_gpu_used_seconds", "GPUs at work, times seconds.", self.used)
+        yield CounterMetricFamily(
+            "mrigan_gpu_held_seconds", "GPUs held by the process, multiplied by time in seconds.", held
+        )
+        yield CounterMetricFamily(
+            "mrigan_gpu_used_seconds", "GPUs in use by the process, multiplied by time in seconds.", self.used
+        )
 
 
 _clock = _Clock()
@@ -66,7 +82,7 @@ REGISTRY.register(_clock)  # type: ignore[arg-type] # it has the one method that
 
 @contextlib.contextmanager
 def phase(name: str) -> Iterator[None]:
-    """Count the seconds within as `read`, `compute` or `write`; only the main thread's, which waits for all others."""
+    """Count the time of the block as `read`, `compute` or `write`, in the main thread only: it waits for the others."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -79,7 +95,7 @@ def phase(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def gpu_use() -> Iterator[None]:
-    """Count the seconds within as use of the GPU, if there is one."""
+    """Count the time of the block as use of the GPU, if there is one."""
     began = time.monotonic()
     try:
         yield
@@ -88,12 +104,12 @@ def gpu_use() -> Iterator[None]:
 
 
 def hold_gpus(gpus: int) -> None:
-    """Say how many GPUs this process holds from its beginning; the larger of several says counts."""
+    """Set the number of GPUs that this process holds from its start; of several calls, the largest number counts."""
     _clock.gpus = max(_clock.gpus, gpus)
 
 
 def hardware(device: str, precision: str) -> None:
-    """Say what computes: device `cpu` or `gpu` (one of them), precision `float32` or `bfloat16`."""
+    """Set the hardware labels: device `cpu` or `gpu` (one GPU), precision `float32` or `bfloat16`."""
     _clock.at_work = int(device == "gpu")
     hold_gpus(_clock.at_work)
     info = _hardware_info()
@@ -103,11 +119,16 @@ def hardware(device: str, precision: str) -> None:
 
 @functools.cache
 def _hardware_info() -> Gauge:
-    return Gauge("mrigan_hardware_info", "What computes; 1.", ["device", "precision"], registry=REGISTRY)
+    return Gauge(
+        "mrigan_hardware_info",
+        "Device and precision of the computation, as labels; always 1.",
+        ["device", "precision"],
+        registry=REGISTRY,
+    )
 
 
 def _counter(name: str, text: str, **labels: Iterable[str]) -> Counter:
-    """Return a counter with one label at most, whose values all begin at 0, so that the first rise is seen."""
+    """Return a counter with at most one label. All series start at 0, so that their first increase is visible."""
     counter = Counter(name, text, list(labels), registry=REGISTRY)
     for label, values in labels.items():
         for value in values:
@@ -121,10 +142,10 @@ def s3() -> SimpleNamespace:
     operations = ("read", "write", "head", "list", "delete")
     return SimpleNamespace(
         requests=_counter("mrigan_s3_requests_total", "Requests.", operation=operations),
-        errors=_counter("mrigan_s3_errors_total", "Requests that failed for good."),
-        retries=_counter("mrigan_s3_retries_total", "Tries after the first."),
-        bytes=_counter("mrigan_s3_bytes_total", "Bodies of objects.", direction=("received", "sent")),
-        seconds=_counter("mrigan_s3_request_seconds_total", "Seconds of the requests."),
+        errors=_counter("mrigan_s3_errors_total", "Requests that failed after all retries."),
+        retries=_counter("mrigan_s3_retries_total", "Retries of requests."),
+        bytes=_counter("mrigan_s3_bytes_total", "Bytes of object bodies transferred.", direction=("received", "sent")),
+        seconds=_counter("mrigan_s3_request_seconds_total", "Duration of requests, in seconds."),
     )
 
 
@@ -132,26 +153,29 @@ def s3() -> SimpleNamespace:
 def preprocessing(reasons: tuple[str, ...]) -> SimpleNamespace:
     """Return the metrics of preprocess: read, quarantined (by reason), pairs, groups."""
     return SimpleNamespace(
-        read=_counter("mrigan_images_read_total", "Images that were read."),
-        quarantined=_counter("mrigan_images_quarantined_total", "Images set aside.", reason=reasons),
-        pairs=Gauge("mrigan_near_duplicate_pairs", "Pairs of images of the same picture.", registry=REGISTRY),
-        groups=Gauge("mrigan_groups", "Groups, none of which straddles folds.", registry=REGISTRY),
+        read=_counter("mrigan_images_read_total", "Images read."),
+        quarantined=_counter(
+            "mrigan_images_quarantined_total", "Images excluded from the dataset (quarantined).", reason=reasons
+        ),
+        pairs=Gauge("mrigan_near_duplicate_pairs", "Pairs of near-duplicate images.", registry=REGISTRY),
+        groups=Gauge("mrigan_groups", "Groups of images that are kept in one fold.", registry=REGISTRY),
     )
 
 
 @functools.cache
 def generated() -> Counter:
-    """Return the counter of synthetic images drawn."""
-    return _counter("mrigan_images_generated_total", "Synthetic images drawn.")
+    """Return the counter of generated synthetic images."""
+    return _counter("mrigan_images_generated_total", "Synthetic images generated.")
 
 
 # ---- training ------------------------------------------------------------------------------------------------------
 
 
 class Training:
-    """One training's metrics. The figures of an epoch go by name: that of the metric without `mrigan_`, and its label.
+    """Metrics of one training.
 
-    kind: `gan` or `classifier`; which figures there are stands in FIGURES.
+    kind: `gan` or `classifier`. FIGURES lists the values of an epoch. The key of a value is the name of its metric
+    without the prefix `mrigan_<kind>_`, and its label.
     """
 
     def __init__(self, kind: str, epochs_planned: int, epochs: int, steps: int) -> None:
@@ -163,14 +187,14 @@ class Training:
         _state.training = True
 
     def steps(self, steps: int, epochs: int, images: int) -> None:
-        """Say how many steps and whole epochs are done in all, and how many images were seen since last said."""
+        """Set the total numbers of steps and whole epochs done, and add the number of images since the last call."""
         self.progress.step.set(steps)
         self.progress.epoch.set(epochs)
         self.progress.images.inc(images)
         self.progress.time.set_to_current_time()
 
     def epoch(self, values: Mapping[tuple[str, str], float]) -> None:
-        """Say the figures of one epoch that was just finished."""
+        """Set the values of an epoch that has just ended."""
         for (metric, label), value in values.items():
             gauge, summary = self.figures[metric]
             gauge.labels(label).set(value)
@@ -178,22 +202,22 @@ class Training:
                 summary.labels(label).observe(value)
 
 
-# By kind: (metric, label, its values, what it is).
+# By kind: (metric, label, values of the label, help text).
 FIGURES: dict[str, list[tuple[str, str, tuple[str, str], str]]] = {
     "gan": [
-        ("loss", "model", ("generator", "discriminator"), "Mean loss of an epoch, in nats."),
-        ("discriminator_accuracy_ratio", "images", ("real", "fake"), "Share read right by the discriminator."),
+        ("loss", "model", ("generator", "discriminator"), "Mean loss per epoch, in nats."),
+        ("discriminator_accuracy_ratio", "images", ("real", "fake"), "Accuracy of the discriminator."),
     ],
     "classifier": [
-        ("loss", "split", ("training", "held-out"), "Mean cross-entropy of an epoch, in nats."),
-        ("accuracy_ratio", "split", ("training", "held-out"), "Share of an epoch read right."),
+        ("loss", "split", ("training", "held-out"), "Mean cross-entropy per epoch, in nats."),
+        ("accuracy_ratio", "split", ("training", "held-out"), "Accuracy per epoch."),
     ],
 }
 
 
 @functools.cache
 def _figures(kind: str) -> dict[str, tuple[Gauge, Summary]]:
-    """Return for each figure its gauge and its summary, which have no series before the first epoch."""
+    """Return the gauge and the summary of each value. They have no series before the first epoch."""
     return {
         metric: (
             Gauge(f"mrigan_{kind}_{metric}", text, [label], registry=REGISTRY),
@@ -209,52 +233,54 @@ def _progress() -> SimpleNamespace:
         return Gauge(name, text, registry=REGISTRY)
 
     return SimpleNamespace(
-        epoch=gauge("mrigan_training_epoch", "Whole epochs done."),
-        planned=gauge("mrigan_training_epochs_planned", "Epochs to do."),
-        step=gauge("mrigan_training_step", "Steps done."),
-        images=_counter("mrigan_training_images_total", "Images that changed weights."),
-        time=gauge("mrigan_training_step_timestamp_seconds", "When steps were last done."),
-        checkpoint=gauge("mrigan_checkpoint_timestamp_seconds", "When a checkpoint was last written."),
+        epoch=gauge("mrigan_training_epoch", "Whole epochs done, including those before an interruption."),
+        planned=gauge("mrigan_training_epochs_planned", "Planned epochs."),
+        step=gauge("mrigan_training_step", "Training steps done, including those before an interruption."),
+        images=_counter("mrigan_training_images_total", "Images used for weight updates by this process."),
+        time=gauge(
+            "mrigan_training_step_timestamp_seconds",
+            "Unix time of the last training step; initially, of the start of training.",
+        ),
+        checkpoint=gauge(
+            "mrigan_checkpoint_timestamp_seconds",
+            "Unix time of the last checkpoint; initially, of the start of training.",
+        ),
     )
 
 
 def checkpoint_written() -> None:
-    """Say that a checkpoint was written now."""
+    """Record that a checkpoint was written now."""
     _progress().checkpoint.set_to_current_time()
 
 
 # ---- the server ----------------------------------------------------------------------------------------------------
 
-# `seen` says whether Prometheus ever came, `last` that nothing changes any more, and `scraped` that this was seen.
-_state = SimpleNamespace(training=False, served=False, seen=False, last=False, scraped=threading.Event())
+# `seen`: Prometheus has scraped this process. `last`: the values are final. `scraped`: the final values were scraped.
+_state = SimpleNamespace(training=False, port=0, seen=False, last=False, scraped=threading.Event())
 
 
 def serve(port: int) -> None:
-    """Serve the metrics at every address of this machine until the process ends.
+    """Serve the metrics on all addresses of this machine until the process ends.
 
-    Raises UserError if the port cannot be had.
+    Raises UserError if the port cannot be opened.
     """
-    from wsgiref.simple_server import WSGIRequestHandler, make_server
-
-    from prometheus_client import make_wsgi_app
-    from prometheus_client.exposition import ThreadingWSGIServer
 
     class Silent(WSGIRequestHandler):
         def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing: a scrape is no event."""
+            """Log nothing for a scrape."""
 
     class Body(list[bytes]):
         last = False
 
         def close(self) -> None:
-            """Say that all was sent: the server calls this at the end."""
+            """Record that the response was sent: the server calls this method at the end."""
             if self.last:
                 _state.scraped.set()
 
     answer = make_wsgi_app(REGISTRY)
 
     def app(environ: Any, start_response: Any) -> Any:
-        # Here, not in close: who has read all of an answer must find it counted.
+        # Not in close: a scrape must be counted before its client has received the whole response.
         _state.seen, last = True, _state.last
         body = Body(answer(environ, start_response))
         body.last = last
@@ -265,15 +291,20 @@ def serve(port: int) -> None:
     except OSError as error:
         raise UserError(f"--metrics-port {port}: {error.strerror or error}") from error
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    _state.served = True
+    _state.port = port
+
+
+def port() -> int:
+    """Return the port that serves the metrics, 0 if none does."""
+    return _state.port
 
 
 def wait_for_a_last_scrape(failed: bool) -> None:
-    """Let Prometheus see how it ended, if it came before: what happened since then it would never know.
+    """Wait for one final scrape, if Prometheus has scraped this process before.
 
-    A training that `failed` waits in any case, since what it failed of may be its first figure. A signal ends the wait.
+    A training that `failed` always waits, since its final values may not have been scraped yet. A signal ends the wait.
     """
-    if _state.served and (_state.seen or (failed and _state.training)):
+    if _state.port and (_state.seen or (failed and _state.training)):
         _state.last = True
         with contextlib.suppress(Interrupted):
             _state.scraped.wait(LAST_SCRAPE_SECONDS)

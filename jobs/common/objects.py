@@ -1,8 +1,8 @@
-"""What every storage knows of its objects."""
+"""Common types of all storages."""
 
 from typing import NamedTuple
 
-# Requests under way at once when many small objects are read or written: S3's latency hides behind them.
+# Concurrent requests when many small objects are read or written, to hide the latency of S3.
 PARALLEL = 16
 
 
@@ -11,7 +11,7 @@ class MissingKey(KeyError):  # noqa: N818 - reads as what it is, like KeyError
 
 
 class Version(NamedTuple):
-    """What tells two contents of a key apart without reading them."""
+    """Identifies the content of a key without reading it."""
 
     size: int
     tag: str

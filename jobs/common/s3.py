@@ -1,4 +1,4 @@
-"""S3 as storage. Of credentials and of the headers that carry them, no message says a word."""
+"""S3 as storage. Messages never contain credentials or the headers that carry them."""
 
 import itertools
 import os
@@ -20,34 +20,35 @@ from jobs.common.errors import MachineError, UserError
 from jobs.common.meter import meter
 from jobs.common.objects import PARALLEL, MissingKey, Version
 
-# Tries of a request, and of the body that follows it. Before another one a body waits up to so long, each time twice as
-# long, as botocore does before a request.
+# Attempts of a request, and of reading its body. Before another attempt to read a body, the wait is random: at most
+# BACKOFF_SECONDS, and twice as much each time, as in botocore for requests.
 ATTEMPTS = 5
 BACKOFF_SECONDS = 1.0
 
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # the first that is set counts
-# What stands in variables of these by accident, as the line's end of a file that a Secret was made from.
+# Variables that may contain accidental white space, such as a newline at the end of a file that a Secret was made from.
 VARIABLES = (
     *ENDPOINTS,
     *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"),
     *("AWS_REGION", "AWS_DEFAULT_REGION"),
 )
 
-# What S3, or STS before it, answers to credentials that are wrong, expired or without the right. An answer without a
-# body has its status for a code.
+# Error codes of S3 or STS for credentials that are wrong, expired or without permission. For a response without a body,
+# the code is the HTTP status.
 DENIED = (
     *("AccessDenied", "AllAccessDisabled", "AccountProblem", "Forbidden", "403", "400", "SignatureDoesNotMatch"),
     *("InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClientException", "InvalidSecurity"),
     *("ExpiredToken", "ExpiredTokenException", "InvalidToken", "InvalidIdentityToken", "TokenRefreshRequired"),
 )
-# To a bucket that is elsewhere, where boto3 could not find out where.
+# Error codes for a bucket in another region that boto3 could not determine.
 ELSEWHERE = ("AuthorizationHeaderMalformed", "PermanentRedirect", "301", "IllegalLocationConstraintException")
-# What TLS says of a certificate, of the file with authorities, and of a server without TLS; all else may pass.
+# Texts of permanent TLS errors: the certificate, the file with authorities, a server without TLS. Others may be
+# temporary.
 UNTRUSTED = (
     *("CERTIFICATE_VERIFY_FAILED", "doesn't match", "WRONG_VERSION_NUMBER"),
     *("No such file", "Permission denied", "Is a directory", "X509", "PEM"),
 )
-# Where a header with credentials begins in a text; nothing behind it is to be shown.
+# The start of a header with credentials in a text; the text after it must not be shown.
 HEADER = re.compile(r"(authorization|credential|signature|security-token)['\"]?\s*[:=]|AWS4-HMAC", re.IGNORECASE)
 
 
@@ -69,11 +70,11 @@ class S3:
             connect_timeout=10,
             read_timeout=60,
             max_pool_connections=PARALLEL,
-            # Servers that only resemble AWS do not all know the newer default checksums.
+            # Not all S3-compatible servers support the newer default checksums.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
-        # A session of its own: the default one keeps the credentials it first saw.
+        # A separate session: the default session keeps its first credentials.
         session = self._call(boto3.session.Session)
         self._secrets = _checked(self._call(session.get_credentials))
         self.client = self._call(lambda: session.client("s3", config=config))
@@ -111,8 +112,8 @@ class S3:
             found = self._call(objects, prefix)
         except MissingKey:
             raise UserError(
-                f"s3://{self.bucket}: the server has no such bucket to list: {_endpoint_variable()} must end before "
-                "the bucket, which belongs into s3://bucket/prefix"
+                f"s3://{self.bucket}: the server cannot list this bucket: {_endpoint_variable()} must end before "
+                "the bucket name, which belongs in s3://bucket/prefix"
             ) from None
         return {
             item["Key"].removeprefix(self.prefix): Version(
@@ -155,7 +156,7 @@ class S3:
                 try:
                     return found["Body"].read(), found.get("ETag", "")
                 except (failures.BotoCoreError, urllib3.exceptions.HTTPError, OSError):
-                    # botocore tries again what fails before the body.
+                    # botocore retries only failures before the body.
                     if attempt == ATTEMPTS:
                         raise
                 metrics.s3().retries.inc()
@@ -165,20 +166,20 @@ class S3:
         return self._call(request, key)
 
     def _call(self, request: Callable[[], Any], key: str = "", lost: Callable[[], Any] | None = None) -> Any:
-        """Return what `request` returns, or raise what the failure means; `lost` answers a lost conditional write."""
+        """Return the result of `request`, or raise the error of its failure; `lost` is for a lost conditional write."""
         where = f"s3://{self.bucket}/{self.prefix}{key}"
         try:
             return request()
         except failures.ClientError as error:
             answer = error.response["Error"]
-            # A server that is none of S3's may answer without one.
+            # A server other than S3 may respond without a code.
             code = answer.get("Code") or str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
             if code in ("NoSuchKey", "404", "NotFound"):
                 raise MissingKey(key) from None
             if lost and code in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409"):
                 return lost()
             if code == "NoSuchBucket":
-                raise UserError(f"there is no bucket {self.bucket}: create it or name another") from error
+                raise UserError(f"there is no bucket {self.bucket}: create it or use another one") from error
             if code == "InvalidObjectState":
                 kind = f" ({answer['StorageClass']})" if answer.get("StorageClass") else ""
                 raise UserError(
@@ -187,7 +188,7 @@ class S3:
                 ) from error
             if code in DENIED:
                 raise UserError(
-                    f"{where}: access is denied ({code}): check the credentials and their rights"
+                    f"{where}: access is denied ({code}): check the credentials and their permissions"
                 ) from error
             said = f"{where}: the server answers {code}: {self._plain(answer.get('Message'))}"
             if code in ELSEWHERE:
@@ -198,11 +199,13 @@ class S3:
         except (failures.NoCredentialsError, failures.PartialCredentialsError) as error:
             raise UserError(f"{where}: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from error
         except failures.InvalidRegionError:
-            raise UserError(f"{where}: the region is none: set AWS_DEFAULT_REGION to one such as us-east-1") from None
+            raise UserError(
+                f"{where}: the region is invalid: set AWS_DEFAULT_REGION to a region such as us-east-1"
+            ) from None
         except failures.ParamValidationError as error:
             raise UserError(f"{where}: {self._plain(error)}") from error
         except ValueError:
-            # Its text may be a whole header.
+            # The text of the error may contain a whole header.
             raise UserError(
                 f"{where}: no request can be made with these settings: check AWS_ENDPOINT_URL, and the other AWS_ "
                 "variables and files for characters that do not belong there"
@@ -217,7 +220,7 @@ class S3:
             raise MachineError(f"{where}: {reason}: check AWS_ENDPOINT_URL and the network") from error
 
     def _plain(self, said: object) -> str:
-        """Return what a library or the server says on one line, without headers and credentials."""
+        """Return a message of a library or the server on one line, without headers and credentials."""
         text = logs.redacted(" ".join(str(said).split()))
         for secret in self._secrets:
             text = text.replace(secret, "…")
@@ -226,7 +229,7 @@ class S3:
 
 
 def _strip_variables() -> None:
-    """Take the white space around the variables of VARIABLES away; one of nothing else counts as not set."""
+    """Remove the white space around the values of VARIABLES; a variable with only white space counts as not set."""
     for name in VARIABLES:
         value = os.environ.get(name)
         if value is not None and not value.strip():
@@ -240,7 +243,7 @@ def _endpoint_variable() -> str:
 
 
 def _check_endpoint(bucket: str) -> None:
-    """Raise UserError if the endpoint is no address, or if the bucket is in it."""
+    """Raise UserError if the endpoint is not an address, or contains the bucket."""
     name = _endpoint_variable()
     address = os.environ.get(name)
     if address is None:
@@ -251,16 +254,16 @@ def _check_endpoint(bucket: str) -> None:
     except ValueError:
         right = False
     if not right or " " in address or not address.isprintable():
-        raise UserError(f"{name}: begin it with http:// or https://, without blanks, as in http://host:port")
-    # A server that takes the path for a bucket writes and reads there, and lists nothing.
+        raise UserError(f"{name}: must start with http:// or https://, without spaces, as in http://host:port")
+    # A server that takes the path as the bucket writes and reads there, but lists nothing.
     if parts.path.strip("/").rpartition("/")[2] == bucket:
-        raise UserError(f"{name}: leave /{bucket} out at its end: the bucket belongs into s3://{bucket}/prefix")
+        raise UserError(f"{name}: remove /{bucket} at the end: the bucket belongs in s3://{bucket}/prefix")
 
 
 def _checked(credentials: Any) -> list[str]:
-    """Return what no message may say of `credentials`. Raises UserError for a character that no header can have.
+    """Return the secret parts of `credentials`. Raises UserError for a character that is invalid in headers.
 
-    Those that boto3 fetches, and fetches anew when they expire, are left alone.
+    Credentials that boto3 fetches and renews are not checked.
     """
     if type(credentials) is not botocore.credentials.Credentials:
         return []
@@ -272,11 +275,11 @@ def _checked(credentials: Any) -> list[str]:
     for variable, words, value in parts:
         if value and not value.isprintable():
             name = variable if credentials.method == "env" else f"the {words} in the AWS credentials file"
-            raise UserError(f"{name}: take the line break, or another character that cannot be seen, out of it")
-    # Shorter ones are words, which stand in addresses too.
+            raise UserError(f"{name}: remove the line break or another invisible character")
+    # Shorter ones may be common words that also occur in addresses.
     return [value for _, _, value in parts if value and len(value) >= 8]
 
 
 def _is_folder(item: dict[str, Any]) -> bool:
-    """Return whether a listed object only stands for a folder, as consoles and Hadoop make them."""
+    """Return whether a listed object is only a placeholder for a folder, as created by consoles and Hadoop."""
     return item["Key"].endswith("/") or (item["Size"] == 0 and item["Key"].endswith("_$folder$"))

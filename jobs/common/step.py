@@ -1,10 +1,10 @@
 """A step: a prefix in storage whose `manifest.json` is written last.
 
-If the manifest is there and its settings and inputs are those asked for, the work is done and is not repeated. What
-lies under a prefix without a manifest is half-written and is never read by another job.
+If there is a manifest with the requested settings and inputs, the step is finished and is not repeated. Files under a
+prefix without a manifest are incomplete and are never read by other jobs.
 
-The manifest has the SHA-256 of every output, and of the listing of every folder of outputs: `images.sha256` lists the
-files of `images/`, as sha256sum does. What a job reads is compared with them.
+The manifest contains the SHA-256 of every output, and of the listing of every folder of outputs: `images.sha256` lists
+the files of `images/` in the format of sha256sum. Jobs verify the digests of all files that they read.
 """
 
 import hashlib
@@ -22,8 +22,8 @@ from jobs.common.storage import MissingKey, Storage, read_many, write_many
 
 log = logging.getLogger("mrigan.step")
 
-# Raised by hand when the code changes what the same settings give; old steps are then done again.
-RESULTS_VERSION = 5
+# Increase this number manually when a code change alters the results of the same settings; old steps are then repeated.
+RESULTS_VERSION = 6
 
 MANIFEST = "manifest.json"
 LISTING = ".sha256"
@@ -31,31 +31,33 @@ PACKAGES = ("mrigan", "keras", "tensorflow", "tensorflow-cpu", "numpy", "scipy",
 
 
 def digest(value: Any) -> str:
-    """Return the SHA-256 of a JSON value in its canonical spelling, as 64 hexadecimal digits."""
+    """Return the SHA-256 of a JSON value in its canonical form, as 64 hexadecimal digits."""
     return _sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
 
 
 def seal(fields: dict[str, Any]) -> bytes:
-    """Return a JSON object that has the digest of all else in it as its field `digest`."""
+    """Return a JSON object of the fields, with an additional field `digest` of all other fields."""
     return (json.dumps(fields | {"digest": digest(fields)}, indent=1, sort_keys=True) + "\n").encode()
 
 
 def unseal(data: bytes, version: str = "", since: int = 0) -> dict[str, Any]:
-    """Return the fields that `seal` was given. Only where field `version` is under `since` may the digest be missing.
+    """Return the fields of a sealed object. The digest may only be missing if field `version` is below `since`.
 
-    Raises ValueError or TypeError if the object is not as it was written.
+    Raises ValueError or TypeError if the object is damaged.
     """
     fields = dict(json.loads(data))
     found = fields.pop("digest", None)
     if found != digest(fields) and (found is not None or fields.get(version, since) >= since):
-        raise ValueError("its digest is that of other content")
+        raise ValueError("its digest does not match its content")
     return fields
 
 
 class Step:
     """One job's outputs under `prefix`, made from `settings` and from `inputs` (name to digest).
 
-    What is `shared` is worth copying from one run to another, in place of doing it again.
+    `arithmetic` are the values of the settings `auto` on this machine (threads, precision, XLA, device). Outputs of
+    another arithmetic are used with a warning, or computed again if `restart` is set. The outputs of a `shared` step
+    are copied to other runs that need the same step.
     """
 
     def __init__(
@@ -66,6 +68,8 @@ class Step:
         job: str,
         settings: Mapping[str, Any],
         inputs: Mapping[str, str],
+        arithmetic: Mapping[str, Any] | None = None,
+        restart: bool = False,
         shared: bool = False,
     ) -> None:
         self.storage = storage
@@ -73,6 +77,8 @@ class Step:
         self.job = job
         self.settings = dict(settings)
         self.inputs = dict(inputs)
+        self.arithmetic = dict(arithmetic or {})
+        self.restart = restart
         self.shared = shared
         self.manifest: dict[str, Any] = {}
         self.reused = False
@@ -81,7 +87,7 @@ class Step:
 
     @property
     def asked(self) -> dict[str, Any]:
-        """What decides the outputs: job, results version, settings and inputs."""
+        """The values that determine the outputs: job, results version, settings and inputs."""
         return {
             "job": self.job,
             "results_version": RESULTS_VERSION,
@@ -90,10 +96,9 @@ class Step:
         }
 
     def finished(self) -> bool:
-        """Return whether this very work is done; then `manifest`, `facts` and `digest` can be read.
+        """Return whether exactly this step is finished; then `manifest`, `facts` and `digest` are available.
 
-        What another run shared of it is copied first. `reused` says the same afterwards, until `finish` replaces what
-        was there.
+        Outputs that another run shared are copied first. `reused` has the returned value until `finish` is called.
         """
         found = read_manifest(self.storage, self.prefix) or {}
         if not self._answers(found):
@@ -102,7 +107,7 @@ class Step:
         return self.reused
 
     def write(self, name: str, data: bytes) -> None:
-        """Write one output; `name` may have folders."""
+        """Write one output; `name` may contain folders."""
         self.written[name] = _sha256(data)
         with metrics.phase("write"):
             self.storage.write(f"{self.prefix}/{name}", data)
@@ -122,12 +127,13 @@ class Step:
         return read_output(self.storage, self.prefix, self.manifest, name)
 
     def forget(self) -> None:
-        """Take back the manifest before outputs change, so that a mixture of old and new is never taken for whole."""
+        """Delete the manifest before outputs change, so that a mixture of old and new never counts as finished."""
         self.storage.delete(f"{self.prefix}/{MANIFEST}")
 
     def finish(self, *, hardware: Mapping[str, Any] | None = None, **facts: Any) -> None:
         """Write the manifest, last. `facts` are small JSON values that later jobs read without opening the outputs."""
         self.manifest = self.asked | {
+            "arithmetic": self.arithmetic,
             "outputs": self._write_listings(),
             "facts": json.loads(json.dumps(facts)),
             "seconds": round(time.monotonic() - self._started, 2),
@@ -140,9 +146,9 @@ class Step:
             self.storage.write(keys.done(digest(self.asked)), self.prefix.encode())
 
     def _take_over(self) -> dict[str, Any] | None:
-        """Copy what another run shared of this very work, and return its manifest, None unless all of it was there.
+        """Copy the outputs of the same step of another run, and return its manifest; None if they are incomplete.
 
-        What is missing or damaged there is no reason to fail: it can be done here.
+        Missing or damaged outputs there are not an error, since the step can be computed here.
         """
         try:
             source = self.storage.read(keys.done(digest(self.asked))).decode()
@@ -162,14 +168,26 @@ class Step:
         self.write_many(zip(digests, files, strict=True))
         self._write_listings()
         self.storage.write(f"{self.prefix}/{MANIFEST}", seal(manifest))
-        log.info("%s: another run, at %s, did this very work: copied", self.prefix, source)
+        log.info("%s: copied from the same step of another run, %s", self.prefix, source)
         return manifest
 
     def _answers(self, manifest: Mapping[str, Any]) -> bool:
-        return {name: manifest.get(name) for name in self.asked} == self.asked
+        if {name: manifest.get(name) for name in self.asked} != self.asked:
+            return False
+        return self.accepts(manifest.get("arithmetic", {}), "was made")
+
+    def accepts(self, other: Mapping[str, Any], what: str) -> bool:
+        """Return whether outputs or checkpoints of the arithmetic `other` are used; log a warning if it differs."""
+        differ = [name for name in self.arithmetic if other.get(name) != self.arithmetic[name]]
+        if not differ:
+            return True
+        theirs, ours = (", ".join(f"{name} {one.get(name)}" for name in differ) for one in (other, self.arithmetic))
+        end = "starting again" if self.restart else "using it; --other-arithmetic restart starts again"
+        log.warning("%s %s with %s, this machine has %s: %s", self.prefix, what, theirs, ours, end)
+        return not self.restart
 
     def _write_listings(self) -> dict[str, Any]:
-        """Write the listing of each folder of outputs; return what a manifest says of them and of single files."""
+        """Write the listing of each folder of outputs; return the manifest entries of folders and single files."""
         outputs: dict[str, Any] = {name: found for name, found in self.written.items() if "/" not in name}
         folders: dict[str, list[str]] = {}
         for name in sorted(self.written.keys() - outputs.keys()):
@@ -187,19 +205,33 @@ class Step:
 
     @property
     def digest(self) -> str:
-        """The digest of what was asked and what came out, for the jobs downstream: no time or machine is in it."""
+        """The digest of settings, inputs and outputs, without time and machine, for downstream jobs."""
         return manifest_digest(self.manifest)
+
+
+def stored(storage: Storage, prefix: str) -> Step | None:
+    """Return the finished step under `prefix`, with any settings; None if there is none."""
+    manifest = read_manifest(storage, prefix)
+    return None if manifest is None else from_manifest(storage, prefix, manifest)
+
+
+def from_manifest(storage: Storage, prefix: str, manifest: dict[str, Any]) -> Step:
+    """Return the finished step that has this manifest."""
+    step = Step(storage, prefix, job=manifest["job"], settings=manifest["settings"], inputs=manifest["inputs"])
+    step.manifest, step.reused = manifest, True
+    return step
 
 
 def manifest_digest(manifest: Mapping[str, Any]) -> str:
     """Return the digest of a finished step from its manifest."""
-    return digest({name: manifest[name] for name in ("job", "results_version", "settings", "inputs", "outputs")})
+    names = ("job", "results_version", "settings", "arithmetic", "inputs", "outputs")
+    return digest({name: manifest[name] for name in names if name in manifest})
 
 
 def read_manifest(storage: Storage, prefix: str) -> dict[str, Any] | None:
     """Return the manifest under `prefix`, None if there is none. Raises MachineError if it is damaged."""
     try:
-        # Those of older versions have no digest, and are still read for what they hold.
+        # Manifests of older versions have no digest, but are still read.
         manifest = unseal(storage.read(f"{prefix}/{MANIFEST}"), "results_version", since=5)
         kinds = {"settings": dict, "inputs": dict, "outputs": dict, "facts": dict, "job": str, "results_version": int}
         if not all(isinstance(manifest[name], kind) for name, kind in kinds.items()):
@@ -213,9 +245,9 @@ def read_manifest(storage: Storage, prefix: str) -> dict[str, Any] | None:
 
 
 def read_output(storage: Storage, prefix: str, manifest: Mapping[str, Any], name: str) -> bytes:
-    """Return the file `name` of a finished step, by its manifest the very bytes that were written.
+    """Return the file `name` of a finished step, verified with the digest in the manifest.
 
-    Raises MachineError if the file is missing or has changed since.
+    Raises MachineError if the file is missing or has changed.
     """
     folder, slash, _ = name.partition("/")
     digests = read_listing(storage, prefix, manifest, folder) if slash else manifest["outputs"]

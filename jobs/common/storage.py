@@ -1,4 +1,4 @@
-"""Storage: one small interface over a folder and S3, with the same keys in both."""
+"""Storage: a common interface for folders and S3, with the same keys in both."""
 
 import contextlib
 import errno
@@ -19,9 +19,9 @@ from jobs.common.objects import PARALLEL, MissingKey, Version
 
 
 class Storage(Protocol):
-    """What every storage can do. Keys are relative paths with `/`; a write is whole or not at all.
+    """The interface of every storage. Keys are relative paths with `/`; writes are atomic.
 
-    Methods raise MachineError if the storage fails or is full, UserError if it refuses the caller.
+    Methods raise MachineError if the storage fails or is full, UserError if it denies access.
     """
 
     url: str
@@ -45,9 +45,9 @@ class Storage(Protocol):
         """Remove the object if it is there."""
 
     def write_if(self, key: str, data: bytes, expected: bytes | None) -> bool:
-        """Replace the object only if it still holds `expected` (None: only if there is none); return whether it did.
+        """Replace the object only if its content is `expected` (None: no object); return whether it was replaced.
 
-        Of several writers with the same expectation exactly one succeeds.
+        Of several concurrent writers with the same `expected`, exactly one succeeds.
         """
 
 
@@ -71,18 +71,18 @@ def write_many(storage: Storage, items: Iterable[tuple[str, bytes]]) -> None:
 
 
 def open_storage(url: str) -> Storage:
-    """Return the storage at a folder's path or at `s3://bucket/prefix`.
+    """Return the storage at a folder's path or at `s3://bucket/prefix`, without any request yet.
 
-    S3 takes boto3's default credential chain and `AWS_ENDPOINT_URL`. Nothing is created or asked for yet.
-    Raises UserError for another scheme, and for an endpoint or credentials that cannot be right.
+    S3 uses boto3's default credential chain and `AWS_ENDPOINT_URL`.
+    Raises UserError for another scheme, and for an invalid endpoint or invalid credentials.
     """
     if url.startswith("s3://"):
-        # boto3 takes a third of a second to import; a folder needs none of it.
+        # The import of boto3 takes a third of a second, and folders do not need it.
         from jobs.common.s3 import S3
 
         return S3(url)
     if re.match(r"[A-Za-z][\w+.-]*:/", url) or "://" in url:
-        raise UserError(f"{url}: storage is a folder or s3://bucket/prefix")
+        raise UserError(f"{url}: storage must be a folder or s3://bucket/prefix")
     return Folder(url)
 
 
@@ -112,7 +112,7 @@ class Folder:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
-                # mkstemp makes files that only their owner reads; these are for whoever may read the folder.
+                # mkstemp creates files that only the owner can read; outputs get the default permissions.
                 Path(name).chmod(0o666 & ~UMASK)
                 Path(name).replace(path)
             except BaseException:
@@ -129,7 +129,7 @@ class Folder:
         return sorted(self.versions(prefix))
 
     def versions(self, prefix: str) -> dict[str, Version]:
-        """Return the keys that `list` returns, each with its file's size, and a tag that any change to it changes."""
+        """Return the keys that `list` returns, each with its file's size, and a tag that changes with the file."""
         with self._failures(prefix):
             # Path.rglob does not enter linked folders.
             tree = os.walk(self.root / prefix, onerror=_refused, followlinks=True)
@@ -162,9 +162,9 @@ class Folder:
             yield
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-                raise UserError(f"no permission for {where}: name another folder or change its rights") from error
+                raise UserError(f"no permission for {where}: use another folder or change its permissions") from error
             if isinstance(error, FileExistsError | NotADirectoryError):
-                raise UserError(f"{where}: a file is where a folder must be: name another folder") from error
+                raise UserError(f"{where}: there is a file where a folder is needed: use another folder") from error
             raise MachineError(f"{where}: {error.strerror or error}") from error
 
 
@@ -174,16 +174,16 @@ def _umask() -> int:
     return value
 
 
-# Read once: to read it is to change it for a moment, for all threads.
+# Read only once: reading the umask changes it for a moment, for all threads.
 UMASK = _umask()
 
 
 def _refused(error: OSError) -> None:
-    # A folder that is gone holds no files; those of one that cannot be read would be left out without a word.
+    # A deleted folder has no files. An unreadable folder is an error, so that its files are not skipped silently.
     if isinstance(error, FileNotFoundError | NotADirectoryError) or Path(error.filename).name.startswith("."):
         return
     if isinstance(error, PermissionError):
-        raise UserError(f"no permission for {error.filename}: change its rights or move it away") from error
+        raise UserError(f"no permission for {error.filename}: change its permissions or move it away") from error
     raise error
 
 
@@ -192,7 +192,7 @@ def _version(path: Path) -> Version | None:
     try:
         found = path.stat()
     except OSError as error:
-        # A link that leads nowhere, and a file that is gone by now.
+        # A broken link, or a file that was deleted in the meantime.
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return None
         raise

@@ -1,4 +1,4 @@
-"""CSV files whose cells may hold any text, as RFC 4180 has them but for lines that end with a line feed alone."""
+"""CSV files with arbitrary text in cells, as in RFC 4180, but with lines that end with a line feed only."""
 
 import csv
 import io
@@ -9,13 +9,13 @@ from typing import Any
 def to_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     """Return a CSV file of a header and its rows.
 
-    A file name's bytes that are no UTF-8, which Python reads as lone surrogates, are written as backslash escapes.
+    Bytes of file names that are not UTF-8, which Python reads as lone surrogates, are written as backslash escapes.
     """
     return "".join(map(_line, [header, *rows])).encode(errors="backslashreplace")
 
 
 def from_csv(data: bytes) -> tuple[list[str], list[list[str]]]:
-    """Return the header and the rows of a CSV file, all empty if it is. Raises ValueError if it is none."""
+    """Return the header and the rows of a CSV file, empty for an empty file. Raises ValueError for invalid CSV."""
     try:
         header, *rows = list(csv.reader(io.StringIO(data.decode(), newline=""), strict=True)) or [[]]
     except csv.Error as error:
@@ -24,7 +24,7 @@ def from_csv(data: bytes) -> tuple[list[str], list[list[str]]]:
 
 
 def _line(cells: Sequence[Any]) -> str:
-    # Not csv.writer: where lines end with a line feed, it leaves a carriage return unquoted, and no reader takes that.
+    # Not csv.writer: with line feeds as line ends it does not quote carriage returns, which readers then reject.
     line = ",".join(_cell(str(cell)) for cell in cells)
     return (line or '""') + "\n"
 

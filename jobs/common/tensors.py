@@ -1,4 +1,4 @@
-"""Arrays to bytes and back as safetensors: no pickle, the same arrays give the same bytes."""
+"""Serialization of arrays as safetensors: without pickle, and deterministic."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ METADATA = "mrigan"
 def to_bytes(arrays: Mapping[str, np.ndarray], meta: Mapping[str, str]) -> bytes:
     """Return `arrays` and the text `meta` as one safetensors file (https://github.com/huggingface/safetensors)."""
     ordered = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
-    # One entry only: the library writes several in an order that changes from process to process.
+    # Only one entry, since the library writes several entries in an order that differs between processes.
     return safetensors.numpy.save(ordered, metadata={METADATA: json.dumps(dict(meta), sort_keys=True)})
 
 
@@ -44,12 +44,12 @@ def model_arrays(model, prefix: str = "") -> dict[str, np.ndarray]:
 def load_model_arrays(model, arrays: Mapping[str, np.ndarray], prefix: str = "") -> None:
     """Set every variable of a Keras model from what `model_arrays` returned for one of the same structure.
 
-    Only positions and shapes must agree: Keras numbers layer names by how many it built before.
+    Only positions and shapes must agree, since Keras numbers layer names by the layers built before.
     Raises UserError if the number of variables or a shape differs.
     """
     stored = [arrays[name] for name in sorted(arrays) if name.startswith(prefix)]
     variables = model.variables
     if [value.shape for value in stored] != [tuple(variable.shape) for variable in variables]:
-        raise UserError("the stored weights belong to another network: give the settings they were trained with")
+        raise UserError("the stored weights belong to another network: use the settings of their training")
     for variable, value in zip(variables, stored, strict=True):
         variable.assign(value)

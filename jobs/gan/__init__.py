@@ -1,3 +1,3 @@
-"""Generators of images: networks, training, and how good the images are."""
+"""Image generators: networks, training, and image quality."""
 
-IMAGE_SIZES = (32, 64, 128, 256)  # pixels: the sides that a generator can draw
+IMAGE_SIZES = (32, 64, 128, 256)  # pixels: image sizes that a generator supports

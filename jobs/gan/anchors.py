@@ -1,6 +1,6 @@
-"""What a generator is given to draw: mixtures of the training images' latents, of which each has two.
+"""The input of a generator: mixtures of the latents of training images. Each training image has two latents.
 
-The layout is what the generator enlarges; the style sets the gains and biases of the feature maps on the way (Karras,
+The layout is the input that the generator upsamples. The style sets the gains and biases of the feature maps (Karras,
 Laine & Aila, "A style-based generator architecture for generative adversarial networks", CVPR 2019,
 https://arxiv.org/abs/1812.04948, whose mixing of styles this is).
 """
@@ -11,21 +11,22 @@ import tensorflow as tf
 
 from jobs.common.seeds import derive
 
-# Layouts are blends of this many, and a score weighs exp(SHARPNESS x score). Fewer or sharper, images come nearer to
-# single training images; the other way they come to resemble their mean. Measured in docs/quality.md.
+# Number of layouts in a blend; the weight of a layout is exp(SHARPNESS x score). With a smaller number or a higher
+# SHARPNESS, generated images resemble single training images more; in the opposite case, they resemble the mean of the
+# training images. See docs/quality.md for measurements.
 BLENDED = 2
 SHARPNESS = 1.0
-SPREAD = 0.1  # share of the random vector that is added to both
+SPREAD = 0.1  # share of the random vector that is added to layout and style
 
 
 class Anchors(keras.layers.Layer):
     """Mixtures of anchors, the latents that each draw one training image: float32 [n, 2, latent] of [latents, labels].
 
     `latents` is float32 [n, latent], standard normal, `labels` int32 [n]. Random projections of a latent give each
-    anchor of its class two scores. The softmax of the BLENDED highest of the first kind weighs the anchors' layouts;
-    the style is that of the anchor with the highest score of the second kind. A part of the latent is added to both.
-    Layouts and styles lie on the sphere of radius sqrt(latent), where almost all of a normal distribution is. So no
-    training image is lost, and none is drawn again.
+    anchor of its class two scores. The weights of the layouts are the softmax of the BLENDED highest first scores; the
+    style is that of the anchor with the highest second score. A part of the latent is added to both. Layouts and styles
+    lie on the sphere of radius sqrt(latent), near almost all samples of a normal distribution. In this way every
+    training image contributes, and no training image is reproduced.
 
     Bojanowski et al., "Optimizing the latent space of generative networks", ICML 2018,
     https://arxiv.org/abs/1707.05776 (latents learned by reconstruction).
@@ -37,11 +38,11 @@ class Anchors(keras.layers.Layer):
         self.seed = seed
 
     def build(self, input_shape) -> None:
-        """Create the anchors (random until they are learned), their classes and the projection."""
+        """Create the anchors (initially random), their classes and the projection."""
         latent = input_shape[0][-1]
         for name, shape in (("anchors", (self.count, 2, latent)), ("projection", (latent, 2 * self.count))):
             initializer = keras.initializers.RandomNormal(stddev=1.0, seed=derive(self.seed, name))
-            # Not for the optimizer of the generator: training moves them by a rule of their own.
+            # Not trained by the optimizer of the generator: the anchors have a separate update rule.
             weight = self.add_weight(shape=shape, initializer=initializer, trainable=False, name=name)
             setattr(self, name, weight)
         self.classes = self.add_weight(shape=(self.count,), initializer="zeros", trainable=False, name="classes")
@@ -65,16 +66,16 @@ class Anchors(keras.layers.Layer):
         return (input_shape[0][0], 2, input_shape[0][1])
 
     def get_config(self):
-        """Return what it takes to make the layer again."""
+        """Return the configuration of the layer."""
         return super().get_config() | {"count": self.count, "seed": self.seed}
 
 
 def sphere(latents: tf.Tensor) -> tf.Tensor:
-    """Return latents [..., d], each brought to the length sqrt(d)."""
+    """Return latents [..., d], each scaled to the length sqrt(d)."""
     latents = tf.convert_to_tensor(latents)
     return tf.math.l2_normalize(latents, axis=-1) * latents.shape[-1] ** 0.5
 
 
 def decoder(generator: keras.Model) -> keras.Model:
-    """Return the part of a generator with anchors that draws: of [mixtures, labels], sharing all weights."""
+    """Return the part of a generator with anchors after the mixing: a model of [mixtures, labels], weights shared."""
     return keras.Model([generator.get_layer("anchors").output, generator.inputs[1]], generator.outputs[0])

@@ -1,9 +1,9 @@
-"""Differentiable augmentation of what the discriminator sees, real and generated alike.
+"""Differentiable augmentation of the discriminator's input, for real and generated images.
 
 Zhao et al., "Differentiable augmentation for data-efficient GAN training", NeurIPS 2020.
-https://arxiv.org/abs/2006.10738: of its policies brightness and translation, and mirroring, for a head seen from above
-or from the front has no side. Stronger changes (contrast, cutout) leave so little of a small image that the
-discriminator takes the mean of all heads for real.
+https://arxiv.org/abs/2006.10738: the policies brightness and translation, and also mirroring, because axial and coronal
+images of a head are nearly symmetric. Stronger changes (contrast, cutout) remove so much of a small image that the
+discriminator accepts the mean of all heads as real.
 """
 
 import tensorflow as tf
@@ -16,7 +16,7 @@ BACKGROUND = -1.0
 def augment(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Return `images` (float32 [n, size, size, 1] in [-1, 1]), each changed in its own way.
 
-    `seed` (int32 [2]) alone decides how. Gradients flow through.
+    The changes depend only on `seed` (int32 [2]). The operation is differentiable.
     """
     seeds = tf.unstack(tf.random.split(seed, 3))
     return _mirror_and_translate(_brightness(images, seeds[0]), seeds[1], seeds[2])
@@ -28,10 +28,10 @@ def _brightness(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def _mirror_and_translate(images: tf.Tensor, mirror_seed: tf.Tensor, shift_seed: tf.Tensor) -> tf.Tensor:
-    """Mirror half of the images left to right and shift all, background coming in.
+    """Mirror half of the images left to right and shift all images, with background from outside.
 
-    Each row and column of the result is picked by a one-hot vector: two matrix products, whose gradient is
-    deterministic on every device (that of a gather is a scatter).
+    Each row and column of the result is selected by a one-hot vector. The gradient of these two matrix products is
+    deterministic on every device, unlike that of a gather (a scatter).
     """
     count, size = tf.shape(images)[0], images.shape[1]
     reach = round(size * TRANSLATION)
@@ -40,6 +40,6 @@ def _mirror_and_translate(images: tf.Tensor, mirror_seed: tf.Tensor, shift_seed:
     mirrored = tf.random.stateless_uniform((count, 1), mirror_seed) < 0.5
     rows = tf.one_hot(sources[:, 0], size)
     columns = tf.one_hot(tf.where(mirrored, size - 1 - sources[:, 1], sources[:, 1]), size)
-    # One-hot of an index outside is a row of zeros: the background must be zero while the product is taken.
+    # The one-hot vector of an index outside the image is zero, so that the background must be zero in the product.
     lifted = images[..., 0] - BACKGROUND
     return (rows @ lifted @ tf.linalg.matrix_transpose(columns))[..., None] + BACKGROUND

@@ -1,21 +1,21 @@
-"""Generated heads bent out of shape, so that they keep no outline and no place of a fold of the heads they come from.
+"""Smooth random deformation of generated heads, so that outlines and folds differ from those of training images.
 
-A generator that learned few images blends what it has seen: what it draws lies nearer to the training images than a new
-head does. People differ by smooth deformations too, of which those few show hardly any.
+A generator trained on few images blends them: its images are nearer to the training images than those of another
+person. Heads of different people also differ by smooth deformations, of which few images show only a small part.
 """
 
 import numpy as np
 from scipy import ndimage
 
-NODES = 3  # of the grid that is displaced, along each side: few, so that a head bends as a whole
+NODES = 3  # grid points per side of the displacement field: few, so that the deformation is smooth over the whole head
 
 
 def bend(image: np.ndarray, displacements: np.ndarray) -> np.ndarray:
-    """Return `image`, uint8 [size, size], displaced by a smooth field; what comes from outside repeats the border.
+    """Return `image`, uint8 [size, size], deformed by a smooth field; pixels from outside repeat the border.
 
-    `displacements`, float [2, NODES, NODES], say how far down and to the right each node looks, as a share of the side;
-    between nodes and between pixels runs a cubic spline (free-form deformation: Rueckert et al., "Nonrigid registration
-    using free-form deformations", IEEE Transactions on Medical Imaging, 1999). No gray value leaves the image's range.
+    `displacements`, float [2, NODES, NODES], are the offsets down and to the right at each node, relative to the side.
+    Nodes and pixels are interpolated with cubic splines (free-form deformation: Rueckert et al., "Nonrigid registration
+    using free-form deformations", IEEE Transactions on Medical Imaging, 1999). Gray values stay in the image's range.
     """
     size = len(image)
     spread = (1, size / NODES, size / NODES)

@@ -1,4 +1,4 @@
-"""Dropout whose masks follow from a seed that is given with every call: no state to carry from step to step.
+"""Dropout with masks from a seed that is an argument of every call, so that there is no random state between steps.
 
 Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15, 2014.
 https://jmlr.org/papers/v15/srivastava14a.html
@@ -13,7 +13,7 @@ from jobs.common.seeds import derive
 class Dropout(keras.layers.Layer):
     """Sets a share `rate` of the features to zero in training and scales up the others; does nothing in inference.
 
-    Layers of one network share a seed: the layer's name gives each one masks of its own.
+    Layers of one network share a seed; the mask also depends on the layer's name.
     """
 
     def __init__(self, rate: float, **kwargs) -> None:

@@ -1,8 +1,9 @@
-"""Numbers that stand for an image where images are compared: five random networks, or the user's InceptionV3.
+"""Features of images for quality metrics: from five random networks, or from the user's InceptionV3.
 
-Networks trained on ImageNet see what tells dogs from cars. Naeem et al., "Reliable fidelity and diversity metrics for
-generative models", ICML 2020 (https://arxiv.org/abs/2002.09797), section 4, show that randomly initialized networks
-serve where images are unlike ImageNet's. Five of them are used, and figures are averaged over them.
+Features of networks trained on ImageNet are specific to natural images. Naeem et al., "Reliable fidelity and diversity
+metrics for generative models", ICML 2020 (https://arxiv.org/abs/2002.09797), section 4, show that randomly initialized
+networks are suitable if images are unlike those of ImageNet. Five of them are used, and the metrics are averaged over
+them.
 """
 
 import hashlib
@@ -16,23 +17,23 @@ import tensorflow as tf
 from jobs.common.errors import UserError, first_line
 
 NETWORKS = 5
-# Images always pass in batches of this many, the last one padded: a convolution may sum in another order for another
-# shape, and an image's features must not depend on its company.
+# Images are always processed in batches of this size, with padding: the summation order of a convolution may depend on
+# its shape, and the features of an image must not depend on the other images of a batch.
 BATCH = 32
 INCEPTION_BATCH = 8
 KERNEL = 3
 SMALLEST = 4
 INCEPTION_SIZE = 299
-# "mrigan", so that these weights are nobody else's.
+# "mrigan"
 KEY = 0x6D726967616E
 
 
 @dataclass(frozen=True)
 class Features:
-    """Ways to turn uint8 [n, size, size] into float64 [n, dimensions], each one network's.
+    """Feature extractors from uint8 [n, size, size] to float64 [n, dimensions], one for each network.
 
-    `name` is 'random' or 'inceptionv3', `digest` the SHA-256 of the weights. `standardized` asks for features brought
-    to mean 0 and variance 1 over the training images: the scales of random features mean nothing.
+    `name` is 'random' or 'inceptionv3', `digest` the SHA-256 of the weights. `standardized`: features must be scaled to
+    mean 0 and variance 1 over the training images, because the scales of random features are arbitrary.
     """
 
     name: str
@@ -63,8 +64,8 @@ def random_networks(image_size: int, count: int = NETWORKS) -> Features:
 def _random_weights(image_size: int, network: int) -> list[np.ndarray]:
     """Return the kernels, float32 [3, 3, in, out]: He's variance, and each output's weights sum to zero.
 
-    With ordinary weights brightness drowns everything else: on MRI slices at 64 px a blur of 0.5 px, a checkerboard of
-    +-10 gray levels and noise left the figures of real images unchanged. With sums of zero all three stand out.
+    With ordinary weights brightness dominates: on MRI slices at 64 px a blur of 0.5 px, a checkerboard of +-10 gray
+    levels and noise left the metrics of real images unchanged. With sums of zero all three are detected.
     """
     kernels: list[np.ndarray] = []
     channels, size = 1, image_size

@@ -1,15 +1,15 @@
-"""Does a generator copy? Distances in pixels from its images to their nearest training and held-out images."""
+"""Detection of copied training images: pixel distances of images to their nearest training and held-out images."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-# Copies are found at this size as surely as at 256 pixels, for a sixteenth of the work.
+# Copies are detected as reliably at this size as at 256 pixels, with a sixteenth of the work.
 SIZE = 64
-# A copy is at most this much of the way to a held-out image from its training image.
+# Maximum ratio, for a copy, of the distance to the training image and the distance to the nearest held-out image.
 COPY = 2 / 3
-# Of images that copy nothing, fewer than this share seem to (see `copies`).
+# Threshold of suspicion: without copying, the estimated share of copies is smaller (see `copies`).
 SUSPICIOUS = 0.15
 
 
@@ -66,10 +66,11 @@ def _flat(images: np.ndarray) -> np.ndarray:
 def copies(to_training: np.ndarray, to_held_out: np.ndarray) -> float:
     """Return the share of images that copy the training set, from each one's distance to either set; -1 to 1.
 
-    A copy is less than two thirds as far from its nearest training image as from its nearest held-out image. Chance
-    makes such images too, but as many the other way round: their share is taken off, so that 0 is expected of a
-    generator that copies nothing, be its images blurred, dark or noisy. (A mere threshold on the distance to the
-    training set takes every blurred image for a copy, because those are near everything.)
+    For a copy, the distance to the nearest training image is less than two thirds of the distance to the nearest
+    held-out image. Such images also occur by chance, but then equally often with the roles of both sets exchanged:
+    that share is subtracted. The expected value is therefore 0 for a generator that copies nothing, also for blurred,
+    dark or noisy images. (A threshold on the distance to the training set would classify every blurred image as a copy,
+    because blurred images are near all images.)
 
     Held-out images as the control: Meehan et al., "A non-parametric test to detect data-copying in generative models",
     AISTATS 2020 (https://arxiv.org/abs/2004.05675); the ratio of distances: Yoon et al., "Diffusion probabilistic
@@ -79,11 +80,11 @@ def copies(to_training: np.ndarray, to_held_out: np.ndarray) -> float:
 
 
 def memorization(generated: tuple[Nearest, Nearest], held_out: tuple[Nearest, Nearest]) -> dict[str, Any]:
-    """Return how much is copied, from the nearest (training, held-out) images of generated and of held-out images.
+    """Return the share of copies, from the nearest (training, held-out) images of generated and of held-out images.
 
     Returns:
-        copies: {generated, real}: see `copies`. `real` is that of the held-out images themselves against other groups,
-            which shows what chance and unequal set sizes do; null if there is but one group.
+        copies: {generated, real}: see `copies`. `real` is the value of the held-out images compared with other groups,
+            which shows the effect of chance and unequal set sizes; null if there is only one group.
         distance: {generated, real}: median distance to the nearest training image, gray levels.
         suspicious: whether `copies` of generated images exceeds both 0 and that of real ones by more than 0.15.
 

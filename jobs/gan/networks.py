@@ -16,7 +16,6 @@ from jobs.common.seeds import derive
 from jobs.gan import IMAGE_SIZES
 from jobs.gan.anchors import Anchors
 from jobs.gan.dropout import Dropout
-from jobs.gan.spectral import SpectralConv2D
 
 SMALLEST = 4
 KERNEL = 4
@@ -26,12 +25,12 @@ BATCH_NORM_MOMENTUM = 0.9
 DROPOUT = 0.3  # as in https://www.tensorflow.org/tutorials/generative/dcgan
 EMBEDDING = 32
 STYLE_DEVIATION = 0.05  # of the kernels that make gains and biases of a style
-PATCHES = 8  # a side: as many parts of an image are judged
+PATCHES = 8  # per side: the discriminator has a logit for each part of an image
 
 
 @dataclass(frozen=True)
 class GanConfig:
-    """What shapes the networks; stored beside the generator's weights.
+    """The configuration of the networks; stored with the generator's weights.
 
     `image_size` is one of IMAGE_SIZES (pixels), `width` the channels next to the image, `latent` the length of the
     latent vector, `labels` the classes drawn: one, or several for a class-conditional GAN. `anchors` is the number of
@@ -46,7 +45,7 @@ class GanConfig:
 
     def __post_init__(self) -> None:
         if self.image_size not in IMAGE_SIZES:
-            raise UserError(f"a GAN draws images of {IMAGE_SIZES} pixels, not of {self.image_size}")
+            raise UserError(f"a GAN supports images of {IMAGE_SIZES} pixels, not of {self.image_size}")
 
     @property
     def conditional(self) -> bool:
@@ -145,7 +144,6 @@ def build_discriminator(
     config: GanConfig,
     *,
     patches: bool,
-    spectral_normalization: bool = False,
     dropout: bool = False,
     seed: int = 0,
     precision: str = "float32",
@@ -154,18 +152,17 @@ def build_discriminator(
 
     It gives logits, float32: above 0 for what is taken as real. With `patches` they are [n, PATCHES, PATCHES], each of
     the part of the image around it (Isola et al., "Image-to-image translation with conditional adversarial networks",
-    CVPR 2017, https://arxiv.org/abs/1611.07004), else [n, 1, 1]. With `spectral_normalization` kernels have norm one,
-    and `spectral.power_iteration` keeps the norms current. With `dropout` (plain DCGAN) dropout follows every
+    CVPR 2017, https://arxiv.org/abs/1611.07004), else [n, 1, 1]. With `dropout` (plain DCGAN) dropout follows every
     activation, and a third input, int32 [2], is the seed of the masks. A conditional one adds the inner product of
     features and class embedding (Miyato & Koyama, "cGANs with projection discriminator", ICLR 2018,
     https://arxiv.org/abs/1802.05637).
     """
     policy = _policy(precision)
-    convolution = SpectralConv2D if spectral_normalization else keras.layers.Conv2D
+    convolution = keras.layers.Conv2D
 
     def normal(name: str) -> keras.initializers.Initializer:
         # Where nothing normalizes the feature maps, kernels as small as the paper's would let them fade away.
-        if not spectral_normalization and name != "labels":
+        if name != "labels":
             return keras.initializers.HeNormal(seed=derive(seed, "discriminator", name))
         return keras.initializers.RandomNormal(stddev=0.02, seed=derive(seed, "discriminator", name))
 
@@ -227,7 +224,7 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
 
 
 def save_generator(generator: keras.Model, config: GanConfig) -> bytes:
-    """Return the generator as safetensors: its weights and moving statistics, and what shapes it."""
+    """Return the generator as safetensors: its weights and moving statistics, and its configuration."""
     meta = {
         "kind": "generator",
         "image_size": str(config.image_size),
@@ -246,7 +243,7 @@ def load_generator(data: bytes) -> tuple[keras.Model, GanConfig]:
     """
     arrays, meta = tensors.from_bytes(data, "the generator")
     if meta.get("kind") != "generator":
-        raise UserError("the file holds no generator: name the generator.safetensors that train-gan wrote")
+        raise UserError("the file is not a generator: use generator.safetensors of train-gan")
     size, width, latent, anchors = (int(meta[name]) for name in ("image_size", "width", "latent", "anchors"))
     config = GanConfig(size, width, latent, tuple(json.loads(meta["labels"])), anchors)
     generator = build_generator(config)

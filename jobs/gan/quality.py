@@ -1,4 +1,4 @@
-"""How good samples are: their distribution against that of real images the generator never saw."""
+"""Quality of generated images: comparison of their distribution with that of held-out real images."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,9 +9,9 @@ import scipy.spatial.distance
 from jobs.common.seeds import derive
 from jobs.gan.features import Features
 
-# Neighbours that make an image's ball in precision, recall, density and coverage (Naeem et al., 2020).
+# Number of nearest neighbours in precision, recall, density and coverage (Naeem et al., 2020).
 NEIGHBOURS = 5
-# This many images show a distribution well; more would cost memory and time that grow with their square.
+# Sufficient to describe a distribution; memory and time grow with the square of the number.
 SAMPLES = 500
 DRAWS = 10
 BETTER = {
@@ -44,9 +44,9 @@ def kid(real: np.ndarray, fake: np.ndarray) -> float:
 def fid(real: np.ndarray, fake: np.ndarray) -> float:
     """Return the Fréchet inception distance of features [n, d] and [m, d], n and m at least 2; 0 is best.
 
-    The Fréchet distance of two normal distributions with the sets' means and covariances. Far too large when there are
-    few images: only values of equally many can be compared. Heusel et al., "GANs trained by a two time-scale update
-    rule converge to a local Nash equilibrium", NeurIPS 2017. https://arxiv.org/abs/1706.08500
+    The Fréchet distance of two normal distributions with the sets' means and covariances. Far too large for small
+    sets: only values for equal numbers of images can be compared. Heusel et al., "GANs trained by a two time-scale
+    update rule converge to a local Nash equilibrium", NeurIPS 2017. https://arxiv.org/abs/1706.08500
     """
     roots = [(x - x.mean(axis=0)) / np.sqrt(len(x) - 1) for x in (real, fake)]
     # With covariances A'A and B'B, the trace of the root of their product is the sum of the singular values of AB'.
@@ -88,8 +88,8 @@ def compare(
 ) -> dict[str, Any]:
     """Return how `generated` and, beside it, `training` compare with `held_out`, each uint8 [n, size, size].
 
-    All sets are cut to the same number of images, for the figures depend on it. Without held-out images (a fold 'all')
-    `generated` is compared with `training` and nothing stands beside it.
+    All sets are reduced to the same number of images, because the metrics depend on it. Without held-out images (fold
+    'all') `generated` is compared with `training`, without values for real images.
 
     Returns:
         reference: 'held-out' or 'training': the images that figures are relative to.
@@ -132,7 +132,7 @@ def compare(
     for column, (metric, better) in enumerate(BETTER.items()):
         figure: dict[str, Any] = {"metric": metric, "better": better, "generated": None, "real": None}
         for which in candidates:
-            # Networks are averaged first: what is left is how much the figure depends on the images drawn.
+            # The mean over networks first, so that only the variance due to the images remains.
             error = np.std(np.mean(halves[which], axis=0)[:, column], ddof=1) if halves[which] else None
             figure[which] = {
                 "value": _rounded(np.mean(values[which], axis=(0, 1))[column]),
@@ -160,18 +160,18 @@ def _draws(real: np.ndarray, fake: np.ndarray, count: int, seed: int) -> np.ndar
 
 def _standardizer(training: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     mean, variance = training.mean(axis=0), training.var(axis=0)
-    # A feature that hardly varies over the training images must not become the loudest.
+    # A feature that hardly varies over the training images must not dominate after scaling.
     scale = np.sqrt(variance + 0.01 * variance.mean()) if variance.any() else 1.0
     return lambda x: (x - mean) / scale
 
 
 def subset(count: int, seed: int, most: int = SAMPLES) -> Sequence[int]:
-    """Return at most `most` of the numbers below `count`, drawn by `seed`, in ascending order."""
+    """Return a random subset of the numbers below `count`, at most `most`, in ascending order."""
     if count <= most:
         return range(count)
     return sorted(np.random.default_rng(seed).choice(count, most, replace=False).tolist())
 
 
 def _rounded(value: float) -> float:
-    # The last digits depend on the processor's order of summation.
+    # The last digits depend on the summation order of the processor.
     return float(f"{value:.5g}")

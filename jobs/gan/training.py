@@ -1,7 +1,7 @@
 """One training step of a DCGAN, several of them per call into TensorFlow, and the state they change.
 
-A step's randomness (latents, augmentation, noise, dropout) follows from the seed and the step's number alone, and its
-images from a permutation that follows from the seed and the epoch's: nothing random is carried from step to step.
+The random numbers of a step (latents, augmentation, noise, dropout) depend only on the seed and the step number; its
+images come from a permutation that depends only on the seed and the epoch. There is no random state between steps.
 """
 
 import functools
@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from jobs.common import tensors
 from jobs.common.seeds import derive
-from jobs.gan import networks, spectral
+from jobs.gan import networks
 from jobs.gan.anchors import decoder, sphere
 from jobs.gan.augmentation import augment
 from jobs.gan.networks import GanConfig
@@ -24,7 +24,7 @@ METRICS = ("generator_loss", "discriminator_loss", "discriminator_accuracy_real"
 BETA_1 = 0.5
 AVERAGE_DECAY = 0.999
 STATISTICS_BATCHES, STATISTICS_BATCH = 8, 64
-PENALTY, PENALTY_EVERY = 0.1, 8  # weight of the gradient penalties, and the steps from one to the next
+PENALTY, PENALTY_EVERY = 0.1, 8  # weight of the gradient penalties, and the steps between two of them
 ANCHOR_RATE = 0.02  # of an anchor's length, at most, in a step
 ANCHOR_NOISE = 0.1  # standard deviation, so that an image is drawn from all around its anchor
 SCALES = 4  # at which a drawn image is compared with its original, each half as fine as the one before
@@ -43,19 +43,18 @@ class Options:
     moving_average: bool = True
     patches: bool = True
     relativistic: bool = True
-    spectral_normalization: bool = False
     precision: str = "float32"
     xla: bool = False
 
     @property
     def dropout(self) -> bool:
         """Whether the discriminator has dropout: where nothing else regularizes its weights, as in plain DCGAN."""
-        return not self.gradient_penalty and not self.spectral_normalization
+        return not self.gradient_penalty
 
 
 @dataclass(frozen=True)
 class State:
-    """All that a training step changes. `average` is the generator that is kept: without averaging, the trained one."""
+    """The state that a training step changes. `average` is the result: without averaging, the trained generator."""
 
     generator: keras.Model
     discriminator: keras.Model
@@ -86,7 +85,7 @@ class State:
 
 
 def new_state(config: GanConfig, options: Options, classes: np.ndarray | None = None) -> State:
-    """Return untrained networks and their optimizers, as the seed has them.
+    """Return untrained networks and their optimizers, initialized from the seed.
 
     A GAN with anchors needs `classes`, int [anchors]: the class index of each training image.
     """
@@ -100,7 +99,6 @@ def new_state(config: GanConfig, options: Options, classes: np.ndarray | None = 
     discriminator = networks.build_discriminator(
         config,
         patches=options.patches,
-        spectral_normalization=options.spectral_normalization,
         dropout=options.dropout,
         seed=options.seed,
         precision=options.precision,
@@ -129,8 +127,6 @@ def train_function(state: State, config: GanConfig, options: Options) -> Callabl
         seeds = tf.unstack(tf.random.split(tf.random.fold_in(tf.constant(base, tf.int32), step), 5))
         real = tf.cast(images, tf.float32) / 127.5 - 1
         latents = tf.random.stateless_normal((options.batch, config.latent), seeds[0])
-        if options.spectral_normalization:
-            spectral.power_iteration(state.discriminator)
 
         def shown(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
             return augment(images, seed) if options.augmentation else images
@@ -145,7 +141,7 @@ def train_function(state: State, config: GanConfig, options: Options) -> Callabl
             return tf.reduce_mean(tf.nn.softplus(-better)) + tf.reduce_mean(tf.nn.softplus(worse))
 
         def penalize() -> tf.Tensor:
-            """Press the gradients of the logits at real and generated images toward zero.
+            """Penalize the gradients of the logits at real and generated images.
 
             Mescheder, Geiger & Nowozin, "Which training methods for GANs do actually converge?", ICML 2018,
             https://arxiv.org/abs/1801.04406 (R1, R2); every few steps: Karras et al., "Analyzing and improving the
@@ -168,7 +164,7 @@ def train_function(state: State, config: GanConfig, options: Options) -> Callabl
         with tf.GradientTape() as generator_tape:
             reconstruction = tf.zeros(())
             if config.anchors:
-                # A one-hot product, whose transpose adds up what falls on one anchor in the same order everywhere.
+                # A one-hot product: its transpose sums the gradients of an anchor in a deterministic order.
                 chosen = tf.one_hot(numbers, config.anchors)
                 own = sphere(tf.tensordot(chosen, anchors.anchors, 1))
                 generator_tape.watch(own)
@@ -210,7 +206,7 @@ def train_function(state: State, config: GanConfig, options: Options) -> Callabl
             if config.anchors:
                 state.average.get_layer("anchors").anchors.assign(anchors.anchors)
         real_logits, fake_logits = (tf.reduce_mean(logits, axis=(1, 2)) for logits in (real_logits, fake_logits))
-        # The relativistic loss leaves open where zero lies, and for each class anew.
+        # The relativistic loss does not fix the zero of the logits, and the offset differs between classes.
         border = _midpoints(real_logits, fake_logits, labels, len(config.labels)) if options.relativistic else 0.0
         accuracies = [_share(real_logits > border), _share(fake_logits < border)]
         return tf.stack([generator_loss, discriminator_loss, *accuracies])
@@ -275,7 +271,7 @@ def _follow(average: keras.Model, generator: keras.Model, step: tf.Tensor) -> No
 def settle(generator: keras.Model, config: GanConfig, seed: int) -> None:
     """Set the batch norm statistics of `generator` to their means over fixed random latents.
 
-    Statistics averaged along with the weights belong to none of them: an averaged network has activations of its own.
+    Statistics averaged along with the weights do not fit, because an averaged network has different activations.
     ("Standing statistics": Brock, Donahue & Simonyan, "Large scale GAN training for high fidelity natural image
     synthesis", ICLR 2019. https://arxiv.org/abs/1809.11096)
     """
@@ -291,17 +287,17 @@ def settle(generator: keras.Model, config: GanConfig, seed: int) -> None:
 
 
 def steps_per_epoch(count: int, batch: int) -> int:
-    """Return how many batches hold `count` images, the last one filled up from the epoch's start."""
+    """Return the number of batches for `count` images; the last batch is filled up from the epoch's start."""
     return math.ceil(count / batch)
 
 
 def steps_per_call(image_size: int) -> int:
-    """Return how many steps to run per call: enough that calls cost nothing, few enough to answer a signal soon."""
+    """Return the number of steps per call: large for a small overhead, but small for a quick response to signals."""
     return max(1, 8 * 64**2 // max(64, image_size) ** 2)
 
 
 def batches(seed: int, count: int, batch: int, first: int, stop: int) -> np.ndarray:
-    """Return the images that the steps first <= step < stop see: int [steps, batch], each below `count`."""
+    """Return the images of the steps first <= step < stop: int [steps, batch], each below `count`."""
     per_epoch = steps_per_epoch(count, batch)
     rows = []
     for step in range(first, stop):

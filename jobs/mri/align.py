@@ -1,4 +1,4 @@
-"""Lay one picture of a head over another, and say how well their inner structure agrees."""
+"""Registration of two pictures of heads, and the agreement of their inner structure."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ from scipy.spatial import ConvexHull
 
 SIDE = 128  # pixels; every picture here is SIDE x SIDE
 
-# Widths of the Gaussians, in pixels, between which structure is looked at: the search sees ventricles, the
-# verdict sees sulci. Finer detail does not survive recompression, coarser is alike in all heads.
+# Widths of the Gaussians of the band-pass filters, in pixels: the search uses structures like ventricles, the verdict
+# structures like sulci. Finer detail does not survive recompression; coarser structure is similar in all heads.
 SEARCH_BAND = (2.5, 10.0)
 VERDICT_BAND = (1.2, 6.0)
 
-STEP = 2  # alignment looks at every second pixel; only the verdict at all
+STEP = 2  # alignment uses every second pixel; only the verdict uses all pixels
 ANGLES = 256
 RINGS = 32
 INNER_RING, OUTER_RING = 0.15, 1.25  # in radii of the head
@@ -23,11 +23,11 @@ RING_RATIO = (OUTER_RING / INNER_RING) ** (1 / (RINGS - 1))
 RING_SHIFT = 6  # rings by which two pictures may differ: scale off by 1.5 at most
 POSES = 5  # poses whose shift is searched
 REFINED = 2  # poses, the best after that, that are refined
-# Correlations in the search band below which a pose is given up before and after its refinement, which spares most
-# pairs of different heads the later steps. Copies lie above 0.44 and 0.8, half the other heads below 0.32 and 0.4.
+# Correlations in the search band below which a pose is rejected before and after its refinement; most pairs of
+# different heads are rejected early. Copies are above 0.44 and 0.8, half of the other pairs below 0.32 and 0.4.
 PROMISING, ALIKE = 0.35, 0.6
 MAX_SHIFT = 8  # search pixels: an eighth of the picture
-RIM = 12  # pixels: scalp and skull, which are alike in many heads, do not count in the verdict
+RIM = 12  # pixels: scalp and skull, which are similar in many heads, do not count in the verdict
 MIN_COMMON = 0.5  # of the smaller head must be in both pictures
 
 _PIXELS = np.indices((SIDE, SIDE)).astype(np.float32)
@@ -44,7 +44,7 @@ class Template:
 
 @dataclass(frozen=True)
 class Head:
-    """What alignment needs of one picture; made once by `prepare`, used against many."""
+    """The data of one picture for alignment; computed once by `prepare`, used for many pairs."""
 
     center: np.ndarray  # float64 [2]: (y, x) in pixels
     radius: float  # pixels, of the disk with the head's area
@@ -58,7 +58,7 @@ class Head:
 
 
 def prepare(image: np.ndarray) -> Head:
-    """Return what alignment needs of `image` (uint8 [128, 128], a head that fills it)."""
+    """Return the data for the alignment of `image` (uint8 [128, 128], filled by a head)."""
     inside = outline(image)
     center, radius = center_and_radius(inside)
     search = structure(image, inside, SEARCH_BAND)
@@ -123,7 +123,7 @@ def structure(image: np.ndarray, inside: np.ndarray, band: tuple[float, float]) 
 
 
 def agreement(fixed: Head, moving: Head) -> float:
-    """Return the correlation, -1 to 1, of the inner structure of two heads where the best alignment lays them.
+    """Return the correlation, -1 to 1, of the inner structure of two heads after the best alignment.
 
     Any rotation, either mirror state, scales up to 1.5 beyond the heads' own sizes, shifts up to an eighth of the
     picture and a slight shear are found: log-polar phase-free correlation (Reddy and Chatterji 1996, on the picture

@@ -1,4 +1,4 @@
-"""DICOM attributes as they are found: absent, empty, of the wrong type or with too few values is all the same."""
+"""Tolerant access to DICOM attributes: absent, empty, of the wrong type and with too few values are equivalent."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ def numbers(dataset: pydicom.Dataset, name: str) -> list[float]:
         value = dataset.get(name)
         values = list(value) if isinstance(value, MultiValue | list | tuple) else [value]
         found = [float(part) for part in values]
-    # Converting what stands in a file of unknown origin fails in many ways, and all of them mean the same.
+    # The conversion of values from files of unknown origin fails with many exceptions, all with the same meaning.
     except Exception:
         return []
     return found if all(map(math.isfinite, found)) else []

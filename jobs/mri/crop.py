@@ -1,4 +1,4 @@
-"""From a picture of any size to a square with the head in it."""
+"""Crops a picture of any size to a square with the head."""
 
 import numpy as np
 from PIL import Image
@@ -6,9 +6,9 @@ from scipy import ndimage
 
 from jobs.mri.slices import Unusable
 
-# The work of finding the head is done at this size; nothing in a head's outline is finer.
+# The head is located at this size, which is sufficient for its outline.
 FINDING_SIZE = 256
-MIN_SIDE = 32  # pixels: below this neither the picture nor the head in it is worth enlarging
+MIN_SIDE = 32  # pixels: smaller pictures and heads are not enlarged
 MIN_CONTRAST = 8  # gray values between the darkest and the brightest 1 %
 
 

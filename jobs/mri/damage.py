@@ -1,4 +1,4 @@
-"""Whether a file itself shows that it is not whole: its own lengths and checksums, whatever a decoder says of it."""
+"""Detects incomplete files from their own lengths and checksums, independent of decoders."""
 
 import io
 import struct
@@ -8,7 +8,7 @@ import tifffile
 
 
 def found(data: bytes) -> str | None:
-    """Return what shows that `data`, a PNG, JPEG, BMP, WebP or TIFF, is truncated or damaged; None if nothing does."""
+    """Return the evidence that `data`, a PNG, JPEG, BMP, WebP or TIFF, is truncated or damaged, or None."""
     try:
         if data.startswith(b"\x89PNG"):
             return _png(data)
@@ -45,7 +45,7 @@ def _png(data: bytes) -> str | None:
 
 
 def of_page(data: bytes, page: tifffile.TiffPage) -> str | None:
-    """Return what shows that `data` end before the values of a TIFF's `page` do; None if they do not."""
+    """Return the evidence that `data` ends before the values of a TIFF's `page`; None if there is none."""
     ends = (start + size for start, size in zip(page.dataoffsets, page.databytecounts, strict=False))
     return _beyond(data, max(ends, default=0))
 
@@ -54,6 +54,6 @@ def _tiff(data: bytes) -> str | None:
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             return of_page(data, file.pages.first)
-    # tifffile raises many kinds; a first page that cannot be found says that the file ends before it.
+    # tifffile raises many exceptions; if it cannot find the first page, the file ends before that page.
     except Exception:
         return "the TIFF has no readable page"

@@ -1,4 +1,4 @@
-"""A prepared dataset, as the jobs downstream read it."""
+"""Access to a prepared dataset for downstream jobs."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,15 @@ from PIL import Image
 
 from jobs.common import keys, tables
 from jobs.common.errors import MachineError, UserError
-from jobs.common.step import manifest_digest, read_listing, read_manifest, read_output, read_outputs
+from jobs.common.step import (
+    Step,
+    from_manifest,
+    manifest_digest,
+    read_listing,
+    read_manifest,
+    read_output,
+    read_outputs,
+)
 from jobs.common.storage import Storage
 
 
@@ -21,7 +29,7 @@ class Row:
 
     `source` is the file's path below the data root, with `#n` for slice n of a volume; `fold` is the one in which the
     image is held out. `format`, `bytes`, `width`, `height` (pixels) and `border` (mean brightness of the outermost
-    2 %, 0-255) describe the file as it came, before it was cropped.
+    2 %, 0-255) describe the original file, before cropping.
     """
 
     id: str
@@ -45,7 +53,7 @@ def to_csv(rows: Sequence[Row]) -> bytes:
 
 
 def from_csv(data: bytes) -> list[Row]:
-    """Return the rows of an `index.csv`. Raises ValueError if it is none."""
+    """Return the rows of an `index.csv`. Raises ValueError if it is invalid."""
     header, rows = tables.from_csv(data)
     if tuple(header) != COLUMNS:
         raise ValueError(f"its columns must be {','.join(COLUMNS)}")
@@ -69,21 +77,26 @@ class Dataset:
 
     @property
     def digest(self) -> str:
-        """The digest of its very content."""
+        """The digest of the dataset's content."""
         return manifest_digest(self.manifest)
 
     @property
+    def step(self) -> Step:
+        """The finished step of preprocess."""
+        return from_manifest(self.storage, keys.dataset(self.id), self.manifest)
+
+    @property
     def facts(self) -> dict[str, Any]:
-        """What preprocess counted."""
+        """The facts of preprocess, such as counts."""
         return self.manifest["facts"]
 
     def training(self, fold: int | str) -> list[Row]:
-        """Return the rows to train on in `fold`; all of them in fold 'all'. Raises UserError for no such fold."""
+        """Return the training rows of `fold`; all rows for fold 'all'. Raises UserError for an unknown fold."""
         number = self._number(fold)
         return [row for row in self.rows if row.fold != number]
 
     def held_out(self, fold: int | str) -> list[Row]:
-        """Return the rows held out in `fold`; none in fold 'all'. Raises UserError for no such fold."""
+        """Return the held-out rows of `fold`; none for fold 'all'. Raises UserError for an unknown fold."""
         number = self._number(fold)
         return [row for row in self.rows if row.fold == number]
 
@@ -105,7 +118,7 @@ class Dataset:
 
     @cached_property
     def _images(self) -> dict[str, str]:
-        # Once for all images, of which some jobs read one at a time.
+        # Cached, since some jobs read one image at a time.
         return read_listing(self.storage, keys.dataset(self.id), self.manifest, "images")
 
     def _number(self, fold: int | str) -> int:
@@ -117,7 +130,7 @@ class Dataset:
 
 
 def open_dataset(storage: Storage, id: str) -> Dataset:
-    """Return the dataset `id`. Raises UserError if it is not there whole, MachineError if it is damaged."""
+    """Return the dataset `id`. Raises UserError if it is missing or unfinished, MachineError if it is damaged."""
     prefix = keys.dataset(id)
     manifest = read_manifest(storage, prefix)
     if manifest is None:

@@ -1,4 +1,4 @@
-"""DICOM images: values as the scanner meant them, shown through their window."""
+"""Reads DICOM images: rescaled values, displayed with their window."""
 
 import io
 import zlib
@@ -55,11 +55,11 @@ def _element(data: bytes, place: int) -> int | None:
 
 
 def read(data: bytes) -> Picture:
-    """Return the frames of a DICOM file; several are a volume, whether NumberOfFrames says so or not.
+    """Return the frames of a DICOM file; several frames are a volume, regardless of NumberOfFrames.
 
     Values are rescaled (or looked up in the modality table) and shown through the first VOI table or window (PS3.3
     C.11.2); without one, or if it leaves nothing to see, as `to_gray` does. Padding is black, MONOCHROME1 is inverted,
-    colour becomes luminance. An optional attribute that is empty or broken is as if it were absent.
+    colour becomes luminance. An optional attribute that is empty or broken counts as absent.
 
     Raises Unusable: not-an-image, not-a-picture, not-mr, truncated, unsupported, decoder-error, decompression-bomb or
     blank.
@@ -133,7 +133,7 @@ def _parsed(data: bytes) -> pydicom.Dataset:
 
 
 class Layout(NamedTuple):
-    """How pixel data lie: `frames` of values, each above `unused` bits of something else."""
+    """The layout of pixel data: `frames` of values, with `unused` bits below each value."""
 
     frames: int
     unused: int
@@ -141,14 +141,14 @@ class Layout(NamedTuple):
 
     @property
     def grayscale(self) -> bool:
-        """Whether the values are those of a scanner, to be rescaled and windowed."""
+        """Whether the values are raw scanner values, to be rescaled and windowed."""
         return self.photometric.startswith("MONOCHROME")
 
 
 def _layout(dataset: pydicom.Dataset, kind: str) -> Layout:
-    """Return how the pixel data `kind` of `dataset` lie, within the budget; what stops the decoder is mended there.
+    """Return the layout of the pixel data `kind` of `dataset`, within the budget; repair attributes for the decoder.
 
-    SamplesPerPixel and PhotometricInterpretation decide what is colour, never the shape of an array.
+    SamplesPerPixel and PhotometricInterpretation decide about colour, never the shape of an array.
     """
     rows, columns = (attributes.whole(dataset, name, 0) for name in ("Rows", "Columns"))
     samples = attributes.whole(dataset, "SamplesPerPixel", 1) or 1
@@ -161,7 +161,7 @@ def _layout(dataset: pydicom.Dataset, kind: str) -> Layout:
         raise Unusable("unsupported", "DICOM whose SamplesPerPixel and PhotometricInterpretation contradict each other")
     check_size(rows * columns, BUDGET.pixels, "pixels")
 
-    # What is absent or impossible among these stops the decoder, and has one usual value.
+    # The decoder fails if one of these attributes is absent or invalid; the usual value is then used.
     for name, usual, most in (("BitsStored", bits, bits), ("PixelRepresentation", 0, 1), ("PlanarConfiguration", 0, 1)):
         if attributes.whole(dataset, name, most + 1) > most:
             setattr(dataset, name, usual)
@@ -205,7 +205,7 @@ def _values(dataset: pydicom.Dataset, layout: Layout) -> np.ndarray:
             found.append(frame >> layout.unused if layout.unused and frame.dtype.kind in "iu" else frame)
     except MemoryError:
         raise
-    # pydicom and its decoders raise nearly anything on damaged data.
+    # pydicom and its decoders raise almost any exception for damaged data.
     except Exception as error:
         if syntax.is_compressed and _ends_early(dataset):
             raise Unusable("truncated", "the compressed pixel data end early") from None

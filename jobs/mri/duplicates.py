@@ -1,7 +1,7 @@
-"""Which pictures are the same picture: turned, mirrored, scaled, recompressed, brightened or lightly cropped.
+"""Search for near-duplicates: rotated, mirrored, scaled, recompressed, brightened or slightly cropped copies.
 
-Two steps. A descriptor that rotation and mirroring leave as it is proposes each picture's nearest neighbours; since
-heads look alike, only an alignment of the two pictures decides.
+There are two steps. A descriptor that is invariant to rotation and mirroring proposes each picture's nearest
+neighbours. Since all heads look similar, an alignment of the two pictures then decides.
 """
 
 from collections.abc import Callable
@@ -22,22 +22,22 @@ DESCRIPTOR_ANGLES = 128
 NEIGHBOURS = 20  # proposed for each picture
 ROWS, COLUMNS = 2048, 8192  # of the similarity matrix held at a time: 64 MiB
 
-# Correlation of the inner structure after alignment. On 253 public pictures nothing lies between 0.70 and 0.95, and
-# copies made of them lie above 0.85; slices of a volume 4.4 mm apart reach 0.57, 2.2 mm apart 0.80.
+# Correlation of the inner structure after alignment. For 253 public pictures no value is between 0.70 and 0.95, and
+# copies made of them are above 0.85; slices of a volume 4.4 mm apart reach 0.57, 2.2 mm apart 0.80.
 SAME = 0.84
 
 KEPT_IN_MEMORY = 256  # prepared pictures, about 0.7 MiB each
 
 
 def picture(image: np.ndarray) -> np.ndarray:
-    """Return an image of a dataset, uint8 [size, size], as pictures are compared: uint8 [128, 128]."""
+    """Return an image of a dataset, uint8 [size, size], resampled for comparison: uint8 [128, 128]."""
     return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
 
 def describe(image: np.ndarray) -> np.ndarray:
-    """Return float32 [224], the same up to noise for `image` (uint8 [128, 128]) in any rotation and mirror state.
+    """Return a descriptor of `image` (uint8 [128, 128]), float32 [224], invariant to rotation and mirroring.
 
-    Magnitudes of the waves around rings about the head's centre; the rings scale with the head.
+    It consists of Fourier magnitudes along rings around the head's centre; the rings scale with the head.
     """
     inside = outline(_checked(image))
     center, radius = center_and_radius(inside)
@@ -47,7 +47,7 @@ def describe(image: np.ndarray) -> np.ndarray:
     at = center[:, None, None] + np.stack([np.outer(radii, np.sin(angles)), np.outer(radii, np.cos(angles))])
     rings = ndimage.map_coordinates(band, at, order=1, output=np.float32)
     waves = np.abs(rfft(rings, axis=1)[:, 1 : DESCRIPTOR_WAVES + 1]) * np.sqrt(radii / radii[-1])[:, None]
-    # Smoothed across rings, so that a head found a little larger or smaller is still described alike.
+    # Smoothed across rings, so that small errors of the head's size hardly change the descriptor.
     described = np.sqrt(ndimage.gaussian_filter1d(waves, 2.0, axis=0)[::2]).ravel()
     return (described / (np.linalg.norm(described) + 1e-9)).astype(np.float32)
 
@@ -74,9 +74,9 @@ def propose(descriptors: np.ndarray, neighbours: int = NEIGHBOURS) -> list[tuple
 
 
 def near_duplicates(descriptors: np.ndarray, load: Callable[[int], np.ndarray]) -> list[tuple[int, int]]:
-    """Return the pairs (i, j), i < j, sorted, that are proposed and are the same picture, changed or not.
+    """Return the pairs (i, j), i < j, sorted, that show the same picture, changed or not.
 
-    Slices of a volume some millimetres apart and different heads are not.
+    Different heads, and slices of a volume a few millimetres apart, do not count as the same picture.
     `descriptors` is float [n, d], a row from `describe` for each picture; `load(i)` gives picture i, uint8 [128, 128].
     """
     kept = lru_cache(KEPT_IN_MEMORY)(lambda index: prepare(_checked(load(index))))

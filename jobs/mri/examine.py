@@ -1,4 +1,4 @@
-"""What a reader process makes of one file: heads, cropped and described, and nothing of the file itself."""
+"""The work of a reader process for one file: cropped heads and their descriptors. The file itself is not kept."""
 
 import hashlib
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from jobs.mri.duplicates import describe
 from jobs.mri.read import read
 from jobs.mri.slices import Unusable
 
-WORKING_SIZE = 128  # side, in pixels, of the heads that are compared with each other
+WORKING_SIZE = 128  # side of the heads for comparison, in pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Piece:
 
     `width`, `height` (pixels) and `border` (mean gray value of the outermost 2 %) are those of the picture in the file.
     `picture` uint8 [size, size], `head` uint8 [WORKING_SIZE, WORKING_SIZE] and `descriptor` float32 [d] are of the head
-    in it; they are None where `finding` says why there is none.
+    in it; they are None if there is no head, for the reason in `finding`.
     """
 
     id: str
@@ -35,7 +35,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """One file: its pieces, and what `Picture` says of it."""
+    """One file: its pieces, and the fields of `Picture`."""
 
     pieces: list[Piece]
     format: str
@@ -45,7 +45,7 @@ class Examined:
 
 
 def examine(data: bytes, name: str, *, size: int, volume: int) -> Examined:
-    """Return what the file `data` holds. `name` and `volume` as for `read`. Raises Unusable as `read` does."""
+    """Return the content of the file `data`. `name` and `volume` as for `read`. Raises Unusable as `read` does."""
     picture = read(data, name, volume)
     pieces = []
     for piece in picture.slices:
@@ -64,9 +64,9 @@ def examine(data: bytes, name: str, *, size: int, volume: int) -> Examined:
 
 
 def heads(data: bytes, name: str, *, volume: int) -> list[tuple[int | None, np.ndarray | Unusable, int]]:
-    """Return (number, head, background) of each picture of a file, where a head may be why there is none.
+    """Return (number, head, background) of each picture of a file; `head` is an Unusable if there is no head.
 
-    A head is uint8 [height, width] as it lies in the picture. Raises Unusable as `read` does.
+    A head is uint8 [height, width], in the resolution of the picture. Raises Unusable as `read` does.
     """
     found: list[tuple[int | None, np.ndarray | Unusable, int]] = []
     for piece in read(data, name, volume).slices:

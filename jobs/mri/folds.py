@@ -1,4 +1,4 @@
-"""Groups of images that must stay together, and folds that keep them so."""
+"""Groups of images that must be in one fold, and the split into folds."""
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
@@ -12,12 +12,12 @@ from sklearn.model_selection import StratifiedGroupKFold
 from jobs.common.errors import UserError
 from jobs.common.seeds import derive
 
-# The splitter is greedy in a random order; where one order leaves a fold without a class, another may not.
+# The splitter is greedy in a random order; if a fold has no images of a class, another order may work.
 ORDERS = 10
 
 
 class Grouped(Protocol):
-    """What a split needs to know of an image."""
+    """The properties of an image that a split needs."""
 
     @property
     def label(self) -> str: ...
@@ -32,8 +32,8 @@ R = TypeVar("R", bound=Grouped)
 def connect(count: int, pairs: Iterable[tuple[int, int]], marks: Sequence[Iterable[Hashable]]) -> np.ndarray:
     """Return int [count]: the group of each of `count` images, numbered by first member.
 
-    Two images are in one group if a chain leads from one to the other over `pairs` of images and over marks (a
-    patient, a volume, a line of the user's list) that both bear; `marks` are those of each image.
+    Two images are in one group if they are connected by `pairs` of images and by common marks (a patient, a volume, a
+    line of the user's list), directly or through other images; `marks` are the marks of each image.
     """
     first: dict[Hashable, int] = {}
     edges = list(pairs)
@@ -71,7 +71,7 @@ def assign_folds(labels: Sequence[str], groups: Sequence[Hashable], folds: int, 
 
 
 def _even_out(fold: np.ndarray, held: np.ndarray, folds: int) -> np.ndarray:
-    """Move groups between folds while that makes the classes more even; return the counts [fold, class].
+    """Move groups between folds as long as the classes become more even; return the counts [fold, class].
 
     `fold` int [groups] is changed; `held` [groups, classes] counts images. Uneven is the sum of the squared
     differences between a fold's and the mean share of each class.

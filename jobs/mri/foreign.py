@@ -1,4 +1,4 @@
-"""What lies in folders of images and cannot be read here, told by its first bytes, and how to convert it."""
+"""Recognizes unsupported file formats by their first bytes, and suggests a conversion."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""From values of any depth to 8-bit gray: the head between black and white, what is no picture black."""
+"""Scales values of any depth to 8-bit gray; pixels outside the picture become black."""
 
 from typing import NamedTuple
 
@@ -10,9 +10,9 @@ from jobs.mri.slices import Unusable
 # ITU-R BT.601, as Pillow computes luminance.
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 PERCENTILES = (0.5, 99.5)
-# A value that is at least this share of the pixels at the edge is what surrounds the picture.
+# A value with at least this share of the pixels at the edge surrounds the picture.
 RING_SHARE = 0.25
-# A surrounding value this far from all others, as a share of their range, is padding: it says nothing about black.
+# A surrounding value this far from all others, relative to their range, is padding and is not used as black.
 FAR = 0.35
 SAMPLED = 2**22  # values, about, that percentiles are taken of
 
@@ -31,7 +31,7 @@ def stretch(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 class Scale(NamedTuple):
-    """What becomes black and white, what is no part of the picture (bool, like the values), and what surrounds it.
+    """The values of black and white, the mask of pixels outside the picture, and the surrounding value.
 
     `ring` is the one value that surrounds the picture, None if none does; `inverted` says that high values are dark.
     """
@@ -83,7 +83,7 @@ def scale_of(values: np.ndarray, hidden: np.ndarray | None = None, *, inverted: 
 
 
 def to_gray(values: np.ndarray, hidden: np.ndarray | None = None, *, inverted: bool = False) -> np.ndarray:
-    """Return uint8 [n, height, width] of real `values` of that shape, as `scale_of` says; no part of it is black.
+    """Return uint8 [n, height, width] of real `values` of that shape, scaled by `scale_of`; no pixels are hidden.
 
     Raises Unusable: blank, if all values of the picture are equal.
     """

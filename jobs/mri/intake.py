@@ -1,4 +1,4 @@
-"""Read every file and keep little of it: pixels go to a spool on disk, under 1 KB an image stays in memory."""
+"""Reads all files. Pixels are stored in a spool on disk; less than 1 KB per image stays in memory."""
 
 import contextlib
 import functools
@@ -24,7 +24,7 @@ from jobs.mri.walk import spelled
 
 
 class Person(NamedTuple):
-    """A mark that images of one person share: `kind` is patient, study, volume or line, `value` tells two apart."""
+    """A mark that images of one person share: `kind` is patient, study, volume or line, `value` identifies the mark."""
 
     kind: str
     value: Hashable
@@ -32,14 +32,14 @@ class Person(NamedTuple):
 
 @dataclass(slots=True)
 class Entry:
-    """A usable image: its row, yet without group and fold, and `marks` of what it shares with others of one person."""
+    """A usable image: its row, still without group and fold, and the `marks` shared by images of one person."""
 
     row: Row
     marks: tuple[Person, ...]
 
     @property
     def person_known(self) -> bool:
-        """Whether the file or the user's list tells who it is; one volume alone does not."""
+        """Whether the file or the user's list identifies the person; a volume alone does not."""
         return any(mark.kind != "volume" for mark in self.marks)
 
 

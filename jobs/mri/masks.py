@@ -1,4 +1,4 @@
-"""Masks and label maps: what lies beside pictures of heads and is none, and would give away the class that has it."""
+"""Detects masks and label maps. They are no pictures of heads, and their presence would reveal the class."""
 
 import re
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ WORDS = frozenset(_WORDS.split())
 ENDINGS = re.compile(r"(\.(nii|img|hdr|mg[hz]|nrrd|gz|png|jpe?g|tiff?|bmp|webp|gif|dcm|dicom|ima))+$")
 # A picture of at most this many gray values is a label map: a background and three labels.
 FEW_VALUES = 4
-# So is one of more, if this share of neighbouring pixels are equal: regions, where a picture has texture.
+# A picture of more values is a label map if this share of neighbouring pixels are equal: regions without texture.
 MANY_VALUES, FLAT = 64, 0.95
 # A mask that was saved as JPEG has more values than this, and this share of its pixels is near one of two.
 JPEG_VALUES, NEAR, OF_TWO = 16, 10, 0.93

@@ -1,4 +1,4 @@
-"""Whether a DICOM object is a picture made by magnetic resonance: by its SOP class, modality and image type."""
+"""Checks whether a DICOM object is an MR image, by its SOP class, modality and image type."""
 
 import pydicom
 from pydicom.uid import UID, UID_dictionary
@@ -38,7 +38,7 @@ IMAGE_TYPES = {
 def check(dataset: pydicom.Dataset) -> None:
     """Raise Unusable unless `dataset` may be a picture by magnetic resonance.
 
-    What is absent, or is no term of the standard, decides nothing: old exports lack much. Raises not-a-picture for
+    Absent attributes and non-standard terms are ignored, since old exports are incomplete. Raises not-a-picture for
     masks, doses, reports, mosaics and phase maps, not-mr for pictures of other modalities.
     """
     modality = _word(dataset, "Modality")

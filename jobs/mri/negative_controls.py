@@ -1,4 +1,4 @@
-"""Datasets that are wrong on purpose: what a classifier learns from them says whether its figures can be believed."""
+"""Intentionally wrong datasets: the results of classifiers trained on them validate the evaluation."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from jobs.mri.dataset import Dataset, Row
 
 
 def apply(control: str, dataset: Dataset, seed: int) -> Dataset:
-    """The dataset as the control `permuted` or `leaky` has it; only rows change. For `none` it is as it was."""
+    """The dataset of the control `permuted` or `leaky`; only the rows change. For `none` the unchanged dataset."""
     if control == "permuted":
         return replace(dataset, rows=permuted(dataset.rows, seed))
     if control == "leaky":
@@ -19,10 +19,11 @@ def apply(control: str, dataset: Dataset, seed: int) -> Dataset:
 
 
 def permuted(rows: list[Row], seed: int) -> list[Row]:
-    """Rows whose labels say nothing: each group bears the label of another group of its fold.
+    """Rows with uninformative labels: each group gets the label of another group of its fold.
 
-    Within a fold, because a label that is rarer in training would be more frequent among the held-out images, and
-    learning its rarity alone would score below chance. A group of several labels counts as its first.
+    The labels are permuted within folds. Otherwise a label that is rarer in training would be more frequent among the
+    held-out images, and a classifier that learns only the frequencies would be below chance. A group with several
+    labels counts as the first of them.
     """
     first: dict[tuple[int, str], str] = {}
     for row in rows:
@@ -36,7 +37,7 @@ def permuted(rows: list[Row], seed: int) -> list[Row]:
 
 
 def leaky(rows: list[Row], folds: int, seed: int) -> list[Row]:
-    """Rows whose folds are stratified by class but ignore groups, so that near-duplicates straddle them."""
+    """Rows whose folds are stratified by class but ignore groups, so that near-duplicates are in different folds."""
     splitter = StratifiedKFold(folds, shuffle=True, random_state=derive(seed, "leaky"))
     moved = list(rows)
     for fold, (_, held_out) in enumerate(splitter.split(rows, [row.label for row in rows])):

@@ -1,4 +1,4 @@
-"""NIfTI volumes: their axial slices."""
+"""Reads the axial slices of NIfTI volumes."""
 
 import io
 
@@ -26,7 +26,7 @@ CONVERT = "convert it to one .nii file, for example with `nibabel` or `mri_conve
 
 
 def is_nifti(data: bytes) -> bool:
-    """Return whether `data` begins like a NIfTI-1 or NIfTI-2 file that holds its own values."""
+    """Return whether `data` starts like a NIfTI-1 or NIfTI-2 file that includes its values."""
     return _kind(data) is not None
 
 

@@ -1,4 +1,4 @@
-"""What of one dataset another one holds too: the same images, near-duplicates, and others of their groups."""
+"""The overlap of two datasets: the same images, near-duplicates, and other images of their groups."""
 
 import numpy as np
 from PIL import Image
@@ -8,10 +8,10 @@ from jobs.mri.duplicates import describe, picture, repeats
 
 
 def folds_of_kin(dataset: Dataset, other: Dataset) -> dict[str, set[int]]:
-    """Return for each image id of `dataset` the folds of `other` in which something of its group is held out.
+    """Return for each image id of `dataset` the folds of `other` in which images of the same group are held out.
 
-    The groups are those of `dataset`. `other` has something of a group if it has one of its images, or a near-duplicate
-    of one. Near-duplicates are compared at the size of the smaller images of the two datasets.
+    The groups are those of `dataset`, and include near-duplicates of their images in `other`. Near-duplicates are
+    compared at the smaller image size of the two datasets.
     """
     fold_of = {row.id: row.fold for row in other.rows}
     folds: dict[str, set[int]] = {row.group: set() for row in dataset.rows}

@@ -1,4 +1,4 @@
-"""Pictures of any depth: Pillow decodes 8 bits, tifffile and imagecodecs what is deeper, which Pillow cuts off."""
+"""Reads pictures of any bit depth: 8 bits with Pillow, more with tifffile and imagecodecs (Pillow truncates them)."""
 
 import contextlib
 import io
@@ -22,9 +22,9 @@ SIGNATURES = {
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     "WebP": (b"RIFF",),
 }
-# A JPEG has one scan, a progressive one about ten; each costs as much as a whole picture.
+# A JPEG has one scan, a progressive JPEG about ten; each costs as much as a whole picture.
 MAX_SCANS = 100
-# An 8-bit picture whose gray values stay below this is stretched like a deeper one: its head could hardly be seen.
+# An 8-bit picture with all gray values below this is stretched like a deeper one; otherwise it would be almost black.
 DARK = 64
 # Where TIFF's orientation tag says that rows and columns lead.
 TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -40,7 +40,7 @@ ALPHA = (1, 2)  # values of TIFF's ExtraSamples
 
 
 def kind_of(data: bytes) -> str | None:
-    """Return the format's name by how `data` begins, None if it is none of SIGNATURES."""
+    """Return the name of the format from the first bytes of `data`, None if it is none of SIGNATURES."""
     found = next((kind for kind, starts in SIGNATURES.items() if data.startswith(starts)), None)
     return None if found == "WebP" and data[8:12] != b"WEBP" else found
 
@@ -57,7 +57,7 @@ def read(data: bytes, kind: str) -> Picture:
         slices = list(_tiff_pages(data)) if kind == "TIFF" else [Slice(_single(data, kind))]
     except (Unusable, Image.DecompressionBombError, MemoryError):
         raise
-    # Decoders of damaged data raise nearly anything: OSError, SyntaxError, struct.error, ValueError, zlib.error.
+    # Decoders raise almost any exception for damaged data: OSError, SyntaxError, struct.error, ValueError, zlib.error.
     except Exception as error:
         if "too large" in str(error):
             raise Unusable("decompression-bomb", f"a text in the {kind} unpacks to too much") from None

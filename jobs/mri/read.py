@@ -92,7 +92,7 @@ def _inflate(data: bytes, length: int) -> tuple[bytes, bool]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the libraries' remarks about odd files from the user, who gets a reason for each file instead."""
+    """Suppress the libraries' messages about unusual files; the user gets a reason for each file instead."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,7 +1,7 @@
-"""Processes that read files of unknown origin, so that a file that kills its reader ends in quarantine, not the job.
+"""Reader processes for files of unknown origin: a file that crashes its reader is quarantined, and the job continues.
 
-Each process takes one file at a time, has a limit of memory and of processor seconds (the Budget), and is replaced when
-it dies. What libraries print to standard error is dropped: it names no file of the user's.
+Each process reads one file at a time, has limits of memory and processor time (the Budget), and is replaced when it
+crashes. The standard error of libraries is discarded, since it does not name the user's files.
 """
 
 import atexit
@@ -20,13 +20,13 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from jobs.common.errors import MachineError
-from jobs.common.hardware import usable_cores, usable_memory
+from jobs.common.machine import usable_cores, usable_memory
 from jobs.mri.slices import BUDGET, Budget, Unusable
 
 T = TypeVar("T")
 MOST = 8  # processes: each takes some 150 MB before it reads anything
 MOST_BYTES = 2**29  # of files that are read ahead
-WALL = 10  # times the processor seconds, after which a process that waits for something is given up
+WALL = 10  # times the processor seconds: limit of the elapsed time, for a process that waits
 
 
 class Reader:
@@ -91,7 +91,7 @@ class Reader:
         if code == -signal.SIGXCPU:
             return Unusable("too-slow", f"not read after {self._budget.cpu_seconds} seconds of a processor")
         if code == -signal.SIGKILL:
-            return Unusable("decompression-bomb", "the system ended its reader, most likely for want of memory")
+            return Unusable("decompression-bomb", "the system killed the reader, most likely out of memory")
         return Unusable("decoder-error", f"the decoder crashed (exit code {code})")
 
 

@@ -1,4 +1,4 @@
-"""What every reader gives, what it refuses, and how much one file may cost."""
+"""Common types of all readers: results, reasons for refusal, and the resource limits of a file."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from PIL import Image
 
 
 class Budget(NamedTuple):
-    """What one file may cost. Each limit is checked before memory is taken, and the reader process enforces the rest.
+    """Resource limits of a file. They are checked before memory is allocated, or enforced by the reader process.
 
     `file_bytes` limits the file as it lies in storage and what it unpacks to; `pixels` one picture; `voxels` all
     pictures of a file together; `slices` their number; `memory_bytes` and `cpu_seconds` what a reader process uses.
@@ -46,7 +46,7 @@ REASONS = {
 class Unusable(Exception):  # noqa: N818 - a finding about a file, not a failure of the program
     """The file or slice cannot be used; `reason` is a key of REASONS, `detail` one readable line.
 
-    A detail is in words of this project. It never holds a value of a file's header, which may identify a person.
+    A detail never contains values of a file's header, which may identify a person.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -68,10 +68,10 @@ class Slice:
 
 @dataclass(frozen=True)
 class Picture:
-    """What one file holds: its slices, its format's name and, where the file says them, whose it is.
+    """The content of a file: its slices, the name of its format and, if the file has them, patient and study.
 
-    `patient` and `study` identify people: they are compared, never stored. `remarks` say, a sentence each, where the
-    reader did not do what the file declares.
+    `patient` and `study` identify people: they are compared, but never stored. `remarks` are sentences about deviations
+    of the reader from the file's declarations.
     """
 
     slices: list[Slice]

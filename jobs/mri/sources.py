@@ -1,4 +1,4 @@
-"""The caller's files: which there are, what class each is of, which of them belong together."""
+"""The user's files: listing, classes, and the groups that the user specifies."""
 
 import csv
 import io
@@ -134,7 +134,7 @@ def contents(source: Source) -> Iterator[tuple[str, bytes]]:
             return source.storage.read(key)
         except MissingKey:
             where = f"{source.storage.url.rstrip('/')}/{walk.spelled(key)}"
-            raise MachineError(f"{where} was there a moment ago and is gone: run it again") from None
+            raise MachineError(f"{where} was deleted while the job was running: run the job again") from None
 
     with ThreadPoolExecutor(PARALLEL) as pool:
         for batch in _batches(source.files):

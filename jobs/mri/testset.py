@@ -1,4 +1,4 @@
-"""A folder of labelled images that no dataset holds: read like one, and rid of what was trained on."""
+"""A test set: a folder of labelled images that is not a dataset. Near-duplicates of training images are removed."""
 
 import functools
 import hashlib
@@ -39,7 +39,7 @@ def read_test_set(url: str, labels: Sequence[str], volume: int = 0) -> TestSet:
     source = sources.find(url, "--test")
     for unknown in source.labels:
         if unknown not in labels:
-            raise UserError(f"--test: class {unknown} is unknown to the champion: it knows {', '.join(labels)}")
+            raise UserError(f"--test: class {unknown} is not a class of the champion, which has {', '.join(labels)}")
     test = TestSet([], [], [])
     named = ((sources.below_class(key), data) for key, data in sources.contents(source))
     work = functools.partial(heads, volume=volume)
@@ -62,11 +62,14 @@ def fingerprint(url: str) -> str:
     return digest([(key, hashlib.sha256(data).hexdigest()) for key, data in sources.contents(source)])
 
 
+def question(url: str) -> dict[str, str]:
+    """Return the `fingerprint` of a test set as `test`, nothing if there is none."""
+    return {"test": fingerprint(url)} if url else {}
+
+
 def _check_classes(test: TestSet) -> None:
     if len(set(test.labels)) < 2:
-        raise UserError(
-            "--test: fewer than two classes have an image that can be used and that no training saw: add images"
-        )
+        raise UserError("--test: fewer than two classes have usable images that were not used for training: add images")
 
 
 def unseen(test: TestSet, datasets: Sequence[Dataset]) -> TestSet:

@@ -1,4 +1,4 @@
-"""A folder of images as people have it: links, loops, litter and names in other encodings."""
+"""Lists a folder of images; handles links, loops, system files and names in other encodings."""
 
 import errno
 import logging
@@ -12,7 +12,7 @@ from jobs.common.storage import Version
 
 log = logging.getLogger("mrigan.sources")
 
-# What file managers, archivers, file systems and network storage leave behind.
+# Files and folders created by file managers, archivers, file systems and network storage.
 LITTER = frozenset(
     {
         *("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "icon\r", "lost+found", "@eadir", "@__thumb"),
@@ -46,11 +46,11 @@ def walk(root: Path) -> Tree:
     entered: set[tuple[int, int]] = set()
     links: list[tuple[str, str]] = []
     _enter(str(root), "", tree, entered, links)
-    # Links last, so that what lies here is found where it lies.
+    # Links last, so that files below the root are listed under their own paths.
     while links:
         path, key = links.pop(0)
         if _identity(path) in entered:
-            log.info("%s leads to a folder that is read already: it is not read again", spelled(path))
+            log.info("%s links to a folder that is already listed: skipped", spelled(path))
             tree.folders.discard(key)
             continue
         _enter(path, key + "/", tree, entered, links)
@@ -65,7 +65,7 @@ def _enter(folder: str, prefix: str, tree: Tree, entered: set[tuple[int, int]], 
     try:
         found = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except PermissionError:
-        raise UserError(f"no permission for {spelled(folder)}: change its rights or move it away") from None
+        raise UserError(f"no permission for {spelled(folder)}: change its permissions or move it away") from None
     except OSError as error:
         raise MachineError(f"{spelled(folder)}: {error.strerror or error}") from error
     for entry in found:

@@ -1,4 +1,4 @@
-"""From the values that a DICOM file stores to gray: padding, rescaling, tables and windows (PS3.3 C.11)."""
+"""Converts stored DICOM values to gray: padding, rescaling, lookup tables and windows (PS3.3 C.11)."""
 
 import numpy as np
 import pydicom
@@ -18,7 +18,7 @@ def padding(values: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray | None:
         return None
     ends = [first, first if last is None else last]
     if values.dtype.kind in "iu":
-        # The value's type follows PixelRepresentation, and is often the other one: both spell the same bits.
+        # The value should have the type of PixelRepresentation, but often has the other one; both are the same bits.
         size = 2 ** (8 * values.dtype.itemsize)
         info = np.iinfo(values.dtype)
         ends = [end + size if end < info.min else end - size if end > info.max else end for end in ends]

@@ -1,4 +1,4 @@
-"""The page's drawings and pictures, made from a run's numbers and images."""
+"""Charts and images of the report page."""
 
 import io
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from jobs.report.words import CONTROLS, NETWORKS, REGIMES
 Json = dict[str, Any]
 Recipe = tuple[str, str]  # network, regime
 THUMBNAIL = 96
-PROGRESS = 4  # images a side that are shown of a sample grid
+PROGRESS = 4  # images per side that are shown of a sample grid
 
 
 class Panel(NamedTuple):
-    """A drawing (SVG) under its title."""
+    """A chart (SVG) with its title."""
 
     title: str
     svg: str
@@ -34,7 +34,7 @@ class Samples(NamedTuple):
 
 
 class Training(NamedTuple):
-    """One generator's losses, and what it drew at some epochs."""
+    """One generator's losses, and its samples at some epochs."""
 
     label: str
     svg: str
@@ -43,7 +43,7 @@ class Training(NamedTuple):
 
 @dataclass(frozen=True)
 class Exhibits:
-    """All drawings and pictures of the page."""
+    """All charts and images of the page."""
 
     values: list[Panel]
     roc: list[Panel]
@@ -68,7 +68,7 @@ def values(report: Json) -> list[Panel]:
             for row in report["results"]
             if row["network"] == network and row["metric"] == "balanced_accuracy"
         ]
-        name = f"Balanced accuracy of {NETWORKS[network]} by training images, beside the controls; see the tables"
+        name = f"Balanced accuracy of {NETWORKS[network]} by training images, and of the controls; see the tables"
         chance = 1 / len(report["dataset"]["labels"])
         panels.append(Panel(NETWORKS[network], figures.whiskers([*rows, *controls], chance, name)))
     return panels
@@ -87,7 +87,7 @@ def reliability(points: dict[Recipe, list[tuple[float, float, int]]]) -> list[Pa
     return [
         Panel(
             NETWORKS[network],
-            figures.reliability(regimes, f"Share right by confidence of {NETWORKS[network]}: {_listed(regimes)}"),
+            figures.reliability(regimes, f"Accuracy by confidence of {NETWORKS[network]}: {_listed(regimes)}"),
         )
         for network, regimes in _by_network(points).items()
     ]

@@ -1,6 +1,6 @@
-"""Small drawings for the report: SVG whose colours are the page's CSS variables, and PNG as data URIs.
+"""Charts for the report: SVG whose colours are CSS variables of the page, and PNG images as data URIs.
 
-Each drawing is one panel, so that the page decides how many stand side by side. The same data gives the same bytes.
+Each chart is one panel, so that the page decides how many are shown side by side. The output is deterministic.
 """
 
 import base64
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-# Drawn in these colours, then replaced by variables, so that a drawing follows the page's theme.
+# Matplotlib draws in these placeholder colours. They are replaced by CSS variables, so that a chart follows the theme.
 _VARIABLES = {
     "#010101": "--ink",
     "#020202": "--muted",
@@ -29,7 +29,7 @@ _VARIABLES = {
 _COLOUR = {variable: colour for colour, variable in _VARIABLES.items()}
 _REGIMES = {"synthetic": "--synthetic", "real": "--real", "real+synthetic": "--both"}
 _MARKERS = {"synthetic": "o", "real": "s", "real+synthetic": "D"}
-_POINTS = 120  # of a curve; more cannot be seen at this size
+_POINTS = 120  # points per curve; more are not visible at this size
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -94,7 +94,7 @@ def roc(curves: dict[str, list[Curve]], name: str) -> str:
 
 
 def reliability(points: dict[str, list[tuple[float, float, int]]], name: str) -> str:
-    """Share right against confidence: for each regime the bins, a dot's area following its images."""
+    """Accuracy by confidence: for each regime the bins; the area of a dot is proportional to its number of images."""
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=_COLOUR["--rule"], linewidth=0.9)
@@ -105,13 +105,13 @@ def reliability(points: dict[str, list[tuple[float, float, int]]], name: str) ->
             size = 3 + 140 * n / n.sum()
             axes.scatter(confidence, right, s=size, color=colour, marker=_MARKERS.get(regime, "o"), alpha=0.85)
         lowest = min(confidence for bins in points.values() for confidence, _, _ in bins)
-        axes.set(xlim=(max(0, lowest - 0.05), 1.02), ylim=(-0.03, 1.03), xlabel="confidence", ylabel="share right")
+        axes.set(xlim=(max(0, lowest - 0.05), 1.02), ylim=(-0.03, 1.03), xlabel="confidence", ylabel="accuracy")
 
     return _svg(draw, name, 3.5, 3.1)
 
 
 def gan_losses(folds: list[tuple[np.ndarray, np.ndarray, np.ndarray]], name: str) -> str:
-    """Generator and discriminator loss by step, averaged over stretches of steps, a line for each fold."""
+    """Generator and discriminator loss by step, averaged over intervals of steps, a line for each fold."""
 
     def draw(axes: Axes) -> None:
         for step, generator, discriminator in folds:
@@ -175,7 +175,7 @@ def picture(image: np.ndarray, side: int) -> str:
 
 
 def _thin(x: np.ndarray, y: np.ndarray) -> Curve:
-    """Means over stretches, so that at most _POINTS points remain."""
+    """Means over intervals, so that at most _POINTS points remain."""
     parts = min(len(x), _POINTS)
     if parts == 0:
         return x, y
@@ -183,7 +183,7 @@ def _thin(x: np.ndarray, y: np.ndarray) -> Curve:
 
 
 def _svg(draw: Callable[[Axes], None], name: str, width: float, height: float) -> str:
-    """The SVG element of one panel, `width` by `height` inches; `name` is its text for those who cannot see it."""
+    """The SVG element of one panel, `width` by `height` inches; `name` is its text for screen readers."""
     with matplotlib.rc_context(_STYLE | {"svg.hashsalt": name}):
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure.add_subplot())

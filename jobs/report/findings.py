@@ -1,4 +1,4 @@
-"""What a run's predictions say, as the plain values of report.json (see docs/report.md)."""
+"""Results from the predictions of a run, as the values of report.json (see docs/report.md)."""
 
 import itertools
 import math
@@ -28,7 +28,7 @@ def results(bootstraps: dict[Recipe, metrics.Bootstrap]) -> list[Json]:
 
 
 def selected(recipes: dict[Recipe, list[Predictions]], resamples: int, seed: int) -> Json:
-    """The best recipe, its figure on these images, and what is left of it without the luck of the choice."""
+    """The best recipe, its metric on these images, and the metric corrected for selection bias."""
     candidates = list(recipes.values())
     best = selection.best(candidates)
     value = sum(metrics.score(one, selection.METRIC) for one in candidates[best]) / len(candidates[best])
@@ -51,7 +51,7 @@ def selected(recipes: dict[Recipe, list[Predictions]], resamples: int, seed: int
 
 def comparisons(bootstraps: dict[Recipe, metrics.Bootstrap]) -> list[Json]:
     """Regimes in pairs for each network, and networks in pairs for each regime: second minus first."""
-    # One of network and regime is the same.
+    # Only pairs that share either the network or the regime.
     pairs = [(a, b) for a, b in itertools.combinations(bootstraps, 2) if (a[0] == b[0]) != (a[1] == b[1])]
     return [
         {
@@ -68,10 +68,11 @@ def comparisons(bootstraps: dict[Recipe, metrics.Bootstrap]) -> list[Json]:
 def cheap_controls(
     about: Predictions, folds: np.ndarray, thumbnails: np.ndarray, files: np.ndarray, truth: np.ndarray, seed: int
 ) -> tuple[dict[str, Predictions], np.ndarray]:
-    """Return the predictions of the controls that need no training to speak of, and nearest-train similarities [n].
+    """Return the predictions of the controls without network training, and similarities to the nearest training image.
 
     about: any predictions on the n images; in the same order folds int [n], thumbnails float32 [n, d],
-    files float [n, 5] and truth int [n]. In each fold the controls learn from the images of the others.
+    files float [n, 5] and truth int [n]. In each fold the controls are trained on the images of the other folds.
+    The similarities are float [n].
     """
     k = len(about.labels)
     answers = {name: np.zeros((len(truth), k)) for name in ("majority", "file-only", "nearest-pixels")}
@@ -87,7 +88,7 @@ def cheap_controls(
 
 
 def control_results(bootstraps: dict[str, metrics.Bootstrap]) -> list[Json]:
-    """The controls' metrics with their intervals; what a constant answer leaves undefined is null."""
+    """The controls' metrics with their intervals; metrics that a constant prediction leaves undefined are null."""
     return [
         {"control": control, "metric": metric} | _estimate(found, metric)
         for control, found in bootstraps.items()
@@ -115,12 +116,12 @@ def similarity_curve(seeds: list[Predictions], similarity: np.ndarray, resamples
 
 
 def permuted_checks(network: str, found: metrics.Bootstrap, classes: int, learned: float, largest: float) -> list[Json]:
-    """Trained on labels permuted by group it must be at chance: the intervals must hold 1 / classes, and ROC-AUC 1/2.
+    """Check that a classifier trained on labels permuted by group is at chance level.
 
-    A classifier that always gives one answer has the former whatever it knows, so the latter is looked at as well.
-    `learned` is the share of the training images whose permuted label it gives, `largest` that of the largest class. A
-    copy among the held-out images shows as far as its label was learned by heart: where that is less than half of what
-    there is beyond the largest class nothing is decided.
+    The interval of balanced accuracy must contain 1 / classes, that of ROC-AUC 1/2. ROC-AUC is checked too because a
+    constant prediction always has the balanced accuracy of chance. `learned` is the accuracy on the permuted labels of
+    the training images, `largest` the share of the largest class. A copy among the held-out images can only be
+    detected if its label was memorized: if `learned` is below the midpoint of `largest` and 1, the check is undecided.
     """
     needed = (1 + largest) / 2
     checks = []
@@ -136,10 +137,11 @@ def permuted_checks(network: str, found: metrics.Bootstrap, classes: int, learne
 def leaky_check(
     network: str, leaky: list[Predictions], real: list[Predictions], resamples: int, seed: int
 ) -> list[Json]:
-    """With the split made leaky on purpose accuracy must be higher than without, by a paired interval.
+    """Check that an intentionally leaky split gives a higher accuracy than the normal split, by a paired interval.
 
-    Both are about the same images in the same folds and groups, those of the honest split. Looked at are the images
-    that share a group with another: of these alone copies have gone to the other side. None does: no check.
+    Both predictions are for the same images, with the folds and groups of the normal split. Only images that share a
+    group with another image are compared, since only they can have copies in the training part. Without such images
+    the list is empty.
     """
     sizes = Counter(real[0].groups)
     shared = np.flatnonzero([sizes[group] > 1 for group in real[0].groups])
@@ -188,7 +190,7 @@ def roc_curves(seeds: list[Predictions]) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def reliability(seeds: list[Predictions]) -> list[tuple[float, float, int]]:
-    """Bins of confidence over all seeds: mean confidence, share right, predictions."""
+    """Bins of confidence over all seeds: mean confidence, accuracy, number of predictions."""
     pooled = seeds[0]._replace(
         ids=[x for y in seeds for x in y.ids],
         truth=np.concatenate([y.truth for y in seeds]),

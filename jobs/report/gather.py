@@ -1,4 +1,4 @@
-"""A run's finished steps, and what they hold, read from storage for its report."""
+"""Reads the finished steps of a run, and their outputs, from storage for the report."""
 
 import itertools
 import json
@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 
 class Part(NamedTuple):
-    """A finished step of the run: its job, where it stands in the run (fold, label, network, ...), and its manifest."""
+    """A finished step of the run: its job, its position in the run (fold, label, network, ...), and its manifest."""
 
     job: str
     where: Json
@@ -48,18 +48,20 @@ def classifiers(
         manifest = read_manifest(storage, prefix)
         if manifest is None:
             raise UserError(
-                f"{storage.url.rstrip('/')}/{prefix} is not there: run train-classifier, or leave it out by "
+                f"{storage.url.rstrip('/')}/{prefix} is missing: run train-classifier, or exclude this classifier with "
                 "--networks, --regimes, --seeds or --no-controls"
             )
         if manifest["inputs"].get("dataset") != dataset.digest:
-            raise UserError(f"{prefix} was trained on another dataset than {dataset.id}: train it on this")
+            raise UserError(
+                f"{prefix} was trained on another dataset than {dataset.id}: train it again on {dataset.id}"
+            )
         where = {"fold": fold, "network": network, "regime": regime, "seed": seed}
         parts.append(Part("train-classifier", where, prefix, manifest))
     return parts
 
 
 def generators(storage: Storage, run: str, dataset: Dataset, folds: Sequence[int]) -> list[Part]:
-    """Return the generators and the synthetic images of each fold and class, as far as they are of this dataset."""
+    """Return the generators and the synthetic images of each fold and class, if they were made from this dataset."""
     parts = []
     for fold, label in itertools.product(folds, [*dataset.labels, keys.CLASS_CONDITIONAL]):
         steps = {"train-gan": keys.gan(run, fold, label), "generate": keys.synthetic(run, fold, label)}
@@ -71,7 +73,7 @@ def generators(storage: Storage, run: str, dataset: Dataset, folds: Sequence[int
 
 
 def recipes(parts: list[Part]) -> list[tuple[str, str]]:
-    """Return the (network, regime) of the classifiers, those of controls (`real-permuted`, ...) among them."""
+    """Return the (network, regime) of the classifiers, including those of controls (`real-permuted`, ...)."""
     return list(dict.fromkeys((x.where["network"], x.where["regime"]) for x in parts if x.job == "train-classifier"))
 
 
@@ -79,7 +81,7 @@ def _chosen(parts: list[Part], job: str, **where: Any) -> list[Part]:
     return [part for part in parts if part.job == job and where.items() <= part.where.items()]
 
 
-# ---- what they hold -----------------------------------------------------------------------------------------------
+# ---- outputs of the steps -----------------------------------------------------------------------------------------
 
 
 def predictions(
@@ -94,7 +96,7 @@ def predictions(
 
 
 def phantoms(storage: Storage, parts: list[Part], network: str, regime: str) -> dict[str, Predictions]:
-    """Return what the network said before it had seen an image, as the control `phantoms`; none if it knew nothing."""
+    """Return the predictions of the network pretrained on phantoms, as the control `phantoms`; {} if there are none."""
     chosen = _chosen(parts, "train-classifier", network=network, regime=regime)
     if not all("phantoms.csv" in part.manifest["outputs"] for part in chosen):
         return {}
@@ -102,7 +104,7 @@ def phantoms(storage: Storage, parts: list[Part], network: str, regime: str) -> 
 
 
 def learned(parts: list[Part], network: str, regime: str) -> float:
-    """Return the share of their training images, 0 to 1, whose labels classifiers give: 0 if they do not know it."""
+    """Return the mean training accuracy of the classifiers, 0 to 1; 0 if it was not recorded."""
     chosen = _chosen(parts, "train-classifier", network=network, regime=regime)
     return sum(part.manifest["facts"].get("learned", 0.0) for part in chosen) / max(1, len(chosen))
 
@@ -118,14 +120,14 @@ def tables(storage: Storage, parts: list[Part], name: str, **where: Any) -> list
 
 
 def samples(storage: Storage, dataset: Dataset, parts: list[Part]) -> list[exhibits.Samples]:
-    """Return for each class real images, synthetic ones and these beside their nearest training image, of fold 0."""
+    """Return for each class real images, synthetic images, and the nearest training images of the latter, of fold 0."""
     shown = []
     for part in _chosen(parts, "generate", fold=0):
         label = part.where["label"]
         real = [row for row in dataset.held_out(0) if row.label == label]
         chosen = [real[i * len(real) // SHOWN] for i in range(SHOWN)] if len(real) > SHOWN else real
-        first, count = part.manifest["facts"].get("first", 0), part.manifest["facts"].get("count", 0)
-        names = [keys.synthetic_image(number) for number in range(first, first + min(count, SHOWN))]
+        count = min(part.manifest["facts"].get("count", 0), SHOWN)
+        names = [keys.synthetic_image(number) for number in range(count)]
         nearest = read_left(storage, part, ["nearest.png"])
         shown.append(
             exhibits.samples(
@@ -139,10 +141,10 @@ def samples(storage: Storage, dataset: Dataset, parts: list[Part]) -> list[exhib
 
 
 def read_left(storage: Storage, part: Part, names: Iterable[str]) -> dict[str, bytes]:
-    """Return outputs of a step by name, without those that are no longer there.
+    """Return outputs of a step by name, without outputs that no longer exist.
 
-    Who needs the room may delete synthetic images when the classifiers are trained. Raises MachineError if a file that
-    is there is damaged.
+    Synthetic images may be deleted to save space once the classifiers are trained. Raises MachineError if an existing
+    file is damaged.
     """
     left = [name for name in names if storage.exists(f"{part.prefix}/{name}")]
     digests = dict(part.manifest["outputs"])
@@ -152,7 +154,7 @@ def read_left(storage: Storage, part: Part, names: Iterable[str]) -> dict[str, b
 
 
 def progress(storage: Storage, parts: list[Part], label: str) -> list[tuple[int, bytes]]:
-    """Return (epoch, sample grid) of up to four epochs of a generator of fold 0, the last one among them."""
+    """Return (epoch, sample grid) of up to four epochs of a generator of fold 0, including the last one."""
     for part in _chosen(parts, "train-gan", fold=0, label=label):
         found = (key.removeprefix(f"{part.prefix}/") for key in storage.list(f"{part.prefix}/samples"))
         names = [name for name in found if name.endswith(".png")]
@@ -163,7 +165,7 @@ def progress(storage: Storage, parts: list[Part], label: str) -> list[tuple[int,
 
 
 def quarantine(dataset: Dataset) -> list[Json]:
-    """Return up to three examples of each reason for which files were set aside."""
+    """Return up to three examples of excluded files for each reason."""
     _, rows = from_csv(dataset.read("quarantine.csv"))
     examples: dict[str, list[Json]] = {}
     for source, reason, detail in rows:
@@ -172,7 +174,7 @@ def quarantine(dataset: Dataset) -> list[Json]:
 
 
 def about(dataset: Dataset) -> Json:
-    """Return what the dataset holds, in numbers."""
+    """Return the properties of the dataset, in numbers."""
     names = ("patients", "largest_group", "large_groups", "near_duplicate_pairs", "formats", "quarantine")
     groups = {label: len({row.group for row in dataset.rows if row.label == label}) for label in dataset.labels}
     return {
@@ -190,7 +192,7 @@ def about(dataset: Dataset) -> Json:
 
 
 def recipe(parts: list[Part]) -> Json:
-    """Return each job's settings, without those that only say which part of the run it is."""
+    """Return each job's settings, without those that only select a part of the run."""
     return {
         part.job: {name: value for name, value in part.manifest["settings"].items() if name not in keys.PLACES}
         for part in parts
@@ -209,19 +211,19 @@ def cost(parts: list[Part]) -> list[Json]:
 
 
 def _seconds(part: Part) -> float:
-    # A step that was stopped and went on knows the seconds of its last start only; the GAN keeps count of all.
+    # A resumed step only records the seconds since its last start; train-gan also records the total.
     return max(part.manifest.get("seconds", 0.0), part.manifest["facts"].get("training_seconds", 0.0))
 
 
 def selection(parts: list[Part]) -> list[str]:
-    """Return on which data anything about the classifiers was chosen, in sentences (see `words.merged`)."""
+    """Return sentences that state on which data classifiers were selected (see `words.merged`)."""
     return words.merged(
         str(part.manifest["facts"]["selection"]) for part in parts if "selection" in part.manifest["facts"]
     )
 
 
 def distinct(values: Iterable[Json]) -> list[Json]:
-    """Return the values without repetitions, in order of their text."""
+    """Return the values without repetitions, sorted by their JSON text."""
     seen: dict[str, Json] = {}
     for value in values:
         seen.setdefault(json.dumps(value, sort_keys=True), value)
@@ -229,6 +231,6 @@ def distinct(values: Iterable[Json]) -> list[Json]:
 
 
 def quality(storage: Storage, part: Part) -> Json:
-    """Return what quality.json says of some synthetic images, without the list of single images."""
+    """Return the content of a quality.json without the list of single images."""
     found = json.loads(read_output(storage, part.prefix, part.manifest, "quality.json"))
     return part.where | {name: value for name, value in found.items() if name not in ("schema", "nearest")}

@@ -1,4 +1,4 @@
-"""report.html: one file that asks for nothing from outside and needs no script."""
+"""report.html: one self-contained file without scripts and external resources."""
 
 import re
 from collections import defaultdict
@@ -13,11 +13,11 @@ from jobs.report import words
 from jobs.report.exhibits import Exhibits
 
 Json = dict[str, Any]
-SMALL_CLASS = 10  # groups; an interval from fewer is a guess
+SMALL_CLASS = 10  # groups; with fewer, intervals are unreliable
 
 
 def render(report: Json, exhibits: Exhibits) -> str:
-    """Return the page of report.json's content; the same content gives the same bytes."""
+    """Return the HTML page for the content of report.json; deterministic."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("jobs.report", ""),
         autoescape=True,
@@ -48,7 +48,7 @@ def render(report: Json, exhibits: Exhibits) -> str:
 
 
 def headline(report: Json) -> list[str]:
-    """The result in sentences: one for each network, and what always answering the largest class gives."""
+    """The result in sentences: one for each network, and the accuracy of the majority-class control."""
     found = {(row["network"], row["regime"], row["metric"]): row for row in report["results"]}
     phantoms = "phantoms and " * learns_phantoms(report)
     sentences = []
@@ -57,16 +57,17 @@ def headline(report: Json) -> list[str]:
         for regime in report["settings"]["regimes"]:
             row = found[network, regime, "accuracy"]
             value, interval = words.number(row["value"], "accuracy"), words.bounds(row["low"], row["high"], "accuracy")
-            what = f"of {row['n']} held-out real images right" if not clauses else ""
-            reads = f"reads {value} [{interval}] {what}" if not clauses else f"{value} [{interval}]"
-            clauses.append(f"trained on {phantoms}{words.TRAINED_ON[regime]}, {reads}")
+            result = f"{value} [{interval}]"
+            if not clauses:
+                result = f"accuracy {result} on {row['n']} held-out real images"
+            clauses.append(f"trained on {phantoms}{words.TRAINED_ON[regime]}: {result}")
         sentences.append(f"{words.NETWORKS[network]}, {'; '.join(clauses)}.")
     larger = "larger" if len(report["dataset"]["labels"]) == 2 else "largest"
     majority = next(
         row for row in report["controls"]["results"] if (row["control"], row["metric"]) == ("majority", "accuracy")
     )
     sentences.append(
-        f"Always answering the {larger} class is right for {words.number(majority['value'], 'accuracy')} of them."
+        f"Always predicting the {larger} class gives an accuracy of {words.number(majority['value'], 'accuracy')}."
     )
     if report["selected"]["candidates"] > 1:
         sentences.append(choice(report["selected"]))
@@ -74,87 +75,92 @@ def headline(report: Json) -> list[str]:
 
 
 def choice(selected: Json) -> str:
-    """Which network and regime promotion takes, and their figure with and without the luck of the choice."""
+    """The network and regime that promotion selects, and their metric with and without selection bias."""
     metric = selected["metric"]
     plain, corrected = (words.number(selected[name], metric) for name in ("value", "corrected"))
     change = None if selected["luck"] is None else -selected["luck"]
     return (
-        f"Promotion takes {words.NETWORKS[selected['network']]}, trained on {words.TRAINED_ON[selected['regime']]}: of "
-        f"{selected['candidates']} classifiers it has the highest balanced accuracy, {plain}. The highest of several "
-        f"on the same images is partly luck. Corrected for that it is {corrected} "
+        f"Selected for promotion: {words.NETWORKS[selected['network']]}, trained on "
+        f"{words.TRAINED_ON[selected['regime']]}. It has the highest balanced accuracy of {selected['candidates']} "
+        f"classifiers, {plain}. This value is optimistic, since it is the highest of several on the same images. "
+        f"Corrected for this selection bias, it is {corrected} "
         f"[{words.bounds(selected['low'], selected['high'], metric)}], a change of {words.signed(change, metric)} "
         "points."
     )
 
 
 def learns_phantoms(report: Json) -> bool:
-    """Whether the classifiers learned drawn heads beside their images."""
+    """Whether the classifiers were trained on phantoms in addition to their images."""
     return bool(report["recipe"]["train-classifier"].get("healthy"))
 
 
 def starts_from_phantoms(report: Json) -> bool:
-    """Whether the classifiers learned drawn heads before they saw an image."""
+    """Whether the classifiers were pretrained on phantoms."""
     recipe = report["recipe"]["train-classifier"]
     return learns_phantoms(report) and recipe["phantom_epochs"] > 0 and recipe["classifier_weights"] == "none"
 
 
 def caveats(report: Json) -> list[str]:
-    """What a reader must know before believing the numbers."""
+    """The limitations of the results."""
     about, settings = report["dataset"], report["settings"]
     found = []
     patients = about.get("patients", "none")
     if patients != "all":
         found.append(
             f"Independence of patients cannot be shown: {'not all' if patients == 'some' else 'none'} of the images "
-            "say whose they are. Near-duplicates were kept together, but two different slices of one head may stand "
-            "on both sides of a split, and would make every figure here too good."
+            "identify the patient. Near-duplicates were kept together. Different slices of one head may still be on "
+            "both sides of a split; that would make all results here too optimistic."
         )
     if about.get("large_groups"):
         found.append(
-            f"The largest group has {about['largest_group']} of {about['images']} images. If these are not one person, "
-            "the grouping was too loose."
+            f"The largest group has {about['largest_group']} of {about['images']} images. If these do not show one "
+            "person, the grouping was too loose."
         )
     small = [row["label"] for row in about["labels"] if row["groups"] < SMALL_CLASS]
     if small:
         found.append(
-            f"Few independent groups (under {SMALL_CLASS}) in {_listed(small)}: intervals that rest on them are too "
-            "narrow."
+            f"Few independent groups (under {SMALL_CLASS}) in {_listed(small)}: intervals based on them are too narrow."
         )
     several = settings["seeds"] > 1
     another = ["seed"] * (not several) + ["generator"] * bool(report["quality"])
     another += ["pretraining"] * starts_from_phantoms(report) + ["split", "hospital", "scanner"]
     found.append(
-        "An interval says how far the value would move with other held-out images of the same kind"
+        "An interval shows how much the value varies with other held-out images of the same kind"
         + " and other seeds" * several
-        + f"; what another {', '.join(another)} or disease would change is not in it."
+        + f". It does not cover the variation with another {', '.join(another)} or disease."
     )
     constant = [x for x in report["confusion"] if sum(any(column) for column in zip(*x["matrix"], strict=True)) == 1]
     if constant:
         names = [f"{words.NETWORKS[x['network']]} ({words.REGIMES[x['regime']]})" for x in constant]
         found.append(
-            f"{_listed(names)} gave one and the same answer to every image, as an untrained network does: some of the "
-            "intervals have no width for that reason."
+            f"{_listed(names)} predicted the same class for every image, as an untrained network does. Some intervals "
+            "therefore have zero width."
         )
     if any(row["metric"] == "accuracy" and row["low"] == row["high"] == 1 for row in report["results"]):
         found.append(
-            "Where no error was made every draw agrees and the interval has no width; with "
-            f"{about['groups']} groups the true error may still be {words.number(3 / about['groups'], 'accuracy')} "
-            "(rule of three)."
+            "Without any error, all bootstrap samples agree and the interval has zero width. With "
+            f"{about['groups']} groups the true error rate may still be "
+            f"{words.number(3 / about['groups'], 'accuracy')} (rule of three)."
         )
     lost = max((row["undefined"] for row in report["results"]), default=0)
     if lost:
-        found.append(f"Up to {lost} of {settings['resamples']} draws lost a class and were left out of an interval.")
+        found.append(
+            f"Up to {lost} of {settings['resamples']} bootstrap samples did not contain all classes and were excluded "
+            "from an interval."
+        )
     found.extend(report["selection"])
     features = {quality["features"]["name"] for quality in report["quality"] if "features" in quality}
     if any("random" in name for name in features):
         found.append(
-            "The quality of synthetic images is measured with features of random, untrained networks: good for "
-            "comparing with the real-against-real value beside it, not with numbers published elsewhere."
+            "The quality of synthetic images is measured with features of random, untrained networks. Compare the "
+            "values only with the values of real images in the same table, not with published values."
         )
     found.append(
         "The calibration error is never negative, so its interval tends to lie above the value when images are few."
     )
-    found.append("The same held-out images served every comparison here; choosing the best of many favours luck.")
+    found.append(
+        "All comparisons use the same held-out images: the best of many results is optimistic (selection bias)."
+    )
     return found
 
 
@@ -183,7 +189,7 @@ def _comparisons(report: Json) -> list[Json]:
 
 
 def _controls(report: Json) -> list[Json]:
-    """Controls with their metrics, and what each recipe has beyond them."""
+    """Controls with their metrics, and the difference of each recipe to them."""
     found: dict[str, Json] = {}
     for row in report["controls"]["results"]:
         found.setdefault(row["control"], {"control": row["control"], "metrics": {}, "beyond": []})

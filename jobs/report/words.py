@@ -1,4 +1,4 @@
-"""What things are called on the page, and how numbers are written there."""
+"""Names of networks, regimes and metrics on the page, and number formats."""
 
 import re
 from collections.abc import Iterable
@@ -15,22 +15,23 @@ TRAINED_ON = {
 
 
 class Control(NamedTuple):
-    """A control's short name, and what it does."""
+    """A control's short name, and its description."""
 
     short: str
     does: str
 
 
 CONTROLS = {
-    "majority": Control("always the largest class", "answers the most frequent class of the training images"),
+    "majority": Control("always the largest class", "predicts the most frequent class of the training images"),
     "file-only": Control(
-        "file facts only",
-        "is a random forest that sees file size, width, height, aspect and border brightness, no image",
+        "file properties only",
+        "is a random forest on file size, width, height, aspect ratio and border brightness, without the image",
     ),
     "nearest-pixels": Control(
-        "nearest training image", "answers the class of the training image whose pixels correlate most (1-NN)"
+        "nearest training image",
+        "predicts the class of the training image with the highest pixel correlation (1-nearest neighbour)",
     ),
-    "phantoms": Control("phantoms alone", "is the first network as drawn heads taught it, before it saw any image"),
+    "phantoms": Control("phantoms alone", "is the first network after pretraining on phantoms, before any image"),
 }
 QUALITY = {
     "kid": "KID",
@@ -42,11 +43,11 @@ QUALITY = {
 }
 JOBS = {
     "train-gan": "train a generator",
-    "generate": "draw and judge synthetic images",
-    "pretrain": "learn phantoms before any image",
+    "generate": "generate and evaluate synthetic images",
+    "pretrain": "pretrain on phantoms",
     "train-classifier": "train a classifier",
 }
-# Of values between 0 and 1, those read as shares.
+# Metrics between 0 and 1 that are shown as percentages.
 _PERCENT = {"accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1"}
 
 
@@ -58,7 +59,7 @@ def number(value: float | None, metric: str) -> str:
 
 
 def bounds(low: float | None, high: float | None, metric: str) -> str:
-    """An interval, without the unit that its value already has."""
+    """An interval without a unit, which is shown with the value."""
     if low is None or high is None:
         return "no interval"
     if metric in _PERCENT:
@@ -82,14 +83,14 @@ def signed_bounds(low: float | None, high: float | None, metric: str) -> str:
 
 
 def reading(low: float | None, high: float | None) -> str:
-    """What an interval of a difference shows."""
+    """The conclusion from the interval of a difference."""
     if low is None or high is None or low <= 0 <= high:
         return "no clear difference"
     return "higher" if low > 0 else "lower"
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people: 4.2 s, 12 min 5 s, 3 h 20 min."""
+    """A readable duration: 4.2 s, 12 min 5 s, 3 h 20 min."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -106,8 +107,8 @@ def figure(value: float | None) -> str:
 def merged(texts: Iterable[str]) -> list[str]:
     """Return texts without repetitions.
 
-    Those that differ only in their numbers become one, with the smallest and the largest number; one that begins
-    another is left out.
+    Texts that differ only in their numbers are merged into one, with the smallest and the largest number. A text that
+    is the beginning of another text is omitted.
     """
     alike: dict[str, list[list[int]]] = {}
     for text in texts:

@@ -39,7 +39,7 @@ def test_an_argo_server_needs_no_kubeconfig_but_a_host(tmp_path: Path, monkeypat
     assert connect("").namespace == "brains"
     assert connect("other").namespace == "other"
     monkeypatch.setenv("ARGO_SERVER", "https://localhost:2746")
-    with pytest.raises(UserError, match="ARGO_SERVER is host:port"):
+    with pytest.raises(UserError, match="ARGO_SERVER must be host:port"):
         connect("")
 
 

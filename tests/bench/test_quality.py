@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,15 @@ import pytest
 from PIL import Image
 
 from bench.quality import __main__ as quality
-from bench.quality import ablate, baselines, cells, command, inner, kept, page, protocol, table
-from jobs import phantom, pipeline, preprocess
+from bench.quality import ablate, baselines, cells, inner, kept, page, protocol, table
+from jobs import phantom, preprocess
+from jobs import plan as planning
 from jobs.classifier.predictions import read_predictions
+from jobs.common import keys
+from jobs.common.step import stored
 from jobs.common.storage import open_storage
 from jobs.mri.dataset import open_dataset
-from jobs.phantom import PhantomSettings
-from jobs.pipeline import PipelineSettings
-from jobs.preprocess import PreprocessSettings
+from jobs.settings import PhantomSettings, PipelineSettings, PreprocessSettings
 from tests.tiny import TINY
 
 First = tuple[PipelineSettings, Path, dict[str, Any]]
@@ -36,15 +38,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def first(data: Path, tmp_path_factory: pytest.TempPathFactory) -> First:
     """Return the settings, the results' folder and the result of a run."""
     folder = tmp_path_factory.mktemp("quality")
-    settings = PipelineSettings(data=str(data), storage=str(folder / "storage"), **TINY)
-    return settings, folder / "results" / "heads", quality.run(settings, folder / "results", workers=2)
+    small = TINY | {"gan_conditional": False, "workers": 2}
+    settings = PipelineSettings(data=str(data), storage=str(folder / "storage"), **small)
+    return settings, folder / "results" / "heads", quality.run(settings, folder / "results")
 
 
 def test_the_pipeline_finds_nothing_left_to_do(first: First) -> None:
     settings, _, result = first
-    step = pipeline.run(settings)
-    assert step.reused
-    assert step.prefix == f"runs/{result['run']}/report"
+    plan, storage = planning.prepare(settings), open_storage(settings.storage)
+    assert plan.run == result["run"]
+    known = planning.done(storage, plan)
+    assert [task.job for task in plan.tasks if task.place not in known] == ["promote"]
+    step = stored(storage, keys.report(plan.run))
+    assert step
     report = json.loads(step.read("report.json"))
     for part in ("results", "comparisons", "controls"):
         assert result[part] == report[part]
@@ -55,7 +61,7 @@ def test_the_pipeline_finds_nothing_left_to_do(first: First) -> None:
     pretraining = [row["seconds"] for row in report["cost"] if row["job"] == "pretrain"]
     [learned] = (json.loads(path.read_text()) for path in Path(settings.storage).glob("pretrained/*/manifest.json"))
     assert pretraining == [learned["seconds"]]
-    assert b"Every classifier also learned phantoms" in step.read("report.html")
+    assert b"Every classifier was also trained on" in step.read("report.html")
 
 
 def test_nothing_kept_shows_a_real_image_or_is_large(first: First) -> None:
@@ -114,24 +120,31 @@ def elsewhere(first: First, tmp_path: Path) -> PipelineSettings:
     """Return the settings of the run on a machine that has nothing but its kept results, in tmp_path / results."""
     settings, results, _ = first
     shutil.copytree(results, tmp_path / "results" / results.name)
-    return settings.model_copy(update={"storage": str(tmp_path / "storage")})
+    return settings.model_copy(update={"storage": str(tmp_path / "storage"), "workers": 1})
 
 
 def test_kept_results_are_enough_on_another_machine(first: First, elsewhere: PipelineSettings, tmp_path: Path) -> None:
     result = first[2]
-    assert quality.run(elsewhere, tmp_path / "results", workers=1) == result
+    assert quality.run(elsewhere, tmp_path / "results") == result
     assert not list(tmp_path.glob("storage/runs/**/*.safetensors")) + list(tmp_path.glob("storage/phantoms/*"))
 
 
 def test_a_classifier_that_is_missing_brings_its_generator_back(first: First) -> None:
     settings, results, _ = first
-    dataset, _, _ = pipeline.prepare(settings)
-    wanted = pipeline.classifiers(settings, settings.networks, settings.regimes)
     place = "fold-1/classifiers/mobilenetv2-synthetic-seed-0"
     steps = {prefix: files for prefix, files in kept.read(results).items() if not prefix.endswith(place)}
-    usable, missing = cells.reusable(settings, dataset, 1, wanted, steps)
-    assert [prefix.rpartition("/")[2] for prefix in usable] == ["mobilenetv2-real-seed-0"]
-    assert missing == wanted
+    plan = planning.prepare(settings)
+    assert [task.name for task in cells.todo(plan, [0, 1], steps)] == [
+        "draw-phantoms(0)",
+        "pretrain(mobilenetv2)",
+        "train-gan(1:healthy)",
+        "train-gan(1:lesion)",
+        "generate(1:healthy)",
+        "generate(1:lesion)",
+        "train-classifier(1:mobilenetv2-synthetic-seed-0)",
+        "train-classifier(1:mobilenetv2-real+synthetic-seed-0)",
+    ]
+    assert cells.todo(plan, [0], steps) == []
 
 
 def test_a_classifier_of_real_images_that_is_missing_needs_no_generator(
@@ -139,7 +152,7 @@ def test_a_classifier_of_real_images_that_is_missing_needs_no_generator(
 ) -> None:
     place = "fold-1/classifiers/mobilenetv2-real-seed-0"
     lose(tmp_path / "results" / "heads", place)
-    result = quality.run(elsewhere, tmp_path / "results", workers=1)
+    result = quality.run(elsewhere, tmp_path / "results")
     assert result["results"] == first[2]["results"]
     assert kept.read(tmp_path / "results" / "heads").keys() == kept.read(first[1]).keys()
     assert [path.parent.name for path in tmp_path.glob("storage/runs/**/*.safetensors")] == ["mobilenetv2-real-seed-0"]
@@ -147,8 +160,8 @@ def test_a_classifier_of_real_images_that_is_missing_needs_no_generator(
 
 def test_more_seeds_can_follow_on_another_machine(first: First, elsewhere: PipelineSettings, tmp_path: Path) -> None:
     result = first[2]
-    quality.run(elsewhere, tmp_path / "results", workers=1)
-    more = quality.run(elsewhere.model_copy(update={"seeds": 2}), tmp_path / "results", workers=2)
+    quality.run(elsewhere, tmp_path / "results")
+    more = quality.run(elsewhere.model_copy(update={"seeds": 2, "workers": 2}), tmp_path / "results")
     assert more["run"] == result["run"]
     steps = kept.read(tmp_path / "results" / "heads")
     assert sum(prefix.endswith("/classifiers/mobilenetv2-synthetic-seed-1") for prefix in steps) == 2
@@ -157,15 +170,16 @@ def test_more_seeds_can_follow_on_another_machine(first: First, elsewhere: Pipel
 def test_looks_name_the_recipes_judged_on_the_folds(first: First, tmp_path: Path) -> None:
     settings, results, result = first
     assert result["looks"] == [result["run"]]
-    dataset, _, _ = pipeline.prepare(settings)
-    here = result["dataset"]
-    assert quality.looks(results, here, result["run"], dataset.digest) == [result["run"]]
-    assert quality.looks(results, here | {"id": "of 64 pixels"}, "another", "of it") == [result["run"], "another"]
-    assert quality.looks(results, here | {"images": 1}, "another", "of others") == ["another"]
-    assert quality.looks(tmp_path, here, result["run"], dataset.digest) == [result["run"]]
+    dataset = open_dataset(open_storage(settings.storage), result["dataset"]["id"])
+    here = result["dataset"] | {"digest": dataset.digest}
+    of_64_pixels = here | {"id": "of 64 pixels", "digest": "of it"}
+    assert quality.looks(results, here, result["run"]) == [result["run"]]
+    assert quality.looks(results, of_64_pixels, "another") == [result["run"], "another"]
+    assert quality.looks(results, of_64_pixels | {"images": 1}, "another") == ["another"]
+    assert quality.looks(tmp_path, here, result["run"]) == [result["run"]]
     # Whoever stopped before all folds were judged has looked too.
     shutil.copytree(results / "runs", tmp_path / "runs")
-    assert quality.looks(tmp_path, here, "another", dataset.digest) == [result["run"], "another"]
+    assert quality.looks(tmp_path, here, "another") == [result["run"], "another"]
 
 
 def test_inner_splits_hold_no_image_of_the_outer_fold(data: Path, tmp_path: Path) -> None:
@@ -233,9 +247,9 @@ def test_the_documents_say_what_is_stored(tmp_path: Path) -> None:
 
 def test_four_classes_need_nothing_else(tmp_path: Path) -> None:
     phantom.run(PhantomSettings(out=str(tmp_path / "four"), count=8, classes=4))
-    small = TINY | {"regimes": ("synthetic",), "gan_conditional": True}
+    small = TINY | {"regimes": ("synthetic",), "workers": 1}
     settings = PipelineSettings(data=str(tmp_path / "four"), storage=str(tmp_path / "storage"), **small)
-    result = quality.run(settings, tmp_path / "results", workers=1)
+    result = quality.run(settings, tmp_path / "results")
     assert len({line.count("|") for line in table.generators(result).splitlines()}) == 1
     assert [line.split(" | ")[0] for line in table.generators(result).splitlines()[2:]] == [
         f"| {one['label']}" for one in result["dataset"]["labels"]
@@ -264,8 +278,7 @@ def test_the_baseline_reads_no_label_of_the_fold_it_judges(
     first: First,
 ) -> None:
     dataset = baselines.prepared(first[0])
-    smaller, _, _ = pipeline.prepare(first[0])
-    assert dataset.rows == open_dataset(smaller.storage, smaller.prefix.rpartition("/")[2]).rows
+    assert dataset.rows == open_dataset(open_storage(first[0].storage), first[2]["dataset"]["id"]).rows
     other = {label: dataset.labels[-1 - number] for number, label in enumerate(dataset.labels)}
     rows = [replace(row, label=other[row.label]) if row.fold == 0 else row for row in dataset.rows]
     before, after = (baselines.predictions(x) for x in (dataset, replace(dataset, rows=rows)))
@@ -274,46 +287,52 @@ def test_the_baseline_reads_no_label_of_the_fold_it_judges(
 
 
 def test_variants_are_judged_on_inner_splits_alone(data: Path, tmp_path: Path) -> None:
-    settings = PipelineSettings(data=str(data), storage=str(tmp_path / "storage"), **TINY)
-    found = ablate.run("no-bends", settings, tmp_path / "results", workers=2)
-    plain = settings.model_copy(update={"gan_stabilizers": (), "regimes": ("synthetic",)})
-    found = ablate.run("plain-dcgan", plain, tmp_path / "results", workers=2)
+    settings = PipelineSettings(data=str(data), storage=str(tmp_path / "storage"), **TINY, workers=2)
+    results = tmp_path / "results" / "heads"
+    found = ablate.run("no-bends", settings, tmp_path / "results")
+    # One that cannot be tried again stays.
+    (results / "ablations.json").write_text(json.dumps(found | {"former": found["no-bends"]}))
+    found = ablate.run("no-patches", settings.model_copy(update={"regimes": ("synthetic",)}), tmp_path / "results")
+    assert json.loads((results / "ablations.json").read_text()).keys() == found.keys()
+    steps = kept.read(results)
+    assert found["no-patches"]["run"] == f"{found['no-bends']['run']}-no-patches"
+    left_out = {
+        prefix.split("/")[1]: json.loads(steps[prefix][kept.MANIFEST])["settings"].get("off")
+        for prefix in steps
+        if prefix.endswith("/gan")
+    }
+    assert left_out == {found["no-bends"]["run"]: None, found["no-patches"]["run"]: ["patches"]}
     judged = {
         id
-        for files in kept.read(tmp_path / "results" / "heads").values()
+        for files in steps.values()
         if "predictions.csv" in files
         for id in read_predictions(files["predictions.csv"]).ids
     }
-    storage = open_storage(settings.storage)
-    outer = open_dataset(storage, pipeline.prepare(settings)[0].prefix.rpartition("/")[2])
+    outer = open_dataset(open_storage(settings.storage), planning.prepare(settings).dataset)
     assert judged and not judged & {row.id for row in outer.held_out(inner.OUTER)}
     lines = table.ablations(found).splitlines()
     assert len({line.count("|") for line in lines}) == 1
     assert [line.split(" | ")[:2] for line in lines[2:]] == [
-        ["| no-bends", "synthetic"],
-        ["| no-bends", "real"],
-        ["| no-bends", "real + synthetic"],
-        ["| plain-dcgan", "synthetic"],
+        *(
+            [f"| {name}", regime]
+            for name in ("no-bends", "former")
+            for regime in ("synthetic", "real", "real + synthetic")
+        ),
+        ["| no-patches", "synthetic"],
     ]
     images = table.ablated_images(found).splitlines()
-    assert [line.split(" | ")[0] for line in images[2:]] == ["| no-bends", "| plain-dcgan"]
-    reference, other = ([x for x in found[name]["results"] if x["regime"] == "synthetic"] for name in found)
+    assert [line.split(" | ")[0] for line in images[2:]] == ["| no-bends", "| no-patches"]
+    reference, _, other = ([x for x in one["results"] if x["regime"] == "synthetic"] for one in found.values())
     for before, after in zip(reference, other, strict=True):
         assert before["beyond"] is None
         assert after["beyond"]["difference"] == pytest.approx(after["value"] - before["value"], abs=2e-6)
         assert after["beyond"]["low"] <= after["beyond"]["difference"] <= after["beyond"]["high"]
 
 
-def test_the_class_without_lesions_is_guessed_unless_it_is_named(data: Path, tmp_path: Path) -> None:
-    given = command.parser("x", None).parse_args(["--data", str(data), "--storage", str(tmp_path)])
-    assert command.settings(given, {"image_size": 32, "folds": 2}).healthy == "healthy"
-    assert command.settings(given, {"image_size": 32, "folds": 2, "healthy": ""}).healthy == ""
-
-
 @pytest.mark.parametrize("name", protocol.VARIANTS)
 def test_every_variant_is_a_recipe_of_its_own(name: str) -> None:
-    def recipe(variant: dict[str, Any]) -> PipelineSettings:
-        return PipelineSettings(data="x", storage="y", **(protocol.RECIPE | protocol.ONE_SEED | variant))
+    def recipe(name: str) -> tuple[PipelineSettings, Sequence[str]]:
+        asked = protocol.RECIPE | protocol.ONE_SEED | protocol.VARIANTS[name]
+        return PipelineSettings(data="x", storage="y", **asked), protocol.OFF.get(name, ())
 
-    same = [other for other, variant in protocol.VARIANTS.items() if recipe(variant) == recipe(protocol.VARIANTS[name])]
-    assert same == [name]
+    assert [other for other in protocol.VARIANTS if recipe(other) == recipe(name)] == [name]

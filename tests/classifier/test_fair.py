@@ -143,6 +143,8 @@ def test_nothing_is_decided_if_no_image_is_fair_to_compare_on(storage: Storage) 
     make_run(storage, "r1", FEW, 0.8)
     make_run(storage, "r2", rows, 0.8, dataset="d2")
     decide(storage, "r1")
-    with pytest.raises(UserError, match="8 of the 8 images of dataset d2 have in their groups images from several"):
+    with pytest.raises(
+        UserError, match="for 8 of the 8 images of dataset d2, all models of the champion were trained on"
+    ):
         decide(storage, "r2", "d2")
     assert len(record(storage).decisions) == 1

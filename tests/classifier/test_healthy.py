@@ -34,7 +34,7 @@ def test_the_class_without_lesions_is_found_by_its_name(labels: list[str], found
 def test_what_auto_means_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     assert resolve("auto", ["no", "yes"]) == "no"
-    assert caplog.messages == ["class without lesions: no (by its name; --healthy sets another)"]
+    assert caplog.messages == ["class without lesions: no (from its name; --healthy sets another class)"]
 
 
 def test_where_no_name_tells_a_warning_names_the_setting(caplog: pytest.LogCaptureFixture) -> None:
@@ -47,7 +47,8 @@ def test_where_no_name_tells_a_warning_names_the_setting(caplog: pytest.LogCaptu
 def test_what_is_named_wins_and_must_be_a_class(caplog: pytest.LogCaptureFixture) -> None:
     assert resolve("yes", ["no", "yes"]) == "yes"
     assert resolve("auto", ["auto", "no"]) == "auto"
-    assert resolve("", ["no", "yes"]) == ""
+    assert resolve("", ["no", "yes"]) == resolve("off", ["no", "yes"]) == ""
+    assert resolve("off", ["on", "off"]) == "off"
     assert caplog.messages == []
     with pytest.raises(UserError, match="--healthy: one of no, yes, not 'fine'"):
         resolve("fine", ["no", "yes"])

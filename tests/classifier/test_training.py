@@ -16,9 +16,9 @@ from jobs.classifier.networks import Architecture
 from jobs.classifier.training import Epoch, Images, Recipe
 from jobs.common import hardware, tensors
 from jobs.common.checkpoint import Checkpoints
-from jobs.common.settings import ExecutionSettings
 from jobs.common.step import Step
 from jobs.common.storage import open_storage
+from jobs.settings import ExecutionSettings
 
 SIZE = 32
 RECIPE = Recipe(epochs=1, steps_per_epoch=1, batch=8, learning_rate=3e-3, augmentation=1.0, seed=4)
@@ -26,7 +26,7 @@ RECIPE = Recipe(epochs=1, steps_per_epoch=1, batch=8, learning_rate=3e-3, augmen
 
 @pytest.fixture(autouse=True, scope="module")
 def tensorflow() -> None:
-    hardware.configure(ExecutionSettings(threads=2))
+    hardware.configure(ExecutionSettings(threads=1))
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def accuracies(model: keras.Model, images: Images) -> tuple[float, float]:
 def test_training_and_inference_mode_agree_after_few_steps(
     checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    architecture = Architecture("mobilenetv2", ("no", "yes"), SIZE, 2)
+    architecture = Architecture("mobilenetv2", ("no", "yes"), SIZE)
     recipe = Recipe(epochs=1, steps_per_epoch=120, batch=16, learning_rate=3e-3, augmentation=0.0, seed=0)
     initial = networks.initial_weights(architecture, "none", 0)
     images, unseen = heads(100, 0), heads(100, 1)
@@ -224,7 +224,7 @@ def test_training_and_inference_mode_agree_after_few_steps(
 
 
 def test_resnet152v2_learns_whole_in_two_steps() -> None:
-    architecture = Architecture("resnet152v2", ("no", "yes"), SIZE, 2)
+    architecture = Architecture("resnet152v2", ("no", "yes"), SIZE)
     model, average, _, take_steps = training._prepare(architecture, "float32", 2, True, False)
     training._prepare.cache_clear()
     before = tensors.model_arrays(model)

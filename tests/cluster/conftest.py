@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 import yaml
 
+from jobs.settings import MAIN
+
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "mrigan"
 BUCKET = "mrigan"
@@ -40,12 +42,21 @@ TINY = {
     "classifier-steps-per-epoch": "2",
     "classifier-batch": "8",
     "healthy": "healthy",
+    "gan-conditional": "false",
     "phantoms": "16",
     "phantom-epochs": "1",
     "resamples": "100",
-    "threads": "1",
     "checkpoint-steps": "50",
 }
+
+
+def parameters(given: dict[str, str]) -> dict[str, str]:
+    """Return settings as the workflow takes them: most go through the parameter `settings`."""
+    own = {name: value for name, value in given.items() if name.replace("-", "_") in (*MAIN, "gpus", "preset")}
+    others = {name.replace("-", "_"): value for name, value in given.items() if name not in own}
+    return own | ({"settings": yaml.safe_dump(others)} if others else {})
+
+
 # Where the address of a Prometheus with its operator is given.
 PROMETHEUS = ENVIRONMENT.get("PROMETHEUS_URL", "")
 MONITORED = {
@@ -108,9 +119,15 @@ class Site:
         call(*words, input=yaml.safe_dump(values))
         self.values = values
 
-    def argo_submit(self, *words: str, **parameters: str) -> str:
-        """Submit with the argo command; return the workflow's name."""
-        given = [word for name, value in parameters.items() for word in ("-p", f"{name.replace('_', '-')}={value}")]
+    def argo_submit(self, *words: str, **settings: str) -> str:
+        """Submit with the argo command, beside TINY; return the workflow's name."""
+        own = {name.replace("_", "-"): value for name, value in settings.items()}
+        asked = parameters(TINY | own)
+        asked = {name: value for name, value in asked.items() if name in own or name == "settings"}
+        if words[0] != "--from":
+            # An example has settings of its own.
+            asked = parameters(own)
+        given = [word for name, value in asked.items() for word in ("-p", f"{name}={value}")]
         return call("argo", "submit", "-n", self.namespace, *words, *given, "-o", "name").stdout.strip()
 
     def argo_end(self, workflow: str) -> None:
@@ -157,18 +174,22 @@ def has_ended(workflow: Json) -> bool:
     return workflow.get("status", {}).get("phase") in ("Succeeded", "Failed", "Error")
 
 
-def pods(workflow: Json, template: str = "") -> list[Json]:
-    """Return the pod nodes of a workflow, all or of one template; none before the controller has looked at it."""
+def job(node: Json) -> str:
+    """Return the job of a pod node."""
+    given = {one["name"]: one.get("value") for one in node.get("inputs", {}).get("parameters", ())}
+    return given.get("job") or node["templateName"]
+
+
+def pods(workflow: Json, of: str = "") -> list[Json]:
+    """Return the pod nodes of a workflow, all or of one job; none before the controller has looked at it."""
     nodes = workflow.get("status", {}).get("nodes", {}).values()
-    return [node for node in nodes if node["type"] == "Pod" and template in ("", node["templateName"])]
+    return [node for node in nodes if node["type"] == "Pod" and of in ("", job(node))]
 
 
-def running(workflow: Json, template: str, attempt: int = 0) -> list[Json]:
-    """Return the pod nodes of a template that run, of the first attempt or a later one."""
+def running(workflow: Json, of: str, attempt: int = 0) -> list[Json]:
+    """Return the pod nodes of a job that run, of the first attempt or a later one."""
     return [
-        node
-        for node in pods(workflow, template)
-        if node.get("phase") == "Running" and node["name"].endswith(f"({attempt})")
+        node for node in pods(workflow, of) if node.get("phase") == "Running" and node["name"].endswith(f"({attempt})")
     ]
 
 
@@ -211,8 +232,8 @@ def site_values(site: Site) -> Json:
         "data": site.data,
         "s3": {"endpoint": ENVIRONMENT["AWS_ENDPOINT_URL"], "region": ENVIRONMENT.get("AWS_REGION", "us-east-1")},
         "parallelism": 3,
-        "parameters": TINY,
-        "schedule": {"enabled": True, "suspend": True, "parameters": {"preset": ""}},
+        "parameters": parameters(TINY) | {"name": f"{site.prefix}-data"},
+        "schedule": {"enabled": True, "suspend": True},
     } | (MONITORED if PROMETHEUS else {})
 
 
@@ -254,7 +275,7 @@ def first(site: Site) -> Json:
     pod = pod_name(training, running(training, "train-gan")[0])
     # Its first lines say that it trains, so that SIGTERM finds it at work.
     with site.following(pod) as lines:
-        assert any("a DCGAN learns" in line for line in lines)
+        assert any("training a DCGAN" in line for line in lines)
     site.kubectl("delete", "pod", pod, "--wait=false")
     again = site.wait(name, lambda found: bool(running(found, "train-gan", 1)) or has_ended(found))
     # A node shows its progress a minute late, which is longer than these pods last.

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import GOOD, TINY, Site, pods, secret
+from tests.cluster.conftest import GOOD, TINY, Site, parameters, pods, secret
 
 
 def failed(site: Site, words: str, **parameters: str) -> dict[str, Any]:
@@ -39,14 +39,16 @@ def test_submit_ends_like_the_workflow(site: Site) -> None:
 
 
 def test_a_missing_bucket(site: Site) -> None:
-    words = "there is no bucket mrigan-of-nobody: create it or name another"
+    words = "there is no bucket mrigan-of-nobody: create it or use another one"
     failed(site, words, data="s3://mrigan-of-nobody/data")
 
 
 def test_data_that_no_one_can_read(site: Site, bucket: Any) -> None:
     for label in ("a", "b"):
         bucket.put_object(Key=f"{site.prefix}-broken/{label}/image.png", Body=b"This is no picture.")
-    failed(site, "no image of class a can be used (1 not-an-image)", data=f"{site.data.removesuffix('-data')}-broken")
+    failed(
+        site, "no image of class a can be used (1 not-an-image; see ", data=f"{site.data.removesuffix('-data')}-broken"
+    )
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def credentials(site: Site) -> Iterator[Site]:
 
 def test_wrong_credentials(credentials: Site) -> None:
     credentials.apply(secret(GOOD | {"AWS_SECRET_ACCESS_KEY": "wrong"}))
-    failed(credentials, "check the credentials and their rights")
+    failed(credentials, "check the credentials and their permissions")
 
 
 def test_no_credentials(credentials: Site) -> None:
@@ -83,7 +85,7 @@ def test_a_gpu_request_goes_to_the_node_that_has_one(site: Site) -> None:
     most = max(int(node["status"]["allocatable"].get(name, 0)) for node in nodes)
     site.mrigan("phantom", "--out", f"{site.data}-gpu", "--count", "4", env=GOOD)
     # Without phantoms: the classifiers are the first to ask for a GPU.
-    asked = {"regimes": "real", "seed": "7", "data": f"{site.data}-gpu", "healthy": ""}
+    asked = {"regimes": "real", "seed": "7", "data": f"{site.data}-gpu", "healthy": "off"}
     scheduled = site.argo_submit("--from", "workflowtemplate/mrigan", gpus="1", **asked)
     site.wait(scheduled, lambda found: any(node.get("hostNodeName") for node in pods(found, "train-classifier")))
     found = site.get("pods", "-l", f"workflows.argoproj.io/workflow={scheduled}")["items"]
@@ -135,4 +137,5 @@ def test_what_never_starts_ends_at_the_sites_timeout(site: Site) -> None:
 def test_the_settings_of_the_tests_are_the_templates(site: Site) -> None:
     template = site.get("workflowtemplate", "mrigan")
     values = {one["name"]: one.get("value") for one in template["spec"]["arguments"]["parameters"]}
-    assert {name: values[name] for name in TINY} == TINY
+    expected = parameters(TINY)
+    assert {name: values[name] for name in expected} == expected

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import BUCKET, ENVIRONMENT, GOOD, IMAGE, TINY, Site, logs, pods
+from tests.cluster.conftest import BUCKET, ENVIRONMENT, GOOD, IMAGE, TINY, Site, job, logs, pod_name, pods
 
 # Seconds, hardware and dates: all else must repeat.
 VOLATILE = {"seconds", "hardware", "cost", "time", "training_seconds", "seconds_per_step", "images_per_second"}
@@ -26,7 +26,8 @@ def outputs(bucket: Any, prefix: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for item in bucket.objects.filter(Prefix=prefix + "/"):
         name, data = item.key.removeprefix(prefix + "/"), item.get()["Body"].read()
-        if name.startswith("artifacts/") or name.endswith("report.html"):
+        # A plan has the address of its storage.
+        if name.startswith(("artifacts/", "plans/")) or name.endswith("report.html"):
             continue
         if name.endswith(".json"):
             fields = json.loads(data)
@@ -43,8 +44,9 @@ def outputs(bucket: Any, prefix: str) -> dict[str, Any]:
 def test_the_killed_pod_went_on_where_it_was(first: dict[str, Any], bucket: Any) -> None:
     retried = [node for node in pods(first, "train-gan") if node["phase"] != "Succeeded"]
     assert len(retried) == 1
-    said = "".join(text for key, text in logs(bucket, first["metadata"]["name"]).items() if "train-gan" in key)
-    assert "going on after step" in said
+    names = {pod_name(first, node) for node in pods(first, "train-gan")}
+    said = [text for key, text in logs(bucket, first["metadata"]["name"]).items() if names & set(key.split("/"))]
+    assert "resuming after step" in "".join(said)
 
 
 def test_the_report_is_an_artifact_and_the_pods_are_gone(site: Site, first: dict[str, Any], bucket: Any) -> None:
@@ -52,27 +54,25 @@ def test_the_report_is_an_artifact_and_the_pods_are_gone(site: Site, first: dict
     evaluated = pods(first, "evaluate")[0]["outputs"]["artifacts"]
     keys = {artifact["name"]: artifact["s3"]["key"] for artifact in evaluated}
     assert b"<html" in bucket.Object(keys["report"]).get()["Body"].read()
-    jobs = {
-        "preprocess",
-        "pretrain",
-        "train-gan",
-        "generate",
-        "train-classifier",
-        "evaluate",
-        "promote",
-    }
-    archived = " ".join(logs(bucket, name))
-    assert all(f"{name}-{job}-" in archived for job in jobs)
+    archived = {part for key in logs(bucket, name) for part in key.split("/")}
+    assert {pod_name(first, node) for node in pods(first) if node["phase"] == "Succeeded"} <= archived
     site.kubectl("wait", "--for=delete", "pod", "-l", f"workflows.argoproj.io/workflow={name}", "--timeout=120s")
 
 
 def test_the_fan_out_follows_the_data(first: dict[str, Any]) -> None:
-    count = {
-        job: len({node["name"].rpartition("(")[0] for node in pods(first, job)}) for job in ("train-gan", "generate")
-    }
+    count = {of: len({node["name"].rpartition("(")[0] for node in pods(first, of)}) for of in ("train-gan", "generate")}
     assert count == {"train-gan": 4, "generate": 4}
     assert len(pods(first, "train-classifier")) == 4
-    assert len(pods(first, "pretrain")) == 1
+    assert len(pods(first, "pretrain")) == len(pods(first, "draw-phantoms")) == 1
+    assert {job(node) for node in pods(first)} == {
+        *("preprocess", "draw-phantoms", "pretrain", "train-gan", "generate", "train-classifier", "evaluate", "promote")
+    }
+
+
+def test_nodes_have_names_that_people_can_read(first: dict[str, Any]) -> None:
+    names = {node["displayName"] for node in first["status"]["nodes"].values()}
+    assert {"train-gan(0:healthy)", "generate(1:lesion)", "pretrain(0:mobilenetv2)", "fold(1:1)"} <= names
+    assert {"on-real(0:mobilenetv2-real-seed-0)", "evaluate", "promote"} <= names
 
 
 def test_real_classifiers_wait_for_no_gan(first: dict[str, Any]) -> None:
@@ -94,7 +94,9 @@ def test_argo_is_told_of_the_progress(site: Site, first: dict[str, Any]) -> None
 def test_the_embedded_pipeline_gives_the_same_bytes(site: Site, first: dict[str, Any], bucket: Any) -> None:
     prefix = f"{site.prefix}-embedded"
     words = ["pipeline", "--data", site.data, "--storage", f"s3://{BUCKET}/{prefix}"]
-    words += [word for name, value in TINY.items() for word in (f"--{name}", value)]
+    words += ["--name", f"{site.prefix}-data", "--workers", "1"]
+    words += [f"--{name}={value}" for name, value in TINY.items() if name != "gan-conditional"]
+    words += ["--no-gan-conditional"]
     nodes = {node["hostNodeName"] for node in pods(first)}
     if len(nodes) > 1:
         pytest.skip("the workflow's pods ran on several nodes, whose processors may round differently")
@@ -125,7 +127,7 @@ def restricted_pod(name: str, words: list[str], node: str) -> dict[str, Any]:
 def test_a_second_submission_computes_nothing(site: Site, first: dict[str, Any], bucket: Any) -> None:
     before = written(bucket, site.prefix)
     ended = site.mrigan("submit")
-    assert "this run was finished before, nothing to do" in ended.stderr
+    assert "the run was already finished, nothing to do" in ended.stderr
     again = site.wait(ended.stdout.strip())
     assert [node["templateName"] for node in pods(again)] == ["preprocess"]
     assert written(bucket, site.prefix) == before
@@ -148,7 +150,7 @@ def test_the_schedule_ends_green_while_nothing_changed(site: Site, first: dict[s
     assert ended["status"]["phase"] == "Succeeded"
     assert [node["templateName"] for node in pods(ended)] == ["preprocess"]
     assert written(bucket, site.prefix) == before
-    assert "the data are unchanged" in "".join(logs(bucket, ended["metadata"]["name"]).values())
+    assert "16 tasks, 0 to do" in "".join(logs(bucket, ended["metadata"]["name"]).values())
 
 
 def test_the_report_is_fetched_by_the_name_of_its_workflow(site: Site, first: dict[str, Any], tmp_path: Any) -> None:

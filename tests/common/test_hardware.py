@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from jobs.common import hardware
-from jobs.common.settings import ExecutionSettings
+from jobs.common import hardware, machine
+from jobs.settings import ExecutionSettings
 
 
 @pytest.mark.parametrize(
@@ -30,8 +30,15 @@ def test_bfloat16_is_for_gpus_with_tensor_cores_for_it(capability: tuple[int, in
 def test_the_decision_is_logged_with_its_reasons(caplog: pytest.LogCaptureFixture) -> None:
     hardware._logged.clear()
     with caplog.at_level(logging.INFO, "mrigan"):
-        decided = hardware.configure(ExecutionSettings(threads=2, precision="bfloat16"))
-    assert (decided.threads, decided.precision) == (2, "bfloat16")
-    for reason in ("2 threads: as set", "bfloat16: as set", "XLA o"):
+        decided = hardware.configure(ExecutionSettings(threads=1, precision="bfloat16"))
+    assert (decided.threads, decided.precision) == (1, "bfloat16")
+    for reason in ("1 threads: as set", "bfloat16: as set", "XLA o"):
         assert reason in caplog.text
-    assert 1 <= hardware.usable_cores() <= 4096
+    assert decided.arithmetic() == {"kind": decided.kind, "threads": 1, "precision": "bfloat16", "xla": decided.xla}
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(0, machine.usable_cores()), (1, 1)])
+def test_no_threads_are_all_cores(threads: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # TensorFlow takes its threads once in a process, and other tests have set them.
+    monkeypatch.setattr(hardware.tf.config.threading, "get_intra_op_parallelism_threads", lambda: expected)
+    assert hardware.configure(ExecutionSettings(threads=threads)).threads == expected

@@ -1,13 +1,15 @@
 """Logs: text for people, JSON for machines, and no secret in either."""
 
+import io
 import json
 import logging
+import sys
 import warnings
 
 import pytest
 
 from jobs.common import logs
-from jobs.train_gan import TrainGanSettings
+from jobs.settings import TrainGanSettings
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +53,27 @@ def test_text_is_the_message_alone_and_has_no_epochs(capsys: pytest.CaptureFixtu
     assert lines(capsys) == ["said"]
 
 
+def test_lines_go_to_who_asked_for_them(capsys: pytest.CaptureFixture[str]) -> None:
+    kept: list[str] = []
+    logs.setup("json", kept.append)
+    assert logs.style() == "json"
+    logging.getLogger("mrigan.any").info("said to %s", "http://user:secret@proxy:3128")
+    assert lines(capsys) == []
+    [line] = kept
+    assert json.loads(line)["message"] == "said to http://…@proxy:3128"
+    logs.setup("text")
+    assert logs.style() == "text"
+
+
+def test_lines_go_to_standard_error_as_it_is_when_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A progress display takes it over while it is shown.
+    logs.setup("text")
+    shown = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", shown)
+    logging.getLogger("mrigan.any").info("said")
+    assert shown.getvalue() == "said\n"
+
+
 def test_a_warning_is_one_line_of_json_too(capsys: pytest.CaptureFixture[str]) -> None:
     # A job that another test ran may have them already, with a handler that is gone.
     logging.captureWarnings(False)
@@ -87,8 +110,6 @@ def test_an_address_without_a_password_is_left_as_it_is(address: str) -> None:
 
 
 def test_a_bug_is_one_line_of_json_too(capsys: pytest.CaptureFixture[str]) -> None:
-    import sys
-
     logs.setup("json")
     try:
         raise ZeroDivisionError("why")

@@ -97,7 +97,7 @@ def test_a_bucket_in_the_endpoint_belongs_into_the_url(
 ) -> None:
     use_credentials(monkeypatch, s3_server, s3_server.owner)
     monkeypatch.setenv(variable, s3_server.endpoint + end)
-    with pytest.raises(UserError, match=f"^{variable}: leave /tests out .* s3://tests/prefix$"):
+    with pytest.raises(UserError, match=f"^{variable}: remove /tests at .* s3://tests/prefix$"):
         open_storage("s3://tests/x")
 
 
@@ -134,7 +134,7 @@ def test_an_endpoint_may_have_a_path(shelf: Server, monkeypatch: pytest.MonkeyPa
 )
 def test_an_endpoint_that_is_no_address(monkeypatch: pytest.MonkeyPatch, variable: str, address: str) -> None:
     monkeypatch.setenv(variable, address)
-    with pytest.raises(UserError, match=f"^{variable}: begin it with http:// or https://") as caught:
+    with pytest.raises(UserError, match=f"^{variable}: must start with http:// or https://") as caught:
         open_storage("s3://bucket/x")
     assert "\n" not in str(caught.value)
 
@@ -161,7 +161,7 @@ def test_a_control_character_is_said_to_be_in_its_variable(
     shelf: Server, monkeypatch: pytest.MonkeyPatch, variable: str, character: str
 ) -> None:
     monkeypatch.setenv(variable, f"{KEY_ID}{character}{SECRET}")
-    with pytest.raises(UserError, match=f"^{variable}: take the line break") as caught:
+    with pytest.raises(UserError, match=f"^{variable}: remove the line break") as caught:
         open_storage("s3://shelf/x")
     assert KEY_ID not in str(caught.value) and SECRET not in str(caught.value)
 
@@ -174,7 +174,7 @@ def test_a_control_character_is_said_to_be_in_the_file(
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
     with pytest.raises(
-        UserError, match=r"^the access key id in the AWS credentials file: take the line break"
+        UserError, match=r"^the access key id in the AWS credentials file: remove the line break"
     ) as caught:
         open_storage("s3://shelf/x")
     assert not any(secret in str(caught.value) for secret in (KEY_ID, SECRET, TOKEN))

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import logging
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from jobs.common.errors import MachineError
-from jobs.common.step import Step, read_listing, read_manifest, read_outputs
+from jobs.common.step import Step, read_listing, read_manifest, read_outputs, seal
 from jobs.common.storage import Storage, open_storage
 
 
@@ -159,6 +160,86 @@ def test_manifests_without_a_digest_of_their_own_are_of_older_versions(
     else:
         with pytest.raises(MachineError, match="is damaged"):
             read_manifest(storage, "runs/r/step")
+
+
+ONE = {"kind": "cpu", "threads": 1, "precision": "float32", "xla": False}
+TWO = ONE | {"threads": 2}
+
+
+def make_with(storage: Storage, arithmetic: dict, prefix: str = "runs/r/step", restart: bool = False) -> Step:
+    settings, inputs = {"epochs": 1}, {"dataset": "d"}
+    return Step(
+        storage,
+        prefix,
+        job="train-gan",
+        settings=settings,
+        inputs=inputs,
+        arithmetic=arithmetic,
+        restart=restart,
+        shared=True,
+    )
+
+
+def test_the_arithmetic_is_in_the_manifest_and_in_the_digest(storage: Storage) -> None:
+    digests = []
+    for arithmetic in (ONE, TWO, ONE):
+        step = make_with(storage, arithmetic)
+        step.finish()
+        assert read_manifest(storage, step.prefix)["arithmetic"] == arithmetic
+        digests.append(step.digest)
+    assert digests[0] == digests[2] != digests[1]
+
+
+def test_work_of_other_arithmetic_is_used_with_a_warning(storage: Storage, caplog: pytest.LogCaptureFixture) -> None:
+    step = make_with(storage, ONE)
+    step.finish()
+    assert make_with(storage, ONE, restart=True).finished()
+    assert caplog.records == []
+    other = make_with(storage, TWO)
+    assert other.finished() and other.digest == step.digest
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.message == (
+        "runs/r/step was made with threads 1, this machine has threads 2: "
+        "using it; --other-arithmetic restart starts again"
+    )
+
+
+def test_work_of_other_arithmetic_is_done_again_where_that_is_asked_for(
+    storage: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_with(storage, ONE).finish()
+    again = make_with(storage, TWO, restart=True)
+    assert not again.finished()
+    assert [record.message for record in caplog.records] == [
+        "runs/r/step was made with threads 1, this machine has threads 2: starting again"
+    ]
+    again.finish()
+    assert make_with(storage, TWO, restart=True).finished()
+
+
+def test_another_runs_work_of_other_arithmetic_is_copied_unless_it_is_to_be_done_again(storage: Storage) -> None:
+    made = make_with(storage, ONE)
+    made.write("losses.csv", b"1\n")
+    made.finish()
+    assert not make_with(storage, TWO, "runs/s/step", restart=True).finished()
+    assert storage.list("runs/s") == []
+    copied = make_with(storage, TWO, "runs/s/step")
+    assert copied.finished() and copied.digest == made.digest
+
+
+def test_work_that_does_not_tell_its_arithmetic_may_be_of_any(
+    storage: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
+    step = share(storage)
+    storage.write("runs/r/step/manifest.json", seal({k: v for k, v in step.manifest.items() if k != "arithmetic"}))
+    assert not make_with(storage, ONE, restart=True).finished()
+    assert make_with(storage, ONE).finished()
+    assert "was made with kind None" in caplog.text
+    # Who only reads it does not compute.
+    caplog.clear()
+    assert make(storage).finished()
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("where", [b"\xff", b"runs/\0", b"", b"runs/other"])

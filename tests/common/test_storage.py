@@ -131,7 +131,7 @@ def test_messages_say_what_to_do(s3_server: S3Server, monkeypatch: pytest.Monkey
             open_storage(url)
     blocked = tmp_path / "file"
     blocked.write_text("")
-    with pytest.raises(UserError, match="a file is where a folder must be"):
+    with pytest.raises(UserError, match="there is a file where a folder is needed"):
         open_storage(str(blocked)).write("key", b"")
 
 

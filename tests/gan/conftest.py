@@ -3,9 +3,9 @@
 import pytest
 
 from jobs.common import hardware
-from jobs.common.settings import ExecutionSettings
+from jobs.settings import ExecutionSettings
 
-THREADS = 2
+THREADS = 1
 
 
 @pytest.fixture(autouse=True, scope="session")

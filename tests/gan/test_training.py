@@ -103,10 +103,9 @@ def test_a_state_of_other_networks_is_refused() -> None:
         replace(PLAIN, moving_average=True, precision="bfloat16"),
         replace(PLAIN, augmentation=True, xla=True),
         replace(PLAIN, gradient_penalty=True, relativistic=True),
-        replace(PLAIN, spectral_normalization=True),
         replace(PLAIN, patches=True, gradient_penalty=True),
     ],
-    ids=["plain", "average-bfloat16", "augmentation-xla", "penalty-relativistic", "spectral", "patches-penalty"],
+    ids=["plain", "average-bfloat16", "augmentation-xla", "penalty-relativistic", "patches-penalty"],
 )
 def test_each_switch_trains(options: Options) -> None:
     gan = Gan(PLAIN_CONFIG, options)

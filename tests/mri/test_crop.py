@@ -5,8 +5,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from jobs.mri.crop import border_brightness, crop_to_head, find_head
-from jobs.mri.drawing import draw_head
 from jobs.mri.slices import Unusable
+from jobs.phantoms.drawing import draw_head
 
 
 @pytest.fixture(scope="module")

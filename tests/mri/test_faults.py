@@ -21,7 +21,7 @@ from jobs.mri import masks
 from jobs.mri.dataset import open_dataset
 from jobs.mri.read import read
 from jobs.mri.slices import BUDGET, Unusable
-from jobs.preprocess import PreprocessSettings
+from jobs.settings import PreprocessSettings
 from tests.mri.heads import a_head
 from tests.mri.test_read import a_dicom, a_nifti, a_volume, encoded, only, reason
 

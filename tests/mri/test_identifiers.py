@@ -12,10 +12,10 @@ from PIL import Image, PngImagePlugin
 
 from jobs import preprocess
 from jobs.common.errors import UserError
-from jobs.mri.drawing import draw_head
 from jobs.mri.read import read
 from jobs.mri.slices import Unusable
-from jobs.preprocess import PreprocessSettings
+from jobs.phantoms.drawing import draw_head
+from jobs.settings import PreprocessSettings
 from tests.mri.heads import a_head
 from tests.mri.identifiers import all_plants, dicom_with, told, words
 

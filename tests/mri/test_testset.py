@@ -10,8 +10,7 @@ from jobs.common.errors import UserError
 from jobs.common.storage import open_storage
 from jobs.mri.dataset import Dataset, open_dataset
 from jobs.mri.testset import fingerprint, read_test_set, unseen
-from jobs.phantom import PhantomSettings
-from jobs.preprocess import PreprocessSettings
+from jobs.settings import PhantomSettings, PreprocessSettings
 
 LABELS = ("healthy", "lesion")
 NEW = 4
@@ -77,7 +76,7 @@ def test_other_images_are_another_test_set(folder: Path) -> None:
 def test_mistakes_name_the_flag(dataset: Dataset, folder: Path) -> None:
     with pytest.raises(UserError, match="--test: there is no folder"):
         read_test_set(str(folder / "absent"), LABELS)
-    with pytest.raises(UserError, match="--test: class lesion is unknown to the champion: it knows cyst, healthy"):
+    with pytest.raises(UserError, match="--test: class lesion is not a class of the champion, which has cyst, healthy"):
         read_test_set(str(folder), ("cyst", "healthy"))
     heads = Path(dataset.storage.url).parent / "heads"
     for label in LABELS:  # not in the dataset, and so never trained on

@@ -107,7 +107,7 @@
 {{- with $values.extraEnv }}{{ $_ := set $container "env" (concat ($container.env | default list) .) }}{{ end }}
 {{- range $template := $spec.templates }}
 {{- if hasKey . "container" }}
-{{- $kind := ternary $values.training $values.light (has .name (list "pretrain" "train-gan" "generate" "train-classifier")) }}
+{{- $kind := ternary $values.training $values.light (eq .name "training-task") }}
 {{- $_ := set .container "resources" $kind.resources }}
 {{- with $kind.nodeSelector }}{{ $_ := set $template "nodeSelector" . }}{{ end }}
 {{- with $kind.tolerations }}{{ $_ := set $template "tolerations" . }}{{ end }}

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 import pytest
 
-from jobs.common import settings as common
+from jobs.common import fields as common
 from jobs.common.errors import UserError
-from jobs.pipeline import PipelineSettings
+from jobs.settings import PipelineSettings
 
 
 class Example(common.Settings):
@@ -44,10 +44,10 @@ def test_three_spellings_of_one_name(tmp_path: Path) -> None:
 
 def test_words_of_a_file_stay_words(tmp_path: Path) -> None:
     file = tmp_path / "settings.yaml"
-    file.write_text("healthy: no\nlabel: 007\nclassifier_stem_stride: 1\ngan_conditional: no\n")
+    file.write_text("healthy: no\nlabel: 007\nvolume: 1\ngan_conditional: no\n")
     found = common.from_file(str(file), PipelineSettings, (*PipelineSettings.model_fields, "label"))
     settings = common.validate(PipelineSettings, found | {"data": "x"})
-    assert (settings.healthy, settings.classifier_stem_stride, settings.gan_conditional) == ("no", 1, False)
+    assert (settings.healthy, settings.volume, settings.gan_conditional) == ("no", 1, False)
 
 
 def test_paths_stay_out_of_results() -> None:
@@ -73,7 +73,7 @@ def test_unknown_names_get_a_hint(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown setting image_sise: did you mean image_size"):
         common.from_file(str(file), Example, NAMES)
     file.write_text("preset: quick\n")
-    with pytest.raises(UserError, match="a preset is no setting: give --preset quick"):
+    with pytest.raises(UserError, match="a preset is not a setting: use --preset quick"):
         common.from_file(str(file), Example, NAMES)
     with pytest.raises(UserError, match="unknown setting MRIGAN_IMAGE_SISE: did you mean MRIGAN_IMAGE_SIZE"):
         common.from_environment(Example, NAMES, {"MRIGAN_IMAGE_SISE": "64"})

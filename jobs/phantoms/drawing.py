@@ -1,9 +1,9 @@
-"""Drawn axial slices of heads: no one's anatomy and nobody's licence, yet a picture anyone takes for a brain MRI."""
+"""Draws synthetic axial slices of heads that resemble brain MRI, without data of any person and without a licence."""
 
 import numpy as np
 from scipy import ndimage
 
-# What a class can show; a drawing job takes the first few.
+# The classes; phantom uses the first `classes` of them.
 KINDS = ("healthy", "lesion", "ring-lesion", "cyst", "border-lesion", "many-lesions")
 
 # Gray values (0 black, 1 white) of scalp, skull, fluid, gray matter, white matter and lesion, by kind of sequence.
@@ -98,7 +98,7 @@ def coordinates(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.nd
     y = (np.cos(turn) * row - np.sin(turn) * column) / length
     x = (np.sin(turn) * row + np.cos(turn) * column) / breadth
     angle = np.arctan2(y, x)
-    outline = 1 + 0.03 * np.sin(angle) * rng.uniform(0, 1)  # the back of the head is the wider end
+    outline = 1 + 0.03 * np.sin(angle) * rng.uniform(0, 1)  # the back of the head is wider
     for wave in (2, 3, 4, 5):
         outline = outline + rng.normal(0, 0.022 / wave) * np.cos(wave * angle + rng.uniform(0, 6.3))
     return x, y, np.hypot(x, y) / outline

@@ -1,6 +1,6 @@
-"""Heads as various as can be drawn, to learn from: tissues, anatomy and lesions of which no scanner need have seen one.
+"""Heads with highly variable tissues, anatomy and lesions for training; they need not be realistic.
 
-Who has seen every contrast and every shape takes a new one for just another (domain randomization: Billot et al.,
+A network trained on many contrasts and shapes generalizes to unseen ones (domain randomization: Billot et al.,
 "SynthSeg", Medical Image Analysis 2023, https://arxiv.org/abs/2107.09559).
 """
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from jobs.mri.drawing import SEQUENCES, coordinates, ellipse, noise, paint, scanned
+from jobs.phantoms.drawing import SEQUENCES, coordinates, ellipse, noise, paint, scanned
 
 LESIONS = {"solid": 0.4, "ring": 0.3, "mixed": 0.2, "cyst": 0.1}  # how often each is drawn
 
@@ -52,7 +52,7 @@ def draw_randomized(lesion: bool, rng: np.random.Generator) -> np.ndarray:
 
 
 def _tissues(rng: np.random.Generator) -> Tissues:
-    """Return a sequence's gray values, or any that can be told apart."""
+    """Return the gray values of an MRI sequence, or random ones that are distinguishable."""
     if rng.random() < 0.4:
         return Tissues(*np.array(SEQUENCES[rng.integers(len(SEQUENCES))][:5]) * rng.uniform(0.85, 1.15, 5))
     while True:
@@ -86,7 +86,7 @@ def _with_matter(
 def _with_structures(
     image: np.ndarray, x: np.ndarray, y: np.ndarray, brain: np.ndarray, tissues: Tissues, rng: np.random.Generator
 ) -> np.ndarray:
-    """Paint what a healthy brain may have inside: anything in pairs or on the midline, and most often ventricles."""
+    """Paint inner structures of a healthy brain: in pairs or on the midline, most often ventricles."""
     _, _, fluid, gray, white = tissues
 
     def some_value() -> float:
@@ -127,7 +127,7 @@ def _with_structures(
 def _with_outer_structures(
     image: np.ndarray, x: np.ndarray, y: np.ndarray, brain: np.ndarray, tissues: Tissues, rng: np.random.Generator
 ) -> np.ndarray:
-    """Paint what lower slices show: now and then eyes, a cerebellum, the base of the skull."""
+    """Paint structures of lower slices: sometimes eyes, a cerebellum, the base of the skull."""
     _, skull, fluid, gray, white = tissues
     mirrored = np.abs(x)
     if rng.random() < 0.2:
@@ -150,7 +150,7 @@ def _with_outer_structures(
 def _with_spots(
     image: np.ndarray, x: np.ndarray, y: np.ndarray, brain: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Paint what is small and yet no lesion: vessels, calcifications, the spots that white matter has with age."""
+    """Paint small structures that are not lesions: vessels, calcifications, age-related spots in white matter."""
     value = rng.uniform(0.0, 0.3) if rng.random() < 0.3 else rng.uniform(0.5, 1.0)
     places = np.flatnonzero(brain > 0)
     for place in rng.choice(places, rng.integers(1, 9)):
@@ -164,7 +164,7 @@ def _with_spots(
 def _with_lesion(
     image: np.ndarray, x: np.ndarray, y: np.ndarray, brain: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Paint a lesion of any size, anywhere in the brain, of gray values that stand out from what is there."""
+    """Paint a lesion of random size, anywhere in the brain, with gray values that differ from the surroundings."""
     pixels = 1 / (y[1, 0] - y[0, 0])  # of the head's half length
     radius = np.exp(rng.uniform(np.log(0.12), np.log(0.4)))
     places = np.flatnonzero(brain > 0.06)

@@ -1,0 +1,52 @@
+"""Finds, checks and reads the synthetic images of a fold, written by `generate`."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from jobs.common import keys
+from jobs.common.errors import UserError
+from jobs.common.step import Step, read_listing, read_outputs, stored
+from jobs.common.storage import Storage
+
+
+def find(storage: Storage, dataset: Step, labels: Sequence[str], run: str, fold: int | str) -> list[Step]:
+    """Return the finished steps of generate for each of the `labels`, in their order.
+
+    Raises UserError if a class has no images, or images that were made from another dataset than `dataset`.
+    """
+    steps = []
+    for label in labels:
+        prefix = keys.synthetic(run, fold, label)
+        id = dataset.prefix.rpartition("/")[2]
+        which = f"--storage {storage.url} --dataset {id} --run {run} --fold {fold} --label {label}"
+        make = f"make them with `mrigan train-gan {which}` and `mrigan generate {which}`"
+        step = stored(storage, prefix)
+        if step is None:
+            raise UserError(f"fold {fold} has no synthetic images of {label}: {make}")
+        if step.inputs.get("dataset") != dataset.digest:
+            # The generator may have seen images that are held out here.
+            raise UserError(f"{prefix} was not made from dataset {id}: {make}, or choose another --run")
+        steps.append(step)
+    return steps
+
+
+def read(steps: Sequence[Step], image_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return pixels uint8 [n, image_size, image_size] and the number of each image's step, int64 [n].
+
+    Raises UserError if images have another size, MachineError if an image is missing or damaged.
+    """
+    pixels, numbers = [], []
+    for number, step in enumerate(steps):
+        digests = read_listing(step.storage, step.prefix, step.manifest, "images")
+        for data in read_outputs(step.storage, step.prefix, digests, digests):
+            image = np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)))
+            if image.shape != (image_size, image_size) or image.dtype != np.uint8:
+                raise UserError(
+                    f"{step.prefix} has images that are not {image_size} x {image_size} 8-bit gray: generate them again"
+                )
+            pixels.append(image)
+            numbers.append(number)
+    return np.stack(pixels), np.array(numbers, np.int64)

@@ -1,0 +1,68 @@
+"""The phantoms for training: drawn heads, alternately without and with a lesion, stored in parts.
+
+They are the same for every dataset, and a larger number of phantoms keeps the first ones unchanged.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from jobs.common import keys, tensors
+from jobs.common.errors import UserError
+from jobs.common.seeds import derive
+from jobs.common.step import Step
+from jobs.common.storage import Storage
+from jobs.phantoms.randomized import draw_randomized
+
+PART = 1000  # phantoms in a part: about a minute of one core
+FILE = "phantoms.safetensors"
+
+
+def parts(count: int) -> list[range]:
+    """Return the numbers of `count` phantoms, part by part."""
+    return [range(first, min(first + PART, count)) for first in range(0, count, PART)]
+
+
+def part(storage: Storage, image_size: int, numbers: range) -> Step:
+    """Return the step of one part, finished or not."""
+    settings = {"image_size": image_size, "first": numbers.start, "count": len(numbers)}
+    return Step(
+        storage,
+        keys.phantoms(image_size, numbers.start, len(numbers)),
+        job="draw-phantoms",
+        settings=settings,
+        inputs={},
+    )
+
+
+def drawn(storage: Storage, image_size: int, count: int) -> list[Step]:
+    """Return the finished steps of all parts of `count` phantoms. Raises UserError if a part is missing."""
+    steps = [part(storage, image_size, numbers) for numbers in parts(count)]
+    if not all(step.finished() for step in steps):
+        raise UserError(
+            f"there are no {count} phantoms of {image_size} pixels in {storage.url}: run "
+            f"`mrigan draw-phantoms --storage {storage.url} --image-size {image_size} --phantoms {count}` first"
+        )
+    return steps
+
+
+def draw(numbers: range) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield a head, uint8 [height, width], and 1 if it has a lesion, else 0, for each of the `numbers`."""
+    for number in numbers:
+        lesion = number % 2
+        yield draw_randomized(bool(lesion), np.random.default_rng(derive(0, "phantoms", number))), lesion
+
+
+def write(step: Step, pixels: Sequence[np.ndarray], labels: Sequence[int]) -> None:
+    """Write the phantoms of a part, each uint8 [image_size, image_size], and finish its step."""
+    step.write(FILE, tensors.to_bytes({"pixels": np.stack(pixels), "labels": np.array(labels, np.int64)}, {}))
+    step.finish()
+
+
+def read(steps: Sequence[Step]) -> tuple[np.ndarray, np.ndarray]:
+    """Return pixels uint8 [count, image_size, image_size] and labels int64 [count]: 0 no lesion, 1 one or several.
+
+    Raises MachineError if a file is missing or damaged.
+    """
+    arrays = [tensors.from_bytes(step.read(FILE), FILE)[0] for step in steps]
+    return np.concatenate([one["pixels"] for one in arrays]), np.concatenate([one["labels"] for one in arrays])
