@@ -22,12 +22,11 @@ from jobs.mri.dataset import Dataset, open_dataset
 from jobs.report import exhibits, findings, gather, page
 from jobs.report.exhibits import Exhibits
 from jobs.report.gather import Part
-from jobs.settings import EvaluateSettings
+from jobs.settings import CONTROLS, EvaluateSettings
 
 log = logging.getLogger("mrigan.evaluate")
 
 REPORT_SCHEMA = 4
-CONTROLS = ("permuted", "leaky")
 FILES = ("report.json", "report.html")
 READ = 512  # images in memory at a time during a pass over all images
 Json = dict[str, Any]

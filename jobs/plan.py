@@ -30,6 +30,7 @@ from jobs.gan import IMAGE_SIZES
 from jobs.mri import testset
 from jobs.phantoms import learning
 from jobs.settings import (
+    CONTROLS,
     JOBS,
     ClassifierSettings,
     ExecutionSettings,
@@ -44,7 +45,6 @@ from jobs.settings import (
 
 log = logging.getLogger("mrigan.plan")
 
-CONTROLS = ("permuted", "leaky")
 RATE_FROM_RANDOM_WEIGHTS = 3e-3  # peak learning rate of a MobileNetV2 without pretraining on phantoms
 # Settings that name files; only the job reads their content.
 FILES = ("classifier_weights", "feature_weights")

@@ -14,6 +14,7 @@ from jobs.common.fields import NAME, Settings, Several, setting
 Network = Literal["mobilenetv2", "resnet152v2"]
 Regime = Literal["synthetic", "real", "real+synthetic"]
 Control = Literal["none", "permuted", "leaky"]
+CONTROLS: tuple[Control, ...] = ("permuted", "leaky")  # what --controls trains
 Fold = int | Literal["all"]
 EMPTY_OR_NAME = f"^$|{NAME}"
 PLAIN_LEARNING_RATE = 2e-4  # of the plain DCGAN: Radford et al., ICLR 2016, https://arxiv.org/abs/1511.06434
