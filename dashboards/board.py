@@ -5,7 +5,7 @@ import json
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard
 
-from dashboards.panels import SOURCE, Panel, placed
+from dashboards.panels import SOURCE, placed
 
 DATASOURCE = dashboard.VariableModel(
     name="datasource",
@@ -51,7 +51,7 @@ def board(
     since: str,
     refresh: str,
     variable: dashboard.VariableModel,
-    panels: list[Panel],
+    panels: list[dashboard.Panel | dashboard.RowPanel],
 ) -> dashboard.Dashboard:
     """Return a dashboard."""
     return dashboard.Dashboard(

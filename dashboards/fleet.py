@@ -3,9 +3,9 @@
 from grafana_foundation_sdk.models.common import GraphDrawStyle, StackingConfig, StackingMode
 from grafana_foundation_sdk.models.dashboard import VariableModel, VariableType
 
-from dashboards import panels, workflows
+from dashboards import panels, pods, workflows
 from dashboards.board import board
-from dashboards.queries import burst, grown, step
+from dashboards.queries import grown, step
 
 # The chart replaces these 26 hours, and the seconds of one and two times 26 hours, with the value of the site.
 SCHEDULE = 26 * 3600
@@ -24,10 +24,8 @@ GLANCE = panels.section(
         "Since the last success",
         "Time since the last successful run, including runs with nothing to do. Of several datasets, the longest time. "
         "Orange from 26 h: the scheduled run was missed.",
-        panels.field("s", 1, "never"),
+        panels.field("s", 1, "never", colours={None: "green", SCHEDULE: "orange", 2 * SCHEDULE: "red"}),
         {"{{name}}": "topk(1, time() - max by (name) (mrigan_last_success_timestamp_seconds{here}))"},
-        {None: "green", SCHEDULE: "orange", 2 * SCHEDULE: "red"},
-        named=True,
     ),
     panels.number(
         "Since the last start",
@@ -35,16 +33,13 @@ GLANCE = panels.section(
         "failed.",
         panels.field("s", 1, "never"),
         {"{{name}}": "bottomk(1, time() - max by (name) (mrigan_last_run_timestamp_seconds{here}))"},
-        named=True,
     ),
     panels.number(
         "Champion's accuracy",
         "Accuracy of the champion on held-out real images, from the report of its run. Of several datasets, the "
         "lowest.",
-        panels.field("percentunit", 1, "no champion", high=1),
+        panels.field("percentunit", 1, "no champion", high=1, colours={None: "blue"}),
         {"{{name}}": "bottomk(1, max by (name) (mrigan_champion_accuracy_ratio{here}))"},
-        {None: "blue"},
-        named=True,
     ),
     panels.number(
         "Challengers",
@@ -52,22 +47,19 @@ GLANCE = panels.section(
         "because they were worse than the champion.",
         panels.field("none", 0, "no decision yet"),
         {"{{outcome}}": "sum by (outcome) (max by (name, outcome) (mrigan_promotions_total{here}))"},
-        named=True,
     ),
     panels.number(
         "Workflows that failed",
         "In the time range, from Argo's controller: workflows whose pods used up their retries, or failed with an "
         "error that a retry cannot resolve. 0 is good.",
-        panels.field("none", 0, "Argo is not read"),
+        panels.field("none", 0, "Argo is not read", colours={None: "green", 0.5: "red"}),
         {"workflows": f"sum({grown(FAILED)}) or 0 * sum(argo_workflows_gauge)"},
-        {None: "green", 0.5: "red"},
     ),
     panels.number(
         "Storage last read",
         "Age of the exporter's values (champions, reports and last runs). Red from 15 min.",
-        panels.field("s", 0, "no exporter"),
+        panels.field("s", 0, "no exporter", colours={None: "green", 900: "red"}),
         {"age": "time() - max(mrigan_exporter_refresh_timestamp_seconds{here})"},
-        {None: "green", 900: "red"},
     ),
     panels.number(
         "GPU hours",
@@ -150,7 +142,6 @@ MODELS = panels.section(
             "{{name}}: high": "max by (name) (mrigan_champion_accuracy_high_ratio{here})",
         },
         panels.steps(line_width=2),
-        panels.BESIDE,
         overrides={"/: (low|high)$/": panels.paint("#8e8e8e") | panels.DASHED},
     ),
     panels.series(
@@ -160,7 +151,6 @@ MODELS = panels.section(
         panels.field("percentunit", 0, "no report yet", low=None, high=1),
         {"{{name}}: {{network}} {{regime}}": "max by (name, network, regime) (mrigan_report_accuracy_ratio{here})"},
         panels.steps(),
-        panels.BESIDE,
     ),
     panels.columns(
         "Champions",
@@ -197,16 +187,14 @@ MODELS = panels.section(
             "{{name}}: {{label}}, real": "max by (name, label) (mrigan_report_real_kid{here})",
         },
         panels.steps(),
-        panels.BESIDE,
         overrides={"/, real$/": panels.DASHED},
         size=(12, 7),
     ),
     panels.ranking(
         "GANs that copy training images",
         "Folds of the latest report in which the GAN is suspected of copying training images, by class. 0 is good.",
-        panels.field("none", 0, "no report yet", high=1),
+        panels.field("none", 0, "no report yet", high=1, colours={None: "green", 1: "red"}),
         {"{{name}}: {{label}}": "max by (name, label) (mrigan_report_memorization_suspicious{here})"},
-        {None: "green", 1: "red"},
         size=(12, 7),
     ),
 )
@@ -217,45 +205,33 @@ GPUS = panels.section(
     panels.ranking(
         "GPU hours by run",
         "The ten workflows with the most GPU hours in the time range, used or not.",
-        panels.field("suffix:h", 1, "no pods in this time"),
+        panels.field("suffix:h", 1, pods.NO_PODS, colours={None: "blue"}),
         {"{{workflow}}": f"sort_desc(topk(10, {_gpu_hours('sum by (workflow) ')}))"},
-        {None: "blue"},
     ),
-    panels.series(
-        "GPUs held and used",
+    pods.gpus(
+        "{here}",
         "GPUs that pods hold, and GPUs that train or generate images. GPUs that are held but not used are wasted.",
-        panels.field("none", 1, "no pods in this time"),
-        {name: f"sum(rate(mrigan_gpu_{name}_seconds_total{{here}}[$__rate_interval]))" for name in ("held", "used")},
-        panels.lines(fill_opacity=15, axis_soft_max=1),
-        panels.BESIDE,
-        overrides=panels.painted({"held": "orange", "used": "blue"}),
     ),
 )
-
 
 STORAGE = panels.section(
     "Storage and data",
     (12, 7),
-    panels.series(
+    pods.s3_failures(
+        "{here}",
         "S3 errors and retries",
         "Of all pods, per interval. A retry repeats a failed request; an error is a request that failed after all "
         "retries. 0 is good.",
-        panels.field("none", 0, "no pods in this time"),
-        {name: burst(f"mrigan_s3_{name}_total{{here}}") for name in ("errors", "retries")},
-        panels.bars(),
-        panels.BESIDE,
-        overrides=panels.painted({"errors": "red", "retries": "orange"}),
     ),
     panels.ranking(
         "Images set aside, by reason",
         "Quarantined images of the latest report's dataset. quarantine.csv in storage lists each image.",
-        panels.field("none", 0, "no report yet"),
+        panels.field("none", 0, "no report yet", colours={None: "green", 1: "orange"}),
         {
             "{{name}}: {{reason}}": "sort_desc(max by (name, reason) (mrigan_dataset_quarantined_images{here}) > 0)"
             " or on() label_replace(label_replace(0 * sum(mrigan_dataset_images{here}), "
             '"name", "all datasets", "", ""), "reason", "none", "", "")'
         },
-        {None: "green", 1: "orange"},
     ),
 )
 

@@ -6,12 +6,12 @@ from string import ascii_uppercase
 from typing import Any
 
 from grafana_foundation_sdk.models import bargauge, common, dashboard, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.models.dashboard import FieldConfig, Panel, RowPanel
 
-Size = tuple[int, int]  # width, of the page's 24 columns, and height
-Queries = dict[str, str]  # PromQL by what its series are called; `{run}` and `{here}` are labels of SCOPES
-Colours = dict[float | None, str]  # from which value on; None: below all others
-Overrides = dict[str, dict[str, Any]]  # properties by the name of a series, or by /a pattern/ of it
-Panel = dashboard.Panel | dashboard.RowPanel
+Size = tuple[int, int] | None  # width (the page has 24 columns) and height; None: the size of the section
+Queries = dict[str, str]  # PromQL by the name of its series; `{run}` and `{here}` stand for the labels in SCOPES
+Colours = dict[float | None, str]  # the colour of values from the key on; None: of all lower values
+Overrides = dict[str, dict[str, Any]]  # properties by the name of a series, or by a /pattern/ of names
 
 SCOPES = {"{run": '{namespace="$namespace", workflow=~"$workflow"', "{here": '{namespace="$namespace"'}
 SOURCE = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -23,6 +23,7 @@ BESIDE = common.VizLegendOptions(
     calcs=["lastNotNull"],
     show_legend=True,
 )
+WIDE = 12  # columns, from which on the legend is beside the lines
 
 Points, Interpolation = common.VisibilityMode, common.LineInterpolation
 STACKED = common.StackingConfig(mode=common.StackingMode.NORMAL, group="A")
@@ -54,45 +55,38 @@ def field(
     empty: str | None = None,
     low: float | None = 0,
     high: float | None = None,
-) -> dashboard.FieldConfig:
+    colours: Colours | None = None,
+) -> FieldConfig:
     """Return the display of values, and `empty`, the text that is shown without values."""
-    return dashboard.FieldConfig(unit=unit, decimals=decimals, no_value=empty, min_val=low, max_val=high)
+    color = dashboard.FieldColor(mode=dashboard.FieldColorModeId.THRESHOLDS)
+    limits = thresholds(colours or {None: "text"})
+    return FieldConfig(
+        unit=unit, decimals=decimals, no_value=empty, min_val=low, max_val=high, color=color, thresholds=limits
+    )
 
 
-def section(title: str, size: Size, *panels: dashboard.Panel) -> list[Panel]:
-    """Return a row title and the panels below it; the size is the default of the panels."""
+def section(title: str, size: tuple[int, int], *panels: Panel) -> list[Panel | RowPanel]:
+    """Return a row title and the panels below it; `size` is the default of the panels."""
     for panel in panels:
         panel.grid_pos = panel.grid_pos or _room(size)
-    return [dashboard.RowPanel(title=title, grid_pos=_room((24, 1))), *panels]
+        if isinstance(panel.options, timeseries.Options):
+            panel.options.legend = BESIDE if panel.grid_pos.w >= WIDE else BELOW
+    return [RowPanel(title=title, grid_pos=_room((24, 1))), *panels]
 
 
-def number(
-    title: str,
-    description: str,
-    shown: dashboard.FieldConfig,
-    queries: Queries,
-    colours: Colours | None = None,
-    named: bool = False,
-    size: Size | None = None,
-) -> dashboard.Panel:
-    """Return a panel of current values as big numbers; with their names if they are `named`."""
+def number(title: str, description: str, shown: FieldConfig, queries: Queries, size: Size = None) -> Panel:
+    """Return a panel of current values as big numbers, with their names if these are several or labels."""
+    named = len(queries) > 1 or "{{" in next(iter(queries))
     options = stat.Options(
         reduce_options=LAST,
         graph_mode=common.BigValueGraphMode.NONE,
         justify_mode=common.BigValueJustifyMode.CENTER,
         text_mode=common.BigValueTextMode.VALUE_AND_NAME if named else common.BigValueTextMode.AUTO,
     )
-    return _panel("stat", title, description, _by_value(shown, colours), _now(queries), options, size=size)
+    return _panel("stat", title, description, shown, _targets(queries, now=True), options, size)
 
 
-def ranking(
-    title: str,
-    description: str,
-    shown: dashboard.FieldConfig,
-    queries: Queries,
-    colours: Colours,
-    size: Size | None = None,
-) -> dashboard.Panel:
+def ranking(title: str, description: str, shown: FieldConfig, queries: Queries, size: Size = None) -> Panel:
     """Return a panel of current values as horizontal bars."""
     options = bargauge.Options(
         reduce_options=LAST,
@@ -101,24 +95,24 @@ def ranking(
         name_placement=common.BarGaugeNamePlacement.LEFT,
         value_mode=common.BarGaugeValueMode.TEXT,
     )
-    return _panel("bargauge", title, description, _by_value(shown, colours), _now(queries), options, size=size)
+    return _panel("bargauge", title, description, shown, _targets(queries, now=True), options, size)
 
 
 def columns(
     title: str,
     description: str,
-    shown: dashboard.FieldConfig,
+    shown: FieldConfig,
     labels: dict[str, str],
     queries: Queries,
     best: str = "",
     overrides: Overrides | None = None,
-    size: Size | None = None,
-) -> dashboard.Panel:
+    size: Size = None,
+) -> Panel:
     """Return a table of current values: a column for each label, with its title, and one for each query.
 
     The rows are sorted by the first column, or by the column `best`, in descending order.
     """
-    targets = _now(queries)
+    targets = _targets(queries, now=True)
     for target in targets:
         target.legend_format, target.format_val = None, prometheus.PromQueryFormat.TABLE
     headers = labels | {f"Value #{target.ref_id}": name for target, name in zip(targets, queries, strict=True)}
@@ -129,8 +123,7 @@ def columns(
     }
     first = common.TableSortByFieldState(display_name=best or next(iter(labels.values())), desc=bool(best))
     shown.custom = common.TableFieldOptions(cell_options=common.TableAutoCellOptions())
-    options = table.Options(sort_by=[first])
-    panel = _panel("table", title, description, _by_value(shown, None), targets, options, overrides, size=size)
+    panel = _panel("table", title, description, shown, targets, table.Options(sort_by=[first]), size, overrides)
     panel.transformations = [
         dashboard.DataTransformerConfig(id_val="merge", options={}),
         dashboard.DataTransformerConfig(id_val="organize", options=organize),
@@ -141,25 +134,24 @@ def columns(
 def series(
     title: str,
     description: str,
-    shown: dashboard.FieldConfig,
+    shown: FieldConfig,
     queries: Queries,
     style: common.GraphFieldConfig | None = None,
-    legend: common.VizLegendOptions = BELOW,
     limit: float | None = None,
     interval: str | None = None,
     overrides: Overrides | None = None,
-    size: Size | None = None,
-) -> dashboard.Panel:
+    size: Size = None,
+) -> Panel:
     """Return a panel of values over time, at least an `interval` apart, with a red line at `limit`, if given."""
-    style = style or lines()
+    shown.custom = style = style or lines()
+    shown.color = dashboard.FieldColor(mode=dashboard.FieldColorModeId.PALETTE_CLASSIC)
+    shown.thresholds = None
     if limit is not None:
         shown.thresholds = thresholds({None: "transparent", limit: "red"})
         style.thresholds_style = common.GraphThresholdsStyleConfig(mode=common.GraphThresholdsStyleMode.DASHED)
-    shown.custom = style
-    shown.color = dashboard.FieldColor(mode=dashboard.FieldColorModeId.PALETTE_CLASSIC)
     tooltip = common.VizTooltipOptions(mode=common.TooltipDisplayMode.MULTI, sort=common.SortOrder.DESCENDING)
-    options = timeseries.Options(legend=legend, tooltip=tooltip)
-    panel = _panel("timeseries", title, description, shown, _asked(queries), options, overrides, size=size)
+    options = timeseries.Options(tooltip=tooltip)
+    panel = _panel("timeseries", title, description, shown, _targets(queries), options, size, overrides)
     panel.interval = interval
     return panel
 
@@ -182,7 +174,7 @@ def painted(colours: dict[str, str]) -> Overrides:
     return {name: paint(colour) for name, colour in colours.items()}
 
 
-def placed(panels: list[Panel]) -> Iterator[Panel]:
+def placed(panels: list[Panel | RowPanel]) -> Iterator[Panel | RowPanel]:
     """Number the panels, and place each as far up as possible, then as far left as possible."""
     floor = [0] * 24
     for i, panel in enumerate(panels, 1):
@@ -198,12 +190,12 @@ def _panel(
     kind: str,
     title: str,
     description: str,
-    shown: dashboard.FieldConfig,
+    shown: FieldConfig,
     targets: list[prometheus.Dataquery],
     options: object,
+    size: Size,
     overrides: Overrides | None = None,
-    size: Size | None = None,
-) -> dashboard.Panel:
+) -> Panel:
     special = [
         dashboard.DashboardFieldConfigSourceOverrides(
             matcher=dashboard.MatcherConfig(id_val="byRegexp" if name.startswith("/") else "byName", options=name),
@@ -211,7 +203,7 @@ def _panel(
         )
         for name, properties in (overrides or {}).items()
     ]
-    return dashboard.Panel(
+    return Panel(
         type_val=kind,
         title=title,
         description=description,
@@ -223,27 +215,16 @@ def _panel(
     )
 
 
-def _room(size: Size) -> dashboard.GridPos:
+def _room(size: tuple[int, int]) -> dashboard.GridPos:
     return dashboard.GridPos(w=size[0], h=size[1])
 
 
-def _asked(queries: Queries) -> list[prometheus.Dataquery]:
+def _targets(queries: Queries, now: bool = False) -> list[prometheus.Dataquery]:
     targets = []
     for ref, (name, expr) in zip(ascii_uppercase, queries.items(), strict=False):
         for short, labels in SCOPES.items():
             expr = expr.replace(short, labels)
         targets.append(prometheus.Dataquery(ref_id=ref, datasource=SOURCE, expr=expr, legend_format=name))
+        if now:
+            targets[-1].instant, targets[-1].range_val = True, False
     return targets
-
-
-def _now(queries: Queries) -> list[prometheus.Dataquery]:
-    targets = _asked(queries)
-    for target in targets:
-        target.instant, target.range_val = True, False
-    return targets
-
-
-def _by_value(shown: dashboard.FieldConfig, colours: Colours | None) -> dashboard.FieldConfig:
-    shown.color = dashboard.FieldColor(mode=dashboard.FieldColorModeId.THRESHOLDS)
-    shown.thresholds = thresholds(colours or {None: "text"})
-    return shown

@@ -2,9 +2,9 @@
 
 from grafana_foundation_sdk.models.common import TableColorTextCellOptions
 
-from dashboards import panels, training
+from dashboards import panels, pods, training
 from dashboards.board import board, choice
-from dashboards.queries import burst, grown, last
+from dashboards.queries import grown, last
 
 GLANCE = panels.section(
     "At a glance",
@@ -12,17 +12,15 @@ GLANCE = panels.section(
     panels.number(
         "Pods at work",
         "Pods of the run that Prometheus scrapes now. 0: no pod runs, or the run has ended.",
-        panels.field(low=None),
+        panels.field(low=None, colours={None: "text", 1: "blue"}),
         {"pods": "count(up{run} == 1) or vector(0)"},
-        {None: "text", 1: "blue"},
     ),
     panels.number(
         "Epochs done",
         "Of all started trainings; killed and restarted pods count once. Trainings that have not started, or whose "
         "results already existed, are not included.",
-        panels.field("percentunit", 0, "no training", high=1),
+        panels.field("percentunit", 0, "no training", high=1, colours={None: "blue", 1: "green"}),
         {"done": f"sum({last('mrigan_training_epoch{run}')}) / sum({last('mrigan_training_epochs_planned{run}')})"},
-        {None: "blue", 1: "green"},
     ),
     panels.number(
         "Time left to train",
@@ -37,41 +35,32 @@ GLANCE = panels.section(
     panels.number(
         "Losses not finite",
         "Pods whose loss became NaN or infinite. Such a training ends with an error and is not retried. 0 is good.",
-        panels.field(low=None),
+        panels.field(low=None, colours={None: "green", 1: "red"}),
         {
             "pods": "count(count by (workflow, pod) (last_over_time(mrigan_gan_loss{run}[$__range]) "
             "- last_over_time(mrigan_gan_loss{run}[$__range]) != 0 "
             "or last_over_time(mrigan_classifier_loss{run}[$__range]) "
             "- last_over_time(mrigan_classifier_loss{run}[$__range]) != 0)) or vector(0)"
         },
-        {None: "green", 1: "red"},
     ),
     panels.number(
         "Discriminators that have won",
         "GANs with a discriminator accuracy of more than 98 % on both real and generated images over the last 30 "
         "minutes: their generators learn little. 0 is good.",
-        panels.field(low=None),
+        panels.field(low=None, colours={None: "green", 1: "orange"}),
         {
             "GANs": "count(min without (images) (rate(mrigan_gan_epoch_discriminator_accuracy_ratio_sum{run}[30m]) "
             "/ rate(mrigan_gan_epoch_discriminator_accuracy_ratio_count{run}[30m])) > 0.98) or vector(0)"
         },
-        {None: "green", 1: "orange"},
     ),
     panels.number(
         "Best accuracy, latest report",
         "The best classifier of the latest report in the namespace, on held-out real images. From the exporter: a "
         "run in progress has no report yet.",
-        panels.field("percentunit", 1, "no report yet", high=1),
+        panels.field("percentunit", 1, "no report yet", high=1, colours={None: "blue"}),
         {"{{network}} {{regime}}": "topk(1, max by (name, network, regime) (mrigan_report_accuracy_ratio{here}))"},
-        {None: "blue"},
-        named=True,
     ),
 )
-
-
-def _spent(phase: str) -> str:
-    spent = grown(f'mrigan_phase_seconds_total{{run, phase="{phase}"}}')
-    return f"sum by (job) ({spent})"
 
 
 PODS = panels.section(
@@ -81,9 +70,12 @@ PODS = panels.section(
         "Time by phase",
         "Time of the pods of each job by phase, summed over pods. If reading or writing dominates, storage is the "
         "bottleneck.",
-        panels.field("s", 1, "no pods in this time"),
+        panels.field("s", 1, pods.NO_PODS),
         {"job": "job"},
-        {phase: _spent(phase) for phase in ("read", "compute", "write")},
+        {
+            phase: "sum by (job) (" + grown(f'mrigan_phase_seconds_total{{run, phase="{phase}"}}') + ")"
+            for phase in ("read", "compute", "write")
+        },
     ),
     panels.series(
         "Age of the last checkpoint",
@@ -96,31 +88,25 @@ PODS = panels.section(
         },
         limit=3600,
     ),
-    panels.series(
-        "GPUs held and used",
+    pods.gpus(
+        "{run}",
         "GPUs that pods of the run hold, and GPUs that train or generate images. GPUs that are held but not used are "
         "wasted. 0: the run has no GPUs.",
-        panels.field("none", 1, "no pods in this time"),
-        {name: f"sum(rate(mrigan_gpu_{name}_seconds_total{{run}}[$__rate_interval]))" for name in ("held", "used")},
-        panels.lines(fill_opacity=15, axis_soft_max=1),
-        overrides=panels.painted({"held": "orange", "used": "blue"}),
     ),
     panels.series(
         "Memory",
         "Resident memory of each job's largest pod. A pod that reaches its limit (8 GiB for training, otherwise 4 GiB, "
         "unless the chart sets other limits) is killed and retried.",
-        panels.field("bytes", None, "no pods in this time"),
+        panels.field("bytes", None, pods.NO_PODS),
         {"{{job}}": "max by (job) (process_resident_memory_bytes{run})"},
-        legend=panels.BESIDE,
         size=(12, 7),
     ),
     panels.series(
         "Processor cores",
         "Processor cores used by the pods of each job, summed over pods.",
-        panels.field("none", 1, "no pods in this time"),
+        panels.field("none", 1, pods.NO_PODS),
         {"{{job}}": "sum by (job) (rate(process_cpu_seconds_total{run}[$__rate_interval]))"},
         panels.lines(axis_label="cores"),
-        panels.BESIDE,
         size=(12, 7),
     ),
 )
@@ -131,27 +117,24 @@ STORAGE = panels.section(
     panels.series(
         "Requests",
         "Requests per second by operation; retries are not counted.",
-        panels.field("reqps", None, "no pods in this time"),
+        panels.field("reqps", None, pods.NO_PODS),
         {"{{operation}}": "sum by (operation) (rate(mrigan_s3_requests_total{run}[$__rate_interval]))"},
     ),
     panels.series(
         "Traffic",
         "Bytes of objects read and written per second.",
-        panels.field("Bps", None, "no pods in this time"),
+        panels.field("Bps", None, pods.NO_PODS),
         {"{{direction}}": "sum by (direction) (rate(mrigan_s3_bytes_total{run}[$__rate_interval]))"},
     ),
-    panels.series(
+    pods.s3_failures(
+        "{run}",
         "Errors and retries",
         "Per interval. A retry repeats a failed request; an error is a request that failed after all retries. 0 is "
         "good. Retries without errors were temporary failures.",
-        panels.field("none", 0, "no pods in this time"),
-        {name: burst(f"mrigan_s3_{name}_total{{run}}") for name in ("errors", "retries")},
-        panels.bars(),
-        overrides=panels.painted({"errors": "red", "retries": "orange"}),
     ),
 )
 
-CAME_OF_IT = panels.section(
+RESULTS = panels.section(
     "Results",
     (10, 7),
     panels.columns(
@@ -190,7 +173,7 @@ CAME_OF_IT = panels.section(
         "Images set aside, by reason",
         "Images that preprocess quarantined in this run. None: all images were used. Not seen: preprocess ended "
         "between two scrapes, or the dataset already existed; see the report and quarantine.csv for the numbers.",
-        panels.field("none", 0, "preprocess was not seen"),
+        panels.field("none", 0, "preprocess was not seen", colours={None: "green", 1: "orange"}),
         {
             "{{reason}}": "sort_desc(sum by (reason) ("
             + last('mrigan_images_quarantined_total{run, job="preprocess"}')
@@ -198,7 +181,6 @@ CAME_OF_IT = panels.section(
             '(sum(last_over_time(mrigan_images_read_total{run, job="preprocess"}[$__range])) > 0), '
             '"reason", "none", "", "")'
         },
-        {None: "green", 1: "orange"},
         size=(6, 7),
     ),
 )
@@ -212,5 +194,5 @@ BOARD = board(
     variable=choice(
         "workflow", 'label_values(mrigan_phase_seconds_total{namespace="$namespace"}, workflow)', several=True
     ),
-    panels=[*GLANCE, *training.PROGRESS, *training.GANS, *training.CLASSIFIERS, *PODS, *STORAGE, *CAME_OF_IT],
+    panels=[*GLANCE, *training.PROGRESS, *training.GANS, *training.CLASSIFIERS, *PODS, *STORAGE, *RESULTS],
 )

@@ -67,18 +67,16 @@ SECTION = panels.section(
             "pods": '60 * sum_over_time(sum(argo_workflows_pods_gauge{phase="Pending"})[$__range:1m])',
             "workflows": '60 * sum_over_time(sum(argo_workflows_gauge{phase="Pending"})[$__range:1m])',
         },
-        named=True,
         size=(6, 4),
     ),
     panels.ranking(
         "Pods that had to wait",
         "Pods of workflows that were pending in the time range, by the reason from Kubernetes.",
-        panels.field("none", 0, "Argo's controller is not read"),
+        panels.field("none", 0, "Argo's controller is not read", colours={None: "green", 1: "orange"}),
         {
             "{{reason}}": f"sort_desc(sum by (reason) ({grown('argo_workflows_pod_pending_count{here}')}) > 0)"
             ' or on() label_replace(0 * sum(argo_workflows_pods_gauge), "reason", "none", "", "")'
         },
-        {None: "green", 1: "orange"},
         size=(6, 4),
     ),
 )
