@@ -1,4 +1,4 @@
-{{/* Labels of every object: the workflow files' own and Helm's. */}}
+{{/* Labels of every object: those of the workflow files, and Helm's. */}}
 {{- define "mrigan.labels" -}}
 app.kubernetes.io/name: mrigan
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -17,12 +17,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end }}
 
-{{/* A scalar as a parameter's value, which is a string: toString would write 1000000 as 1e+06. */}}
+{{/* A scalar as the value of a parameter, which is a string. toString would write 1000000 as 1e+06. */}}
 {{- define "mrigan.string" -}}
 {{- if kindIs "string" . }}{{ . }}{{ else }}{{ toJson . }}{{ end -}}
 {{- end }}
 
-{{/* Stops at a parameter that the workflow does not have. Takes values (map), known (names), path (where it stands). */}}
+{{/* Fails for a parameter that the workflow lacks. Takes values (map), known (names), path (of the values). */}}
 {{- define "mrigan.check-parameters" -}}
 {{- range $name := keys .values | sortAlpha }}
 {{- if not (has $name $.known) }}
@@ -31,12 +31,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
-{{/* Namespace, labels and annotations of what the monitoring takes up. Takes root, site (labels, annotations). */}}
-{{- define "mrigan.monitored" -}}
-namespace: {{ .root.Release.Namespace }}
+{{/* Metadata of an object. Takes a list: root, name, and a map that may have labels and annotations. */}}
+{{- define "mrigan.metadata" -}}
+{{- $root := first . -}}
+name: {{ index . 1 }}
+namespace: {{ $root.Release.Namespace }}
 labels:
-  {{- toYaml (merge (include "mrigan.labels" .root | fromYaml) .site.labels) | nindent 2 }}
-{{- with .site.annotations }}
+  {{- toYaml (merge (include "mrigan.labels" $root | fromYaml) ((last .).labels | default dict)) | nindent 2 }}
+{{- with (last .).annotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}

@@ -1,4 +1,4 @@
-{{/* Spec of a pod beside the workflows': their container with other arguments. Takes root, args, resources. */}}
+{{/* Spec of a pod outside workflows: the jobs' container with other arguments. Takes root, args, resources. */}}
 {{- define "mrigan.pod" -}}
 {{- $values := .root.Values }}
 {{- $spec := include "mrigan.spec" .root | fromYaml }}
@@ -18,9 +18,4 @@
 {{- with $values.light.nodeSelector }}{{ $_ := set $pod "nodeSelector" . }}{{ end }}
 {{- with $values.light.tolerations }}{{ $_ := set $pod "tolerations" . }}{{ end }}
 {{- toYaml $pod }}
-{{- end }}
-
-{{/* Labels of such a pod: every object's, every pod's, and its own (.labels). Takes root, labels. */}}
-{{- define "mrigan.podLabels" -}}
-{{- toYaml (merge (include "mrigan.labels" .root | fromYaml) .labels .root.Values.podLabels) }}
 {{- end }}
