@@ -1,49 +1,49 @@
-# Everything a person types. `make demo` and `make test` need Python 3.11 (venv) and nothing else.
+# The commands of this repository. `make demo` and `make test` need only Python 3.11 (with venv).
 PYTHON ?= python3.11
 BIN := .venv/bin
 DEMO := demo
 UV_COMPILE := $(BIN)/uv pip compile -q --no-header --no-emit-index-url --generate-hashes \
 	--python-version 3.11 --python-platform x86_64-manylinux_2_28 pyproject.toml
-# The image, for nodes with `cpu` or `gpu`, and what builds it: any command that takes a tag, then docker's arguments.
+# Name of the image, its variant (cpu or gpu), and the command that builds it: a tag and docker's arguments follow it.
 IMAGE ?= localhost/mrigan:dev
 ACCELERATOR ?= cpu
 BUILD ?= docker build -t
 
-# The images that `make quality` learns from: a folder of class folders.
+# Training images of `make quality`: a folder with one folder per class.
 DATA ?= ../shared/data/brain_tumor_dataset
 
 .PHONY: demo test check dashboards settings image e2e quality lock clean
 
-demo: .venv/run  ## phantom MRI through the whole pipeline, small
+demo: .venv/run  ## a small run of the whole pipeline on phantom images
 	$(BIN)/mrigan phantom --out $(DEMO)/data --count 100
 	$(BIN)/mrigan pipeline --preset demo --data $(DEMO)/data --storage $(DEMO)/storage
 	@echo "open the report: $$(ls -t $(DEMO)/storage/runs/*/report/report.html | head -1)"
 
-test: .venv/dev  ## every test that needs no cluster
+test: .venv/dev  ## all tests without a cluster
 	$(BIN)/pytest -n 2 --dist worksteal
 
-check: .venv/dev  ## style and types
+check: .venv/dev  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/hadolint images/Dockerfile
 
-dashboards: .venv/dev  ## the chart's dashboards, from dashboards/
+dashboards: .venv/dev  ## write the chart's dashboards from dashboards/
 	$(BIN)/python -m dashboards
 
-image:  ## the container image
+image:  ## build the container image
 	$(BUILD) $(IMAGE) --build-arg ACCELERATOR=$(ACCELERATOR) -f images/Dockerfile .
 
-e2e: .venv/dev  ## the tests that need a cluster: KUBECONFIG, kubectl, helm and argo, an S3 server, and the image in it
+e2e: .venv/dev  ## tests on a cluster: need KUBECONFIG, kubectl, helm, argo, and in the cluster an S3 server and the image
 	IMAGE=$(IMAGE) $(BIN)/pytest -v $(addprefix tests/cluster/,test_metrics.py test_run.py test_failures.py test_chart.py)
 
-quality: .venv/dev  ## accuracy on five folds, stage by stage, and the README's table; goes on where it stopped
+quality: .venv/dev  ## measure accuracy on five folds, stage by stage; continues where it stopped
 	$(BIN)/python -m bench.quality --data $(DATA)
 
-settings: .venv/dev  ## docs/settings.md and the workflow's parameters, from jobs/settings.py
+settings: .venv/dev  ## write docs/settings.md and the workflow's parameters from jobs/settings.py
 	$(BIN)/python -m docs.write_settings
 
-lock: .venv/dev  ## lock the requirements anew
+lock: .venv/dev  ## update the locked requirements
 	$(UV_COMPILE) --extra cpu --upgrade -o images/requirements-cpu.txt
 	$(UV_COMPILE) --extra cpu --group dev -c images/requirements-cpu.txt --upgrade -o images/requirements-dev.txt
 	$(UV_COMPILE) --extra gpu -c images/requirements-cpu.txt --upgrade -o images/requirements-gpu.txt

@@ -1,12 +1,12 @@
-{{/* The environment by which a container reaches S3 at this site: the jobs' and Argo's own alike. A list. */}}
+{{/* The environment variables with which a container connects to S3 at this site: of jobs and of Argo. A list. */}}
 {{- define "mrigan.env" -}}
 {{- $env := list }}
 {{- with .Values.s3.endpoint }}
-{{- /* Not AWS_ENDPOINT_URL, which would send the request for a cloud identity (STS) to the S3 server too. */}}
+{{- /* Not AWS_ENDPOINT_URL: requests for a cloud identity (STS) would go to the S3 server too. */}}
 {{- $env = append $env (dict "name" "AWS_ENDPOINT_URL_S3" "value" .) }}
 {{- end }}
 {{- with .Values.s3.region }}
-{{- /* The jobs (boto3) read the one, Argo's uploads the other. */}}
+{{- /* The jobs (boto3) read the first, Argo's uploads the second. */}}
 {{- range $name := list "AWS_DEFAULT_REGION" "AWS_REGION" }}
 {{- $env = append $env (dict "name" $name "value" $.Values.s3.region) }}
 {{- end }}
@@ -20,7 +20,7 @@
 {{- with .http }}{{ $env = append $env (dict "name" "HTTP_PROXY" "value" .) }}{{ end }}
 {{- with .https }}{{ $env = append $env (dict "name" "HTTPS_PROXY" "value" .) }}{{ end }}
 {{- if or .http .https }}
-{{- /* Kubernetes puts the API server's address here: Argo reports results to it, and not through the proxy. */}}
+{{- /* The address of the API server, to which Argo reports results without the proxy. */}}
 {{- $none := list "$(KUBERNETES_SERVICE_HOST)" "localhost" "127.0.0.1" ".svc" }}
 {{- with .none }}{{ $none = append $none . }}{{ end }}
 {{- $env = append $env (dict "name" "NO_PROXY" "value" (join "," $none)) }}
@@ -29,7 +29,7 @@
 {{- toYaml $env }}
 {{- end }}
 
-{{/* Gives a container (.container, changed in place) the site's environment, credentials and authorities. */}}
+{{/* Adds the site's environment, credentials and authorities to a container, in place. Takes root, container. */}}
 {{- define "mrigan.reach" -}}
 {{- $container := .container }}
 {{- with include "mrigan.env" .root | fromYamlArray }}
@@ -46,7 +46,7 @@
 {{- end }}
 {{- end }}
 
-{{/* Spec of the WorkflowTemplate: workflows/workflowtemplate.yaml with the site's fields. */}}
+{{/* Spec of the WorkflowTemplate: workflows/workflowtemplate.yaml with the fields of the site. */}}
 {{- define "mrigan.spec" -}}
 {{- $root := . }}
 {{- $values := .Values }}
@@ -71,13 +71,13 @@
 {{- $_ := set $spec "ttlStrategy" $values.ttlStrategy }}
 {{- with $values.imagePullSecrets }}{{ $_ := set $spec "imagePullSecrets" . }}{{ end }}
 {{- with $values.priorityClassName }}{{ $_ := set $spec "podPriorityClassName" . }}{{ end }}
-{{- /* The name stays, whatever the site says: the NetworkPolicy chooses by it. */}}
+{{- /* podLabels cannot change app.kubernetes.io/name: the NetworkPolicy selects pods by it. */}}
 {{- $_ := set $spec.podMetadata "labels" (merge $spec.podMetadata.labels $values.podLabels) }}
 {{- with $values.podAnnotations }}{{ $_ := set $spec.podMetadata "annotations" . }}{{ end }}
 {{- range $spec.volumes }}{{ if eq .name "tmp" }}{{ $_ := set .emptyDir "sizeLimit" $values.tmpSize }}{{ end }}{{ end }}
 {{- with $values.caBundle }}
 {{- if .configMap }}
-{{- /* Optional, as the Secret is: a pod whose ConfigMap is missing would pend for ever. */}}
+{{- /* Optional like the Secret: otherwise a pod whose ConfigMap is missing would stay pending. */}}
 {{- $source := dict "name" .configMap "optional" true "items" (list (dict "key" .key "path" "ca.crt")) }}
 {{- $_ := set $spec "volumes" (append $spec.volumes (dict "name" "ca-bundle" "configMap" $source)) }}
 {{- end }}
