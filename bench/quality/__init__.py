@@ -1,1 +1,1 @@
-"""How good synthetic images are, and classifiers that learned from them: the README's table and that of what helps."""
+"""Measure the quality of synthetic images and of classifiers, for the tables in the documentation."""

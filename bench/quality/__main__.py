@@ -1,7 +1,7 @@
-"""The whole protocol: python -m bench.quality [--data FOLDER] [--storage FOLDER].
+"""The whole protocol: python -m bench.quality --data FOLDER [--storage FOLDER].
 
-Trains and judges the recipe on five folds, stage by stage, and prints the README's table of the last stage that is
-whole. It goes on where it stopped; steps that bench/results/quality holds are not done again.
+Trains and evaluates the recipe on five folds, stage by stage. After each stage it prints the table of the README from
+all stages that are done. It continues where it stopped; steps in bench/results/quality are not repeated.
 """
 
 import io
@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bench.quality import baselines, cells, closer, command, kept, protocol, table
+from bench.quality import baselines, cells, command, kept, protocol, table
+from bench.quality.cells import Predicted, bootstraps
+from bench.quality.inner import OUTER
 from jobs import evaluate
 from jobs import plan as planning
 from jobs.classifier import metrics
+from jobs.classifier.predictions import take
 from jobs.common import keys
 from jobs.common.step import RESULTS_VERSION
 from jobs.common.storage import Storage, open_storage
@@ -27,10 +30,10 @@ from jobs.report import findings
 from jobs.settings import PipelineSettings
 
 SCHEMA = 2
-# Of a dataset; its id changes with the image size and the version of the results, and these do not.
+# Fields that identify a dataset. Its id also depends on the image size and the version of the results.
 SAME = ("images", "groups", "labels", "folds")
-COLUMNS, LINES = 12, 2  # of the picture of samples, for each class
-LEFT_OUT = ("schema", "run", "dataset", "positive", "cost")  # of report.json
+COLUMNS, LINES = 12, 2  # of each class in the picture of samples
+LEFT_OUT = ("schema", "run", "dataset", "positive", "cost")  # fields of report.json
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,26 +43,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> None:
         found: dict[str, dict[str, Any]] = {}
         for name, stage in protocol.STAGES:
-            settings = command.settings(given, protocol.RECIPE | stage)
-            found[name] = run(settings, command.RESULTS, name)
+            found[name] = run(command.settings(given, protocol.RECIPE | stage), command.RESULTS, name)
             print(table.markdown(*found.values()), table.differences(*found.values()), sep="\n\n", flush=True)
 
     return command.finish("bench.quality", work)
 
 
 def run(settings: PipelineSettings, results: Path, called: str = "quality") -> dict[str, Any]:
-    """Do what `settings` ask for, write `results`/<dataset's name>/<called>.json and return what it says.
+    """Train and evaluate with `settings`; write and return `results`/<name of the dataset>/<called>.json.
 
-    Raises what the jobs raise, Interrupted after a signal; what was finished stays.
+    Raises the errors of the jobs, and Interrupted after a signal. Finished steps are kept.
     """
     plan, storage = planning.prepare(settings), open_storage(settings.storage)
     results /= plan.name
     folds = range(settings.folds)
     cells.run(storage, plan, folds, results, settings.workers)
     [last] = [task for task in plan.tasks if task.job == "evaluate"]
-    found = json.loads(evaluate.run(planning.settings_of(plan, last)).read("report.json"))
+    report = json.loads(evaluate.run(planning.settings_of(plan, last)).read("report.json"))
     recipes = product(settings.networks, settings.regimes)
-    said = cells.predictions(kept.read(results), plan.run, recipes, folds, settings)
+    predicted = cells.predictions(kept.read(results), plan.run, recipes, folds, settings)
     hog = baselines.predictions(baselines.prepared(settings))
     cheap = {"hog": metrics.bootstrap([hog], settings.resamples, settings.seed)}
     result = {
@@ -67,23 +69,47 @@ def run(settings: PipelineSettings, results: Path, called: str = "quality") -> d
         "commit": command.commit(),
         "results_version": RESULTS_VERSION,
         "run": plan.run,
-        "dataset": {name: found["dataset"][name] for name in ("id", *SAME)},
-        "looks": looks(results, found["dataset"], plan.run),
-        "seconds": round(sum(cost["seconds"] for cost in found["cost"])),
-        # Part of these; 0 if none of the classifiers knows how long it took.
-        "pretraining_seconds": round(sum(cost["seconds"] for cost in found["cost"] if cost["job"] == "pretrain")),
+        "dataset": {name: report["dataset"][name] for name in ("id", *SAME)},
+        "looks": looks(results, report["dataset"], plan.run),
+        "seconds": round(sum(cost["seconds"] for cost in report["cost"])),
+        # A part of `seconds`; 0 if its duration is not known.
+        "pretraining_seconds": round(sum(cost["seconds"] for cost in report["cost"] if cost["job"] == "pretrain")),
         "baselines": findings.control_results(cheap),
-        "closer": closer.results(said, cheap, settings),
-    } | {name: value for name, value in found.items() if name not in LEFT_OUT}
+        "closer": closer(predicted, cheap, settings),
+    } | {name: value for name, value in report.items() if name not in LEFT_OUT}
     (results / f"{called}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    drawn = samples(storage, plan.run, [one["label"] for one in found["dataset"]["labels"]])
+    drawn = samples(storage, plan.run, [one["label"] for one in report["dataset"]["labels"]])
     if len(drawn):
         (results / "samples.png").write_bytes(grid.grid_png(drawn, COLUMNS))
     return result
 
 
+def closer(predicted: Predicted, baselines: dict[str, metrics.Bootstrap], settings: PipelineSettings) -> dict[str, Any]:
+    """Return details of the results of each recipe.
+
+    Returns:
+        untouched: the metrics on the images of fold OUTER alone. The recipe was chosen on inner splits of the other
+            folds, so that only these images had no influence on the choice.
+        seeds: the accuracy of each seed.
+        beyond: each recipe minus each of `baselines`, in balanced accuracy on the same images.
+    """
+    untouched = {
+        recipe: [take(x, np.flatnonzero(np.array(x.folds) == str(OUTER))) for x in seeds]
+        for recipe, seeds in predicted.items()
+    }
+    return {
+        "untouched": findings.results(bootstraps(untouched, settings)),
+        "seeds": [
+            {"network": network, "regime": regime}
+            | {"accuracy": [findings.tidy(metrics.score(x, "accuracy")) for x in seeds]}
+            for (network, regime), seeds in predicted.items()
+        ],
+        "beyond": findings.beyond_controls(bootstraps(predicted, settings), baselines),
+    }
+
+
 def samples(storage: Storage, run: str, labels: Sequence[str]) -> np.ndarray:
-    """Return the first synthetic images of each class in fold 0, uint8 [n, size, size]; none if they are not there."""
+    """Return the first synthetic images of each class in fold 0, uint8 [n, size, size]; n is 0 if there are none."""
     names = [keys.synthetic_image(number) for number in range(COLUMNS * LINES)]
     places = (f"{keys.synthetic(run, 0, label)}/{name}" for label in labels for name in names)
     files = (storage.read(place) for place in places if storage.exists(place))
@@ -91,9 +117,9 @@ def samples(storage: Storage, run: str, labels: Sequence[str]) -> np.ndarray:
 
 
 def looks(results: Path, dataset: dict[str, Any], run: str) -> list[str]:
-    """Return the runs that were ever judged on the folds of the dataset that report.json speaks of.
+    """Return all runs that were evaluated on the folds of `dataset` (of report.json), in order.
 
-    Those that stored results name, those of which a fold's predictions are kept, and `run`.
+    These are the runs in stored results, the runs with kept predictions of a fold, and `run`.
     """
     stored = (json.loads(path.read_text()) for path in sorted(results.glob("*.json")))
     alike = (one for one in stored if all(one.get("dataset", {}).get(name) == dataset[name] for name in SAME))

@@ -1,13 +1,12 @@
-"""What each part of the recipe is worth: python -m bench.quality.ablate [VARIANT...] [--data FOLDER].
+"""Measure the effect of each part of the recipe: python -m bench.quality.ablate [VARIANT...] --data FOLDER.
 
-Trains variants of the recipe on two inner splits (see bench.quality.inner) and prints the tables of all that are done,
-so that the five folds are looked at by the chosen recipe alone. Cells that bench/results/quality holds are not done
-again.
+Trains variants of the recipe on two inner splits (see bench.quality.inner), so that only the chosen recipe is evaluated
+on the five folds. Prints the tables of all finished variants. Steps in bench/results/quality are not repeated.
 """
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from jobs.report import findings
 from jobs.report.findings import Recipe
 from jobs.settings import PipelineSettings
 
-SPLITS = (0, 1)  # of inner_dataset's parts, the ones that are held out
+SPLITS = (0, 1)  # the splits of inner_dataset that are held out, one after the other
 SCORES = ("accuracy", "roc_auc")
 QUALITY = "quality.json"
 FIGURES = ("kid", "coverage", "recall")
@@ -34,28 +33,28 @@ Json = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Try the variants; return the exit code of mrigan's jobs."""
+    """Train and evaluate the variants; return the exit code of mrigan's jobs."""
     parser = command.parser("python -m bench.quality.ablate", __doc__)
     parser.add_argument("variants", nargs="*", metavar="VARIANT", help=", ".join(protocol.VARIANTS))
     given = parser.parse_args(arguments)
     unknown = set(given.variants) - protocol.VARIANTS.keys()
     if unknown:
-        parser.error(f"there is no variant {', '.join(sorted(unknown))}")
+        parser.error(f"unknown variant: {', '.join(sorted(unknown))}")
 
     def work() -> None:
         for name in given.variants or protocol.VARIANTS:
-            asked = protocol.RECIPE | protocol.ONE_SEED | protocol.VARIANTS[name]
-            found = run(name, command.settings(given, asked), command.RESULTS)
+            recipe = protocol.RECIPE | protocol.ONE_SEED | protocol.VARIANTS[name]
+            found = run(name, command.settings(given, recipe), command.RESULTS)
             print(table.ablations(found), table.ablated_images(found), sep="\n\n", flush=True)
 
     return command.finish("bench.quality.ablate", work)
 
 
 def run(name: str, settings: PipelineSettings, results: Path) -> Json:
-    """Do what `settings` ask for on the inner splits; return all that was found so far, this under `name`.
+    """Train and evaluate with `settings` on the inner splits; return the results of all variants, with this as `name`.
 
-    It is kept in `results`/<dataset's name>/ablations.json. Raises what the jobs raise, Interrupted after a signal;
-    what was finished stays.
+    The results are in `results`/<name of the dataset>/ablations.json. Raises the errors of the jobs, and Interrupted
+    after a signal. Finished steps are kept.
     """
     outer = planning.prepare(settings)
     results /= outer.name
@@ -69,14 +68,12 @@ def run(name: str, settings: PipelineSettings, results: Path) -> Json:
     steps = kept.read(results)
     path = results / "ablations.json"
     found = json.loads(path.read_text()) if path.exists() else {}
-    recipes = list(product(settings.networks, settings.regimes))
+    drawn = _bootstraps(steps, plan.run, product(settings.networks, settings.regimes), settings)
     found[name] = {
         "commit": command.commit(),
         "settings": protocol.VARIANTS.get(name, {}) | ({"off": off} if off else {}),
         "run": plan.run,
-        "results": [
-            one for one in findings.results(_draw(steps, plan.run, recipes, settings)) if one["metric"] in SCORES
-        ],
+        "results": [one for one in findings.results(drawn) if one["metric"] in SCORES],
         "quality": _quality(steps, plan.run),
     }
     _compare(found, steps, settings)
@@ -84,15 +81,15 @@ def run(name: str, settings: PipelineSettings, results: Path) -> Json:
     return found
 
 
-def _draw(
-    steps: kept.Steps, run: str, recipes: Sequence[Recipe], settings: PipelineSettings
+def _bootstraps(
+    steps: kept.Steps, run: str, recipes: Iterable[Recipe], settings: PipelineSettings
 ) -> dict[Recipe, metrics.Bootstrap]:
-    """Return the bootstraps of a run's recipes on both splits."""
+    """Return the bootstraps of the recipes of a run, on both splits."""
     return cells.bootstraps(cells.predictions(steps, run, recipes, SPLITS, settings), settings)
 
 
 def _quality(steps: kept.Steps, run: str) -> Json:
-    """Return the mean figures of a run's synthetic images; nothing if there are none."""
+    """Return the mean quality figures of the synthetic images of a run; empty without images."""
     places = (prefix for prefix, files in steps.items() if prefix.startswith(f"runs/{run}/") and QUALITY in files)
     judged = [json.loads(steps[place][QUALITY]) for place in places]
     if not judged:
@@ -104,12 +101,12 @@ def _quality(steps: kept.Steps, run: str) -> Json:
     }
     images = sum(one["images"]["compared"] for one in judged)
     for metric in FIGURES:
-        # Splits and classes are judged on images of their own, which are taken for independent.
+        # Splits and classes have different images, which are assumed to be independent.
         values = [f["generated"] for one in judged for f in one["figures"] if f["metric"] == metric]
         value = float(np.mean([x["value"] for x in values]))
         quality[metric] = {"value": value, "low": None, "high": None}
         if metric != "kid":
-            # Shares of the held-out images: what half as many say of the error is worth little beside k neighbours.
+            # A share of the held-out images. `error` comes from half as many images, where these shares differ.
             low, high = binomtest(round(value * images), images).proportion_ci(method="wilson")
             quality[metric] |= {"low": float(low), "high": float(high)}
         elif (half := margin([x["error"] for x in values])) is not None:
@@ -118,11 +115,11 @@ def _quality(steps: kept.Steps, run: str) -> Json:
 
 
 def _compare(found: Json, steps: kept.Steps, settings: PipelineSettings) -> None:
-    """Say in each variant's results by how much they differ from protocol.REFERENCE's, on the same images."""
+    """Add to each variant's results their difference to those of protocol.REFERENCE, on the same images."""
     drawn = {}
     for name, one in found.items():
-        recipes = list(dict.fromkeys((x["network"], x["regime"]) for x in one["results"]))
-        drawn[name] = _draw(steps, one["run"], recipes, settings)
+        recipes = dict.fromkeys((entry["network"], entry["regime"]) for entry in one["results"])
+        drawn[name] = _bootstraps(steps, one["run"], recipes, settings)
     reference = drawn.get(protocol.REFERENCE, {})
     for name, one in found.items():
         for entry in one["results"]:

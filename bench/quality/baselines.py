@@ -1,4 +1,4 @@
-"""A classical classifier of real images, to be beaten: histograms of oriented gradients and logistic regression.
+"""A classical baseline for real images: histograms of oriented gradients (HOG) and logistic regression.
 
 Dalal & Triggs, "Histograms of oriented gradients for human detection", CVPR 2005,
 https://doi.org/10.1109/CVPR.2005.177
@@ -13,23 +13,21 @@ from jobs.classifier.predictions import Predictions
 from jobs.mri.dataset import Dataset, open_dataset
 from jobs.settings import PipelineSettings, PreprocessSettings
 
-# Twice the networks' at the recipe's 64 pixels: at their size it is weaker, and a baseline should be strong.
-SIZE = 128
+SIZE = 128  # pixels; the baseline is weaker at the 64 pixels of the recipe
 CELL = 8  # as in the paper
 
 
 def prepared(settings: PipelineSettings) -> Dataset:
-    """Return the dataset of SIZE, which has the networks' folds; raises what preprocess raises."""
+    """Return the dataset with images of SIZE and the same folds. Raises the errors of preprocess."""
     step = preprocess.run(PreprocessSettings.of(settings, image_size=SIZE))
     return open_dataset(step.storage, step.prefix.rpartition("/")[2])
 
 
 def predictions(dataset: Dataset) -> Predictions:
-    """Return what each image of a dataset of SIZE is taken for by a regression that learned from the other folds."""
+    """Return the predictions for each image of a dataset of SIZE, by a regression trained on the other folds."""
     rows = sorted(dataset.rows, key=lambda row: row.id)
-    # Nine orientations in each cell, blocks of 2 x 2 normalized.
-    shown = dataset.pixels(rows)
-    features = np.array([hog(image, pixels_per_cell=(CELL, CELL), cells_per_block=(2, 2)) for image in shown])
+    images = dataset.pixels(rows)
+    features = np.array([hog(image, pixels_per_cell=(CELL, CELL), cells_per_block=(2, 2)) for image in images])
     truth = np.array([dataset.labels.index(row.label) for row in rows])
     folds = np.array([row.fold for row in rows])
     probabilities = np.zeros((len(rows), len(dataset.labels)))

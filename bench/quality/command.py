@@ -1,4 +1,4 @@
-"""What the two commands share: their flags, their end, and where results lie."""
+"""The common parts of the two commands: flags, exit codes, and the folder of the results."""
 
 import argparse
 import signal
@@ -19,19 +19,19 @@ RESULTS = Path(__file__).parents[1] / "results" / "quality"
 def parser(prog: str, description: str | None) -> argparse.ArgumentParser:
     """Return a parser of --data, --storage and --workers."""
     parser = argparse.ArgumentParser(prog, description=description)
-    parser.add_argument("--data", default="../shared/data/brain_tumor_dataset", help="folder of class folders")
+    parser.add_argument("--data", required=True, help="folder with one folder of images per class")
     parser.add_argument("--storage", default="out/quality", help="folder for images and weights")
-    parser.add_argument("--workers", type=int, default=0, help="processes side by side; 0: the cores, or the GPUs")
+    parser.add_argument("--workers", type=int, default=0, help="parallel processes; 0: one per core, or per GPU")
     return parser
 
 
-def settings(given: argparse.Namespace, asked: dict[str, Any]) -> PipelineSettings:
-    """Return the settings that are `asked` for, on the data that are given."""
-    return PipelineSettings(data=given.data, storage=given.storage, workers=given.workers, **asked)
+def settings(given: argparse.Namespace, recipe: dict[str, Any]) -> PipelineSettings:
+    """Return the settings of a recipe with the flags that are given."""
+    return PipelineSettings(data=given.data, storage=given.storage, workers=given.workers, **recipe)
 
 
 def finish(prog: str, work: Callable[[], None]) -> int:
-    """Do the work and return the exit code that a job of mrigan would end with."""
+    """Do the work; return the exit code that a job of mrigan would return."""
     logs.setup("text")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
@@ -44,7 +44,7 @@ def finish(prog: str, work: Callable[[], None]) -> int:
 
 
 def commit() -> str:
-    """Return the commit of the checkout, `unknown` outside of one."""
+    """Return the commit of the checkout, or `unknown`."""
     shown = subprocess.run(["git", "rev-parse", "HEAD"], cwd=RESULTS.parents[1], capture_output=True, text=True)
     return shown.stdout.strip() or "unknown"
 

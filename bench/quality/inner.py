@@ -1,7 +1,6 @@
-"""Inner splits: the training images of one outer fold as a dataset of their own, to choose a recipe on.
+"""Inner splits: a dataset of the training images of one outer fold, for the choice of a recipe.
 
-The outer fold's held-out images are not in it, and a generator trained on an inner split sees none of that split's
-validation groups.
+It does not contain the held-out images of the outer fold. As in any dataset, no group is in two splits.
 """
 
 import dataclasses
@@ -14,14 +13,14 @@ from jobs.mri import dataset
 from jobs.mri.dataset import Dataset
 from jobs.mri.folds import assign_folds
 
-OUTER = 0  # fold whose training images are split again
-FOLDS = 3  # parts they are split into: few, so that each has many images to judge by
+OUTER = 0  # the fold whose training images are split
+FOLDS = 3  # the number of splits: few, so that each has many held-out images
 
 
 def inner_dataset(outer: Dataset, seed: int = 0) -> Step:
-    """Return the step of the inner dataset of `outer`, made unless it is in storage.
+    """Return the step of the inner dataset of `outer`, which is made unless it is in storage.
 
-    Raises UserError if a class has too few groups for FOLDS parts.
+    Raises UserError if a class has too few groups for FOLDS splits.
     """
     rows = outer.training(OUTER)
     id = f"{outer.id}-inner"

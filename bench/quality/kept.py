@@ -1,8 +1,8 @@
-"""Results that outlive storage: finished steps without their images and weights, small enough for the repository.
+"""Finished steps without their images and weights, small enough for the repository.
 
-A step whose manifest is put back counts as finished, so a run goes on from them on a machine that has nothing else.
-The steps' files of one name are one file: a table with the column `prefix` before its own and its header again where
-columns change, or a JSON object with a line for each step.
+A step counts as finished once its manifest is put back in storage, so that another machine can continue a run. Files of
+the same name are joined: tables with the additional column `prefix` and a new header where the columns change, JSON
+objects as one object with a line for each step.
 """
 
 import json
@@ -13,11 +13,11 @@ from jobs.common.step import MANIFEST, read_manifest, read_output
 from jobs.common.storage import Storage, open_storage
 from jobs.common.tables import from_csv, to_csv
 
-# Whatever shows a real image is never kept: nearest.png, a dataset's images. A step without a manifest is not finished,
-# so this is the last to be written, here as in storage.
+# No file that shows a real image: nearest.png, the images of a dataset. The manifest is written last, as in storage,
+# since a step without a manifest is not finished.
 FILES = ("predictions.csv", "phantoms.csv", "history.csv", "losses.csv", "quality.json", MANIFEST)
 KEY = "prefix"
-Steps = dict[str, dict[str, bytes]]  # by prefix and name, as they are in storage
+Steps = dict[str, dict[str, bytes]]  # files of steps, by prefix and name as in storage
 
 
 def read(folder: Path) -> Steps:
@@ -32,20 +32,18 @@ def read(folder: Path) -> Steps:
 
 
 def write(steps: Steps, folder: Path) -> None:
-    """Write to `folder` what `read` then returns."""
-    by_name = {name: {prefix: x[name] for prefix, x in sorted(steps.items()) if name in x} for name in FILES}
-    joined = {
-        name: _join_tables(found) if name.endswith(".csv") else _join_objects(found)
-        for name, found in by_name.items()
-        if found
-    }
-    # Only now, and each file whole, so that a process that is stopped hardly ever leaves files that disagree.
+    """Write steps to `folder`, in place of those that it keeps."""
+    joined = {}
+    for name in FILES:
+        if found := {prefix: files[name] for prefix, files in sorted(steps.items()) if name in files}:
+            joined[name] = _join_tables(found) if name.endswith(".csv") else _join_objects(found)
+    # After all are joined, so that an interruption is unlikely to leave files that do not match.
     for name, data in joined.items():
         open_storage(str(folder)).write(f"runs/{name}", data)
 
 
 def keep(storage: Storage, prefix: str, folder: Path) -> None:
-    """Add a finished step's small files to `folder`; do nothing if this very step is there.
+    """Add the small files of a finished step to `folder`, unless it already keeps this step.
 
     Raises MachineError if a file is missing or damaged.
     """
@@ -57,15 +55,15 @@ def keep(storage: Storage, prefix: str, folder: Path) -> None:
         write(steps | {prefix: found | {MANIFEST: raw}}, folder)
 
 
-def hollow(storage: Storage, prefix: str) -> bool:
-    """Return whether a step was put back without images or weights that its manifest names."""
+def incomplete(storage: Storage, prefix: str) -> bool:
+    """Return whether storage lacks images or weights that the manifest of a step lists."""
     manifest = read_manifest(storage, prefix) or {"outputs": {}}
     there = {key.removeprefix(f"{prefix}/").partition("/") for key in storage.list(prefix)}
     return not manifest["outputs"].keys() <= {f"{first}{slash}" for first, slash, _ in there}
 
 
 def put_back(storage: Storage, steps: Steps) -> None:
-    """Copy kept steps into storage, each manifest last; those that storage has stay as they are."""
+    """Copy kept steps to storage unless they are there, each with its manifest last."""
     for prefix, files in steps.items():
         if read_manifest(storage, prefix) is None:
             for name, data in files.items():
@@ -99,5 +97,5 @@ def _join_objects(found: dict[str, bytes]) -> bytes:
 
 
 def _split_object(data: bytes) -> dict[str, bytes]:
-    # Jobs write JSON like this.
+    # The format in which jobs write JSON.
     return {prefix: (json.dumps(one, indent=1) + "\n").encode() for prefix, one in json.loads(data).items()}

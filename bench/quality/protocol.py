@@ -1,16 +1,16 @@
-"""What is run: the recipe, and the stages in which five folds are done."""
+"""The recipe, the stages of its evaluation on five folds, and its variants."""
 
 from typing import Any
 
 from jobs.settings import PipelineSettings
 from jobs.train_gan import STABILIZERS
 
-# The defaults. Threads and precision are part of the run, which several machines may share.
+# The defaults, with the threads and precision fixed, since several machines may share a run.
 RECIPE: dict[str, Any] = {"threads": 1, "precision": "float32"}
 
 ONE_SEED: dict[str, Any] = {"networks": ("mobilenetv2",), "seeds": 1, "controls": False}
-# A step of ResNet152V2 takes fifteen times as long as one of MobileNetV2 on a processor: it gets fewer, of half as many
-# images, out of the same synthetic ones.
+# On a CPU, a step of ResNet152V2 takes 15 times as long as one of MobileNetV2. It gets fewer steps, with batches of
+# half the size, and the same synthetic images.
 _RESNET: dict[str, Any] = ONE_SEED | {
     "networks": ("resnet152v2",),
     "classifier_batch": 16,
@@ -18,8 +18,7 @@ _RESNET: dict[str, Any] = ONE_SEED | {
     "classifier_learning_rate": 3e-4,
     "phantom_epochs": 16,
 }
-# The results' name, and what is asked for in it. Each stage adds something, so that whoever stops early has a whole
-# table of less.
+# The name of the results, and their settings. Each stage adds results, so that the table is valid after each one.
 STAGES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("quality", ONE_SEED),
     ("quality", ONE_SEED | {"controls": True}),
@@ -35,8 +34,8 @@ def _times(setting: str, factor: float) -> dict[str, int]:
     return {setting: int(factor * PipelineSettings.model_fields[setting].default)}
 
 
-# The recipe with one part changed or left out, to be tried on inner splits. What a generator's parts are worth is seen
-# in images as it draws them: they are compared with the recipe without bends.
+# The recipe with one part changed or left out, for the inner splits. Parts of the generator are compared on images as
+# it draws them, with the recipe without bends.
 REFERENCE = "no-bends"
 _AS_DRAWN: dict[str, Any] = {"synthetic_bend": 0.0}
 _ON_SYNTHETIC: dict[str, Any] = _AS_DRAWN | {"regimes": ("synthetic",)}

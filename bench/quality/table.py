@@ -1,4 +1,4 @@
-"""Tables in Markdown, from a stored result."""
+"""Markdown tables of stored results."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,13 +11,13 @@ from jobs.report import words
 from jobs.report.words import NETWORKS
 
 NAMES = {
-    "majority": "always the larger class",
-    "file-only": "a forest that sees only file size, width, height, aspect and border",
+    "majority": "always the largest class",
+    "file-only": "random forest on file size, width, height, aspect ratio and border",
     "nearest-pixels": "1-NN on pixels",
-    "phantoms": "phantoms alone: {} before it saw any image",
+    "phantoms": "phantoms alone: {} before any image",
     "hog": "histograms of oriented gradients (128 px), logistic regression",
     "permuted": "labels permuted by group",
-    "leaky": "a split that ignores groups, on the {} images that share one",
+    "leaky": "split that ignores groups, on the {} images that share a group",
 }
 SHOWN = ("accuracy", "balanced_accuracy", "roc_auc")
 DRAWN = ("kid", "precision", "recall", "density", "coverage")
@@ -25,8 +25,7 @@ Json = dict[str, Any]
 
 
 def markdown(*results: Json) -> str:
-    """Return the accuracies of results on the same folds (see docs/report.md for their parts) as a Markdown table."""
-    lines = ["| network | trained on | accuracy | balanced accuracy | ROC-AUC |", "|---|---|---|---|---|"]
+    """Return the accuracies of results on the same folds as a Markdown table. See docs/report.md for their parts."""
     rows: dict[tuple[str, str], dict[str, Json]] = {}
     for entry in _all(results, "results"):
         key = (NETWORKS[entry["network"]], words.REGIMES[entry["regime"]])
@@ -36,17 +35,17 @@ def markdown(*results: Json) -> str:
         for entry in result["controls"]["results"] + result["baselines"]:
             key = ("*control*", NAMES[entry["control"]].format(network))
             rows.setdefault(key, {})[entry["metric"]] = entry
-    for entry in (entry for result in results for entry in result["controls"]["checks"]):
+    for entry in _all((result["controls"] for result in results), "checks"):
         key = (f"{NETWORKS[entry['network']]}, *control*", NAMES[entry["check"]].format(entry["n"]))
         rows.setdefault(key, {})[entry["metric"]] = entry
-    for (network, regime), metrics in rows.items():
-        shown = [_estimate(metrics.get(metric), metric) for metric in SHOWN]
-        lines.append("| " + " | ".join([network, regime, *shown]) + " |")
-    return "\n".join(lines)
+    head = ["network", "trained on", "accuracy", "balanced accuracy", "ROC-AUC"]
+    return render(
+        head, ([*key, *(_estimate(row.get(metric), metric) for metric in SHOWN)] for key, row in rows.items())
+    )
 
 
 def differences(*results: Json) -> str:
-    """Return how accuracy differs between regimes of one network, a line for each pair."""
+    """Return the differences in accuracy between the regimes of each network, one per line."""
     lines = []
     for entry in _all(results, "comparisons"):
         first, second = entry["first"], entry["second"]
@@ -57,16 +56,16 @@ def differences(*results: Json) -> str:
 
 
 def closer(*results: Json) -> str:
-    """Return what bench.quality.closer found, as a Markdown table."""
+    """Return the details of the results of each recipe as a Markdown table."""
     lines = []
     for found in (result["closer"] for result in results):
+        untouched = {_recipe(x): x for x in found["untouched"] if x["metric"] == "accuracy"}
+        beyond = {_recipe(x): x for x in found["beyond"]}
         for entry in found["seeds"]:
-            one = {name: entry[name] for name in ("network", "regime")}
-            [apart] = [x for x in found["untouched"] if one.items() <= x.items() and x["metric"] == "accuracy"]
-            [beyond] = [x for x in found["beyond"] if one.items() <= x.items()]
-            by_seed = ", ".join(words.number(x, "accuracy").replace(words.SPACE, " ") for x in entry["accuracy"])
-            names = NETWORKS[one["network"]], words.REGIMES[one["regime"]]
-            lines.append([*names, _estimate(apart, "accuracy"), by_seed, _beyond(beyond, beyond["metric"])])
+            recipe = network, regime = _recipe(entry)
+            line = [NETWORKS[network], words.REGIMES[regime], _estimate(untouched[recipe], "accuracy")]
+            line.append(", ".join(_number(x, "accuracy") for x in entry["accuracy"]))
+            lines.append([*line, _beyond(beyond[recipe], beyond[recipe]["metric"])])
     head = [
         "network",
         "trained on",
@@ -78,18 +77,12 @@ def closer(*results: Json) -> str:
 
 
 def generators(result: Json) -> str:
-    """Return how good the synthetic images of each class are, means over the folds, as a Markdown table.
+    """Return the quality of the synthetic images of each class, means over the folds, as a Markdown table.
 
-    KID has its 95 % interval, folds taken for independent.
+    The 95 % interval of KID assumes independent folds.
     """
-    head = [
-        "class",
-        "held-out images of a fold",
-        *(f"{words.QUALITY[metric]} (*real*)" for metric in DRAWN),
-        "copies (*real*)",
-        "near-duplicates",
-        "distance",
-    ]
+    figures = [f"{words.QUALITY[metric]} (*real*)" for metric in DRAWN]
+    head = ["class", "held-out images of a fold", *figures, "copies (*real*)", "near-duplicates", "distance"]
     lines = []
     for label in dict.fromkeys(one["label"] for one in result["quality"]):
         parts = [one for one in result["quality"] if one["label"] == label]
@@ -108,26 +101,25 @@ def generators(result: Json) -> str:
 
 
 def ablations(found: Json) -> str:
-    """Return the accuracies of what bench.quality.ablate found, each beside the reference's, as a Markdown table."""
+    """Return the accuracies of variants, and their differences to the reference, as a Markdown table."""
     than = f"more than {protocol.REFERENCE}"
     head = ["variant", "trained on", "accuracy", f"points {than}", "ROC-AUC", than]
     lines = []
     for name, one in found.items():
-        for network, regime in dict.fromkeys((x["network"], x["regime"]) for x in one["results"]):
-            line = [name, words.REGIMES[regime]]
-            for entry in (x for x in one["results"] if (x["network"], x["regime"]) == (network, regime)):
-                line += [_estimate(entry, entry["metric"]), _beyond(entry.get("beyond"), entry["metric"])]
-            lines.append(line)
+        rows: dict[tuple[str, str], list[str]] = {}
+        for entry in one["results"]:
+            row = rows.setdefault(_recipe(entry), [name, words.REGIMES[entry["regime"]]])
+            row += [_estimate(entry, entry["metric"]), _beyond(entry.get("beyond"), entry["metric"])]
+        lines += rows.values()
     return render(head, lines)
 
 
 def ablated_images(found: Json) -> str:
-    """Return how good each variant's synthetic images are, as a Markdown table; those of the same generators once."""
+    """Return the quality of variants' synthetic images as a Markdown table, those of the same generators once."""
     head = ["variant", "KID", "coverage", "recall", "copies", "distance"]
-    lines, seen = [], []
-    for name, one in found.items():
-        quality = one["quality"]
-        if quality and quality not in seen:
+    lines, seen = [], [{}]
+    for name, quality in ((name, one["quality"]) for name, one in found.items()):
+        if quality not in seen:
             seen.append(quality)
             figures = [_estimate(quality[metric], metric) for metric in ("kid", "coverage", "recall")]
             lines.append([name, *figures, *(words.figure(quality[metric]) for metric in ("copies", "distance"))])
@@ -136,14 +128,22 @@ def ablated_images(found: Json) -> str:
 
 def render(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """Return cells as a Markdown table."""
-    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines])
+    first, *rest = ("| " + " | ".join(line) + " |" for line in [head, *lines])
+    return "\n".join([first, "|" + "---|" * len(head), *rest])
 
 
 def margin(errors: Sequence[float | None]) -> float | None:
-    """Return half the 95 % interval of the mean of independent values; None if a standard error is not known."""
-    known = [error for error in errors if error is not None]
-    # With fewer than four images of a class there is none.
-    return 1.96 * float(np.sqrt(np.sum(np.square(known)))) / len(known) if len(known) == len(errors) else None
+    """Return half the width of the 95 % interval of the mean of independent values, from their standard errors.
+
+    None if one is not known (for classes of fewer than four images).
+    """
+    if None in errors:
+        return None
+    return 1.96 * float(np.sqrt(np.sum(np.square(errors)))) / len(errors)
+
+
+def _recipe(entry: Json) -> tuple[str, str]:
+    return entry["network"], entry["regime"]
 
 
 def _all(results: Iterable[Json], part: str) -> list[Json]:
@@ -161,12 +161,16 @@ def _mean(values: Iterable[float | None]) -> str:
     return words.figure(float(np.mean(known))) if known else words.DASH
 
 
+def _number(value: float, metric: str) -> str:
+    # A plain space, since Markdown files are read as text too.
+    return words.number(value, metric).replace(words.SPACE, " ")
+
+
 def _estimate(entry: Json | None, metric: str) -> str:
     if entry is None or entry["value"] is None:
         return ""
-    # A Markdown file is read as text too: a plain space there.
-    value = words.number(entry["value"], metric).replace(words.SPACE, " ")
-    # Draws that are all alike, as where nothing was read wrong, say nothing of the error.
+    value = _number(entry["value"], metric)
+    # Resamples that are all equal, such as those without errors, give no interval.
     if entry["low"] is None or entry["low"] == entry["high"]:
         return value
     return f"{value} [{words.bounds(entry['low'], entry['high'], metric)}]"
@@ -175,7 +179,7 @@ def _estimate(entry: Json | None, metric: str) -> str:
 def _beyond(entry: Json | None, metric: str) -> str:
     if entry is None:
         return ""
+    value = words.signed(entry["difference"], metric)
     if entry["low"] == entry["high"]:
-        return words.signed(entry["difference"], metric)
-    bounds = words.signed_bounds(entry["low"], entry["high"], metric)
-    return f"{words.signed(entry['difference'], metric)} [{bounds}]"
+        return value
+    return f"{value} [{words.signed_bounds(entry['low'], entry['high'], metric)}]"
