@@ -43,3 +43,20 @@ annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
+
+{{/* Binding of a Role to subjects, by default to the account of this name. Takes a list: root, name, subjects. */}}
+{{- define "mrigan.binding" -}}
+{{- $root := first . }}
+{{- $name := index . 1 -}}
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  {{- include "mrigan.metadata" (list $root $name dict) | nindent 2 }}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: {{ $name }}}
+subjects:
+  {{- with last . }}
+  {{- toYaml . | nindent 2 }}
+  {{- else }}
+  - {kind: ServiceAccount, name: {{ $name }}, namespace: {{ $root.Release.Namespace }}}
+  {{- end }}
+{{- end }}

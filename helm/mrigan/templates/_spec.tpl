@@ -1,30 +1,21 @@
 {{/* The environment variables with which a container connects to S3 at this site: of jobs and of Argo. A list. */}}
 {{- define "mrigan.env" -}}
+{{- $proxy := .Values.proxy }}
+{{- /* $(KUBERNETES_SERVICE_HOST): the API server, to which Argo reports results without the proxy. */}}
+{{- $none := concat (list "$(KUBERNETES_SERVICE_HOST)" "localhost" "127.0.0.1" ".svc") (compact (list $proxy.none)) }}
+{{- $ca := ternary "/etc/mrigan/ca/ca.crt" "" (not (empty .Values.caBundle.configMap)) }}
 {{- $env := list }}
-{{- with .Values.s3.endpoint }}
 {{- /* Not AWS_ENDPOINT_URL: requests for a cloud identity (STS) would go to the S3 server too. */}}
-{{- $env = append $env (dict "name" "AWS_ENDPOINT_URL_S3" "value" .) }}
-{{- end }}
-{{- with .Values.s3.region }}
-{{- /* The jobs (boto3) read the first, Argo's uploads the second. */}}
-{{- range $name := list "AWS_DEFAULT_REGION" "AWS_REGION" }}
-{{- $env = append $env (dict "name" $name "value" $.Values.s3.region) }}
-{{- end }}
-{{- end }}
-{{- if .Values.caBundle.configMap }}
-{{- range list "AWS_CA_BUNDLE" "REQUESTS_CA_BUNDLE" "SSL_CERT_FILE" }}
-{{- $env = append $env (dict "name" . "value" "/etc/mrigan/ca/ca.crt") }}
-{{- end }}
-{{- end }}
-{{- with .Values.proxy }}
-{{- with .http }}{{ $env = append $env (dict "name" "HTTP_PROXY" "value" .) }}{{ end }}
-{{- with .https }}{{ $env = append $env (dict "name" "HTTPS_PROXY" "value" .) }}{{ end }}
-{{- if or .http .https }}
-{{- /* The address of the API server, to which Argo reports results without the proxy. */}}
-{{- $none := list "$(KUBERNETES_SERVICE_HOST)" "localhost" "127.0.0.1" ".svc" }}
-{{- with .none }}{{ $none = append $none . }}{{ end }}
-{{- $env = append $env (dict "name" "NO_PROXY" "value" (join "," $none)) }}
-{{- end }}
+{{- /* The jobs (boto3) read AWS_DEFAULT_REGION, Argo's uploads AWS_REGION. */}}
+{{- range list
+  (list .Values.s3.endpoint "AWS_ENDPOINT_URL_S3")
+  (list .Values.s3.region "AWS_DEFAULT_REGION" "AWS_REGION")
+  (list $ca "AWS_CA_BUNDLE" "REQUESTS_CA_BUNDLE" "SSL_CERT_FILE")
+  (list $proxy.http "HTTP_PROXY")
+  (list $proxy.https "HTTPS_PROXY")
+  (list (ternary (join "," $none) "" (not (empty (or $proxy.http $proxy.https)))) "NO_PROXY") }}
+{{- $value := first . }}
+{{- if $value }}{{ range rest . }}{{ $env = append $env (dict "name" . "value" $value) }}{{ end }}{{ end }}
 {{- end }}
 {{- toYaml $env }}
 {{- end }}
