@@ -17,22 +17,18 @@ log = logging.getLogger("mrigan.check")
 
 def run(settings: CheckSettings) -> None:
     """Try every storage operation that a run needs. Raises UserError or MachineError if one fails."""
-    storage = open_storage(settings.storage)
+    where, storage = settings.storage, open_storage(settings.storage)
     key, data = keys.check(uuid.uuid4().hex), b"mrigan check\n"
     if not storage.write_if(key, data, None):
-        raise MachineError(f"{settings.storage}: the storage reports that a new object already exists")
+        raise MachineError(f"{where}: the storage reports that a new object already exists")
     try:
         if storage.read(key) != data or key not in storage.list(key.rpartition("/")[0]):
-            raise MachineError(
-                f"{settings.storage}: an object was written, but reading or listing it gives another result"
-            )
+            raise MachineError(f"{where}: an object was written, but reading or listing it gives another result")
         if storage.write_if(key, data, None):
-            raise MachineError(
-                f"{settings.storage}: conditional writes are ignored: concurrent promotions could conflict"
-            )
+            raise MachineError(f"{where}: conditional writes are ignored: concurrent promotions could conflict")
     finally:
         storage.delete(key)
-    log.info("%s: written, read, listed and deleted", settings.storage)
+    log.info("%s: written, read, listed and deleted", where)
     if settings.data:
         source = sources.find(settings.data)
         log.info("%s: %d files of %s", settings.data, len(source.files), ", ".join(source.labels))

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from jobs.common import fields, logs, metrics, progress
+from jobs.common import fields, logs, metrics, progress, scrapes
 from jobs.common.errors import Interrupted, MachineError, UserError
-from jobs.common.loading import load, path
+from jobs.common.loading import load_job, module_of
 from jobs.settings import JOBS, MAIN, NAMES, PRESET_COSTS, PRESETS, ProcessSettings, RunOfTasksSettings
 
 
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             raise UserError(f"unknown job {given[0]}: see mrigan --help" if given else "name a job: see mrigan --help")
         sys.stdout.flush()
-        metrics.wait_for_a_last_scrape(failed=False)
+        scrapes.wait_for_a_last_scrape(failed=False)
     except (UserError, MachineError, Interrupted) as end:
         return _end(name, str(end), end.exit_code)
     except BrokenPipeError:
@@ -73,11 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(name: str, arguments: Sequence[str]) -> None:
     """Run the job `name` with its command line; print the location of its outputs."""
     settings, process = _read(name, arguments)
-    module = load(name)
+    module = load_job(name)
     logs.setup(process.log_format)
     metrics.hold_gpus(process.gpus)
     if process.metrics_port:
-        metrics.serve(process.metrics_port)
+        scrapes.serve(process.metrics_port)
     with logs.about(name, settings), progress.bar() if name in TOLD else contextlib.nullcontext():
         step = module.run(settings)
     if step is not None:
@@ -124,20 +124,22 @@ def _read(name: str, arguments: Sequence[str]) -> tuple[Any, ProcessSettings]:
 
 
 def _overview() -> argparse.ArgumentParser:
-    width = max(map(len, JOBS))
-    jobs = "\n".join(f"  {name:<{width}}  {job.summary}" for name, job in JOBS.items())
+    jobs = "\n".join(f"  {name:<{max(map(len, JOBS))}}  {job.summary}" for name, job in JOBS.items())
+    about = "Train classifiers of brain MRI on synthetic images."
     return argparse.ArgumentParser(
         prog="mrigan",
         usage="mrigan JOB [settings]",
-        description="Train classifiers of brain MRI on synthetic images.\n\njobs (mrigan JOB --help for each):\n"
-        + jobs,
+        description=f"{about}\n\njobs (mrigan JOB --help for each):\n{jobs}",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
 
 def _parser(name: str, kind: type[fields.Settings], presets: Mapping[str, Any]) -> argparse.ArgumentParser:
-    description = _docstring(name)
+    # The docstring of the job's module, which is not imported.
+    spec = importlib.util.find_spec(module_of(name))
+    assert spec and spec.origin
+    description = ast.get_docstring(ast.parse(Path(spec.origin).read_text())) or ""
     if presets:
         lines = [f"  {preset:<6} {PRESET_COSTS[preset]}" for preset in presets]
         description += "\n\npresets:\n" + "\n".join(lines)
@@ -161,13 +163,6 @@ def _parser(name: str, kind: type[fields.Settings], presets: Mapping[str, Any]) 
     return parser
 
 
-def _docstring(name: str) -> str:
-    """Return the docstring of a job's module without importing the module."""
-    spec = importlib.util.find_spec(path(name))
-    assert spec and spec.origin
-    return ast.get_docstring(ast.parse(Path(spec.origin).read_text())) or ""
-
-
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise Interrupted
 
@@ -180,7 +175,7 @@ def _end(name: str | None, message: str, code: int) -> int:
         if TERMINATION_LOG.is_file():
             TERMINATION_LOG.write_text(line + "\n")
     if code != Interrupted.exit_code:
-        metrics.wait_for_a_last_scrape(failed=True)
+        scrapes.wait_for_a_last_scrape(failed=True)
     return code
 
 

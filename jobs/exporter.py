@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, disable_creat
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from jobs.classifier.champion import Record, parse_record, stored_record
-from jobs.common import activity, keys, metrics
+from jobs.common import activity, keys, meter
 from jobs.common.errors import Interrupted, MachineError, UserError
 from jobs.common.fields import NAME
 from jobs.common.step import manifest_digest, read_manifest, read_output
@@ -101,7 +101,7 @@ def make_registry(storage: Storage, refresh_seconds: float) -> CollectorRegistry
     registry.register(exporter)
     ProcessCollector(registry=registry)
     if storage.url.startswith("s3://"):
-        for counter in vars(metrics.s3()).values():
+        for counter in vars(meter.counters()).values():
             registry.register(counter)
     return registry
 

@@ -22,7 +22,7 @@ from jobs.common.files import file_digest, local_file
 from jobs.common.seeds import derive
 from jobs.common.step import Step, manifest_digest, read_manifest, read_output
 from jobs.common.storage import Storage, open_storage
-from jobs.gan import features, grid, nearest, networks, quality
+from jobs.gan import features, grid, nearest, networks, quality, synthetic
 from jobs.gan.bending import NODES, bend
 from jobs.gan.features import Features
 from jobs.gan.networks import GanConfig
@@ -33,15 +33,14 @@ from jobs.settings import GenerateSettings
 log = logging.getLogger("mrigan.generate")
 
 QUALITY_SCHEMA = 2
-GENERATOR = "generator.safetensors"
 # Images are always generated in whole blocks of this size, even if only part of a block is needed: the summation order
 # of a matrix product may depend on its shape, and an image must not depend on the other images of its batch.
 BLOCK = 32
-READ = 256  # real images in memory at a time when all are looked through
-GRID = 64
-SHOWN = 16  # generated images shown with the nearest training image
-COLUMNS = 8
-# Synthetic and held-out images that are aligned with training images, and the fewest pixels that show their structure.
+READ_IMAGES = 256  # real images in memory at a time during a pass over all of them
+GRID_IMAGES = 64
+NEAREST_SHOWN = 16  # generated images shown with the nearest training image
+GRID_COLUMNS = 8
+# Number of synthetic and of held-out images that are aligned with training images, and the image size that this needs.
 ALIGNED, ALIGNED_SIZE = 50, 64
 
 
@@ -55,9 +54,11 @@ def run(settings: GenerateSettings) -> Step:
     dataset = open_dataset(storage, settings.dataset)
     if settings.label not in dataset.labels:
         raise UserError(f"--label: one of {', '.join(dataset.labels)}, not {settings.label!r}")
+    what = f"fold {settings.fold}, {settings.label}"
     training = [row for row in dataset.training(settings.fold) if row.label == settings.label]
     held_out = [row for row in dataset.held_out(settings.fold) if row.label == settings.label]
     prefix, manifest = find_generator(storage, settings)
+    path = settings.feature_weights
     hw = hardware.configure(settings)
     # A generator runs in float32, whatever the precision of its training.
     exact = {"precision": "float32"}
@@ -69,18 +70,20 @@ def run(settings: GenerateSettings) -> Step:
         inputs={
             "dataset": dataset.digest,
             "generator": manifest_digest(manifest),
-            "feature_weights": _weights_digest(settings.feature_weights),
+            "feature_weights": file_digest("--feature-weights", path) if path else "random",
         },
         arithmetic=hw.arithmetic() | exact,
     )
     if step.finished():
-        log.info("fold %s, %s: the synthetic images exist: nothing to do", settings.fold, settings.label)
+        log.info("%s: the synthetic images exist: nothing to do", what)
         return step
 
     # ---- generator ------------------------------------------------------------------------------------------------
-    weights = settings.feature_weights and str(local_file("--feature-weights", settings.feature_weights))
-    judges = features.load(weights, step.inputs["feature_weights"], dataset.image_size)
-    generator, config = read_generator(storage, prefix, manifest)
+    if path:
+        judges = features.inception(str(local_file("--feature-weights", path)), step.inputs["feature_weights"])
+    else:
+        judges = features.random_networks(dataset.image_size)
+    generator, config = networks.load_generator(read_output(storage, prefix, manifest, "generator.safetensors"))
     if config.image_size != dataset.image_size:
         raise UserError(
             f"the generator in {prefix} generates {config.image_size} pixels, dataset {dataset.id} has "
@@ -93,36 +96,34 @@ def run(settings: GenerateSettings) -> Step:
         )
 
     # ---- images ---------------------------------------------------------------------------------------------------
-    log.info("fold %s, %s: generating %d images", settings.fold, settings.label, settings.synthetic_count)
+    log.info("%s: generating %d images", what, settings.synthetic_count)
     step.forget()
     numbers = range(settings.synthetic_count)
     _delete_others(step, numbers)
     judged: list[np.ndarray] = []
 
     def files() -> Iterator[tuple[str, bytes]]:
-        for number, image in draw(generator, config, settings, numbers):
+        for number, image in draw_images(generator, config, settings, numbers):
             # The images are independent and identically distributed, so the first ones are a random sample.
-            if len(judged) < quality.SAMPLES:
+            if len(judged) < quality.MOST_IMAGES:
                 judged.append(image)
             progress.tell(number + 1, len(numbers), "images")
-            metrics.generated().inc()
+            synthetic.generated().inc()
             yield keys.synthetic_image(number), grid.png(image)
 
     step.write_many(files())
-    step.write("grid.png", grid.grid_png(np.stack(judged[:GRID]), COLUMNS))
+    step.write("grid.png", grid.grid_png(np.stack(judged[:GRID_IMAGES]), GRID_COLUMNS))
 
     # ---- quality --------------------------------------------------------------------------------------------------
     found, beside = judge(judges, np.stack(judged), dataset, training, held_out, settings.seed)
     report = {"schema": QUALITY_SCHEMA, "count": len(numbers)} | found
     for number, entry in enumerate(report["nearest"]):
         entry["image"] = keys.synthetic_image(number)
-    step.write("nearest.png", grid.grid_png(beside, COLUMNS))
+    step.write("nearest.png", grid.grid_png(beside, GRID_COLUMNS))
     step.write("quality.json", (json.dumps(report, indent=1) + "\n").encode())
     suspicious = report["memorization"]["suspicious"]
     if suspicious:
-        log.warning(
-            "fold %s, %s: the generator copies training images (see nearest.png)", settings.fold, settings.label
-        )
+        log.warning("%s: the generator copies training images (see nearest.png)", what)
     step.finish(hardware=hw.record() | exact, count=len(numbers), suspicious=suspicious)
     return step
 
@@ -139,12 +140,7 @@ def find_generator(storage: Storage, settings: GenerateSettings) -> tuple[str, d
     )
 
 
-def read_generator(storage: Storage, prefix: str, manifest: dict[str, Any]) -> tuple[keras.Model, GanConfig]:
-    """Return the generator and its configuration. Raises MachineError if the file is not the one that was written."""
-    return networks.load_generator(read_output(storage, prefix, manifest, GENERATOR))
-
-
-def draw(
+def draw_images(
     generator: keras.Model, config: GanConfig, settings: GenerateSettings, numbers: range
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (number, image) for each of the consecutive `numbers`; an image is uint8 [size, size]."""
@@ -192,20 +188,18 @@ def judge(
     - `nearest`: for each image shown: training (id), mirrored, distance [gray levels].
     """
 
-    def some(rows: Sequence[Row], purpose: str) -> list[Row]:
+    def subset(rows: Sequence[Row], purpose: str) -> list[Row]:
         return [rows[number] for number in quality.subset(len(rows), derive(seed, "judged", purpose))]
 
-    reference = some(held_out, "held-out")
+    reference = subset(held_out, "held-out")
     reals = dataset.pixels(reference)
-    found = quality.compare(judges, generated, dataset.pixels(some(training, "training")), reals, seed)
+    found = quality.compare(judges, generated, dataset.pixels(subset(training, "training")), reals, seed)
 
-    def every_training_image() -> Iterator[np.ndarray]:
-        for start in range(0, len(training), READ):
-            yield dataset.pixels(training[start : start + READ])
-
+    starts = range(0, len(training), READ_IMAGES)
+    blocks = (dataset.pixels(training[start : start + READ_IMAGES]) for start in starts)
     groups = [row.group for row in reference]
     # Generated and held-out images together, so that the training images are read only once.
-    near = nearest.nearest(np.concatenate([generated, reals]), every_training_image())
+    near = nearest.nearest(np.concatenate([generated, reals]), blocks)
     ours = nearest.Nearest(*(values[: len(generated)] for values in near))
     theirs = nearest.Nearest(*(values[len(generated) :] for values in near))
     found["memorization"] = nearest.memorization(
@@ -215,14 +209,14 @@ def judge(
     found["memorization"]["near_duplicates"] = shares
     if shares["generated"] is not None and shares["generated"] > nearest.SUSPICIOUS:
         found["memorization"]["suspicious"] = True
-    shown = generated[:SHOWN]
-    rows = [training[index] for index in ours.number[:SHOWN]]
+    shown = generated[:NEAREST_SHOWN]
+    rows = [training[index] for index in ours.number[:NEAREST_SHOWN]]
     found["nearest"] = [
         {"training": row.id, "mirrored": bool(mirrored), "distance": round(float(distance), 3)}
         for row, mirrored, distance in zip(rows, ours.mirrored, ours.distance, strict=False)
     ]
     beside = dataset.pixels(rows)
-    mirrored = ours.mirrored[:SHOWN]
+    mirrored = ours.mirrored[:NEAREST_SHOWN]
     beside[mirrored] = beside[mirrored][:, :, ::-1]
     return found, _above(shown, beside)
 
@@ -247,23 +241,18 @@ def _near_duplicates(
 
 
 def _above(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
-    """Return the images of a grid of COLUMNS in which each image of `upper` is above its partner in `lower`."""
+    """Return the images of a grid of GRID_COLUMNS in which each image of `upper` is above its partner in `lower`."""
     lines = []
-    for start in range(0, len(upper), COLUMNS):
+    for start in range(0, len(upper), GRID_COLUMNS):
         for images in (upper, lower):
-            line = images[start : start + COLUMNS]
-            missing = 0 if len(upper) <= COLUMNS else COLUMNS - len(line)
+            line = images[start : start + GRID_COLUMNS]
+            missing = 0 if len(upper) <= GRID_COLUMNS else GRID_COLUMNS - len(line)
             lines.append(np.pad(line, ((0, missing), (0, 0), (0, 0))))
     return np.concatenate(lines)
 
 
-def _weights_digest(path: str) -> str:
-    """Return the SHA-256 of the user's feature weights, or `random` for the built-in features."""
-    return file_digest("--feature-weights", path) if path else "random"
-
-
 def _delete_others(step: Step, numbers: range) -> None:
-    """Delete images of a former start with other settings."""
+    """Delete the images of an interrupted generation with other settings."""
     own = {f"{step.prefix}/{keys.synthetic_image(number)}" for number in numbers}
     for key in step.storage.list(f"{step.prefix}/images"):
         if key not in own:

@@ -16,8 +16,8 @@ from typing import Any
 import rich.console
 
 from jobs import plan as planning
-from jobs.common import activity, keys, logs, metrics, progress
-from jobs.common.loading import load
+from jobs.common import activity, keys, logs, progress, scrapes
+from jobs.common.loading import load_job
 from jobs.common.machine import gpus, usable_cores
 from jobs.common.step import Step, stored
 from jobs.common.storage import open_storage
@@ -55,14 +55,14 @@ def perform(task: tuple[str, Any]) -> None:
     """Carry out one task: a job and its settings. Worker processes call this function."""
     job, settings = task
     with logs.about(job, settings):
-        load(job).run(settings)
+        load_job(job).run(settings)
 
 
 def setups(workers: int) -> list[Setup]:
     """Return how each worker is set up: one for each GPU, else one for each core, unless a number is given."""
     found = gpus()
     count = workers or len(found) or usable_cores()
-    style, port = logs.style(), metrics.port()
+    style, port = logs.style(), scrapes.port()
     return [
         Setup(style, port and port + 1 + number, found[number % len(found)] if found else None)
         for number in range(count)

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -96,8 +97,20 @@ def _place(url: str) -> str:
     return url.rstrip("/") if url.startswith("s3://") else str(Path(url).resolve())
 
 
+def counts() -> SimpleNamespace:
+    """Return the Prometheus metrics: read, quarantined (by reason), pairs, groups."""
+    return SimpleNamespace(
+        read=metrics.counter("mrigan_images_read_total", "Images read."),
+        quarantined=metrics.counter(
+            "mrigan_images_quarantined_total", "Images excluded from the dataset (quarantined).", reason=tuple(REASONS)
+        ),
+        pairs=metrics.gauge("mrigan_near_duplicate_pairs", "Pairs of near-duplicate images."),
+        groups=metrics.gauge("mrigan_groups", "Groups of images that are kept in one fold."),
+    )
+
+
 def _prepare(settings: PreprocessSettings, step: Step, source: Source, taken: Intake, spool: Spool) -> None:
-    told = metrics.preprocessing(tuple(REASONS))
+    told = counts()
     entries = taken.entries
 
     # Find copies of the same picture, and exclude pictures with two labels.

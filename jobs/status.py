@@ -24,22 +24,18 @@ def run(settings: StatusSettings) -> None:
             [workflow.name(one), workflow.phase(one), workflow.progress(one), workflow.age(one), workflow.message(one)]
             for one in found
         ]
-        print(table([["WORKFLOW", "PHASE", "PROGRESS", "AGE", "MESSAGE"], *rows]))
+        print(aligned([["WORKFLOW", "PHASE", "PROGRESS", "AGE", "MESSAGE"], *rows]))
         return
     for name in settings.workflows:
         one = there.workflow(name)
         made = workflow.output(one, "run")
         words = [workflow.phase(one), workflow.progress(one), f"run {made}" if made else "", workflow.message(one)]
         print(f"{name}: {' '.join(filter(None, words))}")
-        lines = [[workflow.label(one, node), node.get("phase", ""), _why(there, one, node)] for node in _shown(one)]
-        if lines:
-            print(table([["POD", "PHASE", "MESSAGE"], *lines]))
-
-
-def _shown(found: Json) -> list[Json]:
-    """Return the pods to list: pending, running, and failed without a successful retry."""
-    failed = workflow.failures(found)
-    return [node for node in workflow.pods(found) if node.get("phase") in ("Pending", "Running") or node in failed]
+        failed = workflow.failures(one)
+        pods = [node for node in workflow.pods(one) if node.get("phase") in ("Pending", "Running") or node in failed]
+        if pods:
+            rows = [[workflow.label(one, node), node.get("phase", ""), _why(there, one, node)] for node in pods]
+            print(aligned([["POD", "PHASE", "MESSAGE"], *rows]))
 
 
 def _why(there: cluster.Cluster, found: Json, node: Json) -> str:
@@ -50,7 +46,7 @@ def _why(there: cluster.Cluster, found: Json, node: Json) -> str:
     return said
 
 
-def table(rows: list[list[str]]) -> str:
+def aligned(rows: list[list[str]]) -> str:
     """Return rows of text in aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

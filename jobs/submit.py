@@ -38,22 +38,15 @@ def run(settings: SubmitSettings) -> None:
     """
     there = cluster.connect(settings.namespace)
     given = checked(settings.parameters, there.template(settings.template))
-    made = there.create(
-        {
-            "apiVersion": f"{cluster.GROUP}/{cluster.VERSION}",
-            "kind": "Workflow",
-            "metadata": {
-                "generateName": f"{settings.template}-",
-                "namespace": there.namespace,
-                "labels": {"workflows.argoproj.io/workflow-template": settings.template},
-            },
-            "spec": {
-                "workflowTemplateRef": {"name": settings.template},
-                "arguments": {"parameters": [{"name": key, "value": value} for key, value in given.items()]},
-            },
-        }
-    )
-    name = workflow.name(made)
+    metadata = {
+        "generateName": f"{settings.template}-",
+        "namespace": there.namespace,
+        "labels": {"workflows.argoproj.io/workflow-template": settings.template},
+    }
+    parameters = [{"name": key, "value": value} for key, value in given.items()]
+    spec = {"workflowTemplateRef": {"name": settings.template}, "arguments": {"parameters": parameters}}
+    version = f"{cluster.GROUP}/{cluster.VERSION}"
+    name = workflow.name(there.create({"apiVersion": version, "kind": "Workflow", "metadata": metadata, "spec": spec}))
     print(name, flush=True)
     if settings.watch:
         place = f" --namespace {settings.namespace}" if settings.namespace else ""
@@ -64,7 +57,7 @@ def run(settings: SubmitSettings) -> None:
             raise Interrupted(goes_on) from None
         except (UserError, MachineError) as error:
             raise type(error)(f"{error}; {goes_on}") from error
-        end(found)
+        conclude(found)
 
 
 def checked(words: Sequence[str], template: Json) -> dict[str, str]:
@@ -74,8 +67,7 @@ def checked(words: Sequence[str], template: Json) -> dict[str, str]:
     a value that the template or the setting does not accept, and a parameter without a value.
     """
     known = {one["name"]: one for one in (template["spec"].get("arguments") or {}).get("parameters") or ()}
-    others = {name.replace("_", "-") for name in RunOfTasksSettings.model_fields} - known.keys()
-    others = others if "settings" in known else set()
+    others = {name.replace("_", "-") for name in RunOfTasksSettings.model_fields if "settings" in known} - known.keys()
     given: dict[str, str] = {}
     lines: list[str] = []
     for word in words:
@@ -154,7 +146,7 @@ def watch(there: cluster.Cluster, name: str) -> Json:
             time.sleep(POLL_SECONDS)
 
 
-def end(found: Json) -> None:
+def conclude(found: Json) -> None:
     """Return if the workflow succeeded; raise UserError if a pod's exit code indicates one, else MachineError."""
     name = workflow.name(found)
     if workflow.phase(found) == "Succeeded":

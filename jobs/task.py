@@ -7,7 +7,7 @@ Writes  the outputs of the task's job.
 from jobs import plan as planning
 from jobs.common import logs
 from jobs.common.errors import UserError
-from jobs.common.loading import load
+from jobs.common.loading import load_job
 from jobs.common.storage import open_storage
 from jobs.settings import TaskSettings
 
@@ -24,4 +24,4 @@ def run(settings: TaskSettings) -> None:
     if task.job == "evaluate":
         own = own.model_copy(update={"report_folder": settings.report_folder})
     with logs.about(task.job, own):
-        load(task.job).run(own)
+        load_job(task.job).run(own)

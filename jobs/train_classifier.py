@@ -45,7 +45,7 @@ def run(settings: TrainClassifierSettings) -> Step:
     settings = settings.model_copy(update={"healthy": healthy.resolve(settings.healthy, dataset.labels)})
     generated = []
     if settings.regime != "real":
-        generated = synthetic.find(storage, dataset.step, dataset.labels, settings.run, settings.fold)
+        generated = synthetic.find_images(storage, dataset.step, dataset.labels, settings.run, settings.fold)
     drawn = learning.drawn(storage, dataset.image_size, settings.phantoms) if settings.healthy else []
     pretrained = _pretrained(settings, storage, dataset.image_size) if starting.is_used(settings) else None
     regime = keys.controlled(settings.regime, settings.control)
@@ -118,7 +118,7 @@ def _train(
     held_out = batches.Images(dataset.pixels(rows), _indices(dataset, rows)) if rows else None
     pools = []
     if generated:
-        pools.append(batches.Images(*synthetic.read(generated, dataset.image_size)))
+        pools.append(batches.Images(*synthetic.read_images(generated, dataset.image_size)))
     if settings.regime != "synthetic":
         pools.append(batches.Images(dataset.pixels(real), _indices(dataset, real)))
     by_heart = settings.control == "permuted"

@@ -18,30 +18,21 @@ from collections.abc import Sequence, Set
 import numpy as np
 import tensorflow as tf
 
-from jobs.common import hardware, keys, logs, progress, tables
-from jobs.common import metrics as prometheus
+from jobs.common import hardware, keys, metrics, progress
 from jobs.common.checkpoint import Checkpoints
 from jobs.common.errors import UserError
 from jobs.common.step import Step, read_outputs
 from jobs.common.storage import open_storage
-from jobs.gan import grid, networks, training
+from jobs.gan import grid, history, networks, training
 from jobs.mri.dataset import Dataset, open_dataset
-from jobs.settings import GanSettings, TrainGanSettings
+from jobs.settings import TrainGanSettings
 
 log = logging.getLogger("mrigan.train-gan")
 
 STABILIZERS = ("augmentation", "gradient_penalty", "moving_average", "patches", "reconstruction", "relativistic")
-SAMPLES = "samples"
-GRID = 8  # samples per side
+GRID_SIDE = 8  # samples per row and column of a grid
 FETCH_STEPS = 64  # steps between fetches of the losses from the device
 LOG_SECONDS = 60
-# The names of jobs.gan.training.METRICS in jobs.common.metrics.
-FIGURES = (
-    ("loss", "generator"),
-    ("loss", "discriminator"),
-    ("discriminator_accuracy_ratio", "real"),
-    ("discriminator_accuracy_ratio", "fake"),
-)
 
 
 def run(settings: TrainGanSettings, off: Sequence[str] = ()) -> Step:
@@ -117,28 +108,29 @@ def _train(
     state = training.new_state(config, options, indices)
     train_steps = training.train_function(state, config, options)
 
-    # ---- schedule -------------------------------------------------------------------------------------------------
-    samples = {epoch * per_epoch: epoch for epoch in _sampled(settings)}
-    latents, sample_labels = training.fixed_latents(config, options.seed, GRID * GRID)
+    # The epochs after which samples are drawn, by their last step.
+    epochs = {*range(settings.sample_every, settings.gan_epochs, settings.sample_every), settings.gan_epochs}
+    samples = {epoch * per_epoch: epoch for epoch in epochs}
+    latents, sample_labels = training.fixed_latents(config, options.seed, GRID_SIDE**2)
 
-    # ---- where a former start left off ----------------------------------------------------------------------------
+    # ---- the checkpoint of an interrupted training ----------------------------------------------------------------
     checkpoints = Checkpoints(step, settings.checkpoint_steps, settings.checkpoint_seconds)
-    now, metrics, seconds_before = 0, np.zeros((0, len(training.METRICS)), np.float32), 0.0
+    now, losses, seconds_before = 0, np.zeros((0, len(history.LOSS_COLUMNS)), np.float32), 0.0
     kept: dict[str, str] = {}
     restored = checkpoints.restore()
     if restored:
         arrays, meta = restored
         state.load(arrays)
-        metrics, seconds_before = arrays["metrics"], float(meta["seconds"])
+        losses, seconds_before = arrays["metrics"], float(meta["seconds"])
         kept = json.loads(meta["samples"])
-        now = len(metrics)
+        now = len(losses)
         log.info("resuming after step %d of %d", now, last)
     _keep_samples(step, kept)
 
     # ---- training -------------------------------------------------------------------------------------------------
     what = f"fold {settings.fold}, {', '.join(labels)}"
     log.info("%s: training a DCGAN on %d images, %d epochs of %d steps", what, count, settings.gan_epochs, per_epoch)
-    told = prometheus.Training("gan", settings.gan_epochs, now // per_epoch, now)
+    told = metrics.Training("gan", history.FIGURES, settings.gan_epochs, now // per_epoch, now)
     first, started, warm = now, time.monotonic(), 0.0
     pending: list[tf.Tensor] = []
     said = started
@@ -146,50 +138,50 @@ def _train(
         while now < last:
             stop = min(now + training.steps_per_call(config.image_size), last, *(at for at in samples if at > now))
             chosen = training.batches(options.seed, count, options.batch, now, stop)
-            with prometheus.gpu_use():
-                pending.append(
-                    train_steps(images[chosen], indices[chosen], np.int32(chosen), tf.constant(now, tf.int64))
-                )
+            with metrics.gpu_use():
+                at = tf.constant(now, tf.int64)
+                pending.append(train_steps(images[chosen], indices[chosen], np.int32(chosen), at))
             now = stop
 
             sampled, due = now in samples, checkpoints.due(now)
-            if now - len(metrics) < FETCH_STEPS and not sampled and not due:
+            if now - len(losses) < FETCH_STEPS and not sampled and not due:
                 continue
-            with prometheus.gpu_use():
+            with metrics.gpu_use():
                 fetched = tf.concat(pending, 0).numpy()
             pending.clear()
-            bad = training.first_not_finite(fetched)
-            whole, before = len(metrics) // per_epoch, len(metrics)
-            metrics = np.concatenate([metrics, fetched[:bad]])
-            _tell_epochs(told, training.epoch_rows(metrics[whole * per_epoch :], per_epoch), whole, settings)
+            bad = history.first_not_finite(fetched)
+            whole, before = len(losses) // per_epoch, len(losses)
+            losses = np.concatenate([losses, fetched[:bad]])
+            history.tell_epochs(told, losses, per_epoch, whole, settings.gan_epochs)
             if bad is not None:
                 # The losses of all whole epochs before the failure.
-                step.write("losses.csv", _losses_csv(metrics, per_epoch))
-                told.epoch(dict(zip(FIGURES, map(float, fetched[bad]), strict=True)))
+                step.write("losses.csv", history.losses_csv(losses, per_epoch))
+                told.epoch(fetched[bad].tolist())
                 raise UserError(_not_finite(before, bad, len(fetched), settings))
             told.steps(now, now // per_epoch, len(fetched) * options.batch)
-            losses = _report(now, last, fetched)
+            text = "generator loss {:.3f}, discriminator loss {:.3f}".format(*fetched[:, :2].mean(axis=0))
+            progress.tell(now, last, text)
             if not progress.is_shown() and (time.monotonic() - said >= LOG_SECONDS or now == last):
                 said = time.monotonic()
-                log.info("step %d of %d: %s", now, last, losses)
+                log.info("step %d of %d: %s", now, last, text)
             if not warm:
                 warm, first = time.monotonic(), now
             if sampled:
                 training.settle(state.average, config, options.seed)
                 drawn = networks.to_uint8(networks.sample(state.average, latents, sample_labels))
-                step.write(_sample_name(samples[now]), grid.grid_png(drawn[..., 0], GRID))
+                step.write(f"samples/epoch-{samples[now]:06d}.png", grid.grid_png(drawn[..., 0], GRID_SIDE))
                 # The file is overwritten at the end; until then it shows the progress of the training.
-                step.write("losses.csv", _losses_csv(metrics, per_epoch))
+                step.write("losses.csv", history.losses_csv(losses, per_epoch))
             if due:
                 seconds = seconds_before + time.monotonic() - started
-                own = {name: found for name, found in step.written.items() if name.startswith(f"{SAMPLES}/")}
+                own = {name: found for name, found in step.written.items() if name.startswith("samples/")}
                 meta = {"seconds": f"{seconds:.1f}", "samples": json.dumps(own)}
-                checkpoints.save(now, state.arrays() | {"metrics": metrics}, meta)
+                checkpoints.save(now, state.arrays() | {"metrics": losses}, meta)
 
     # ---- outputs --------------------------------------------------------------------------------------------------
     ended = time.monotonic()
     per_step = (ended - warm) / (now - first) if now > first else None
-    step.write("losses.csv", _losses_csv(metrics, per_epoch))
+    step.write("losses.csv", history.losses_csv(losses, per_epoch))
     step.write("generator.safetensors", networks.save_generator(state.average, config))
     step.finish(
         hardware=hw.record(),
@@ -204,54 +196,18 @@ def _train(
     checkpoints.clear()
 
 
-def _sampled(settings: GanSettings) -> list[int]:
-    """Return the epochs after which samples are drawn: every `sample_every`, and the last."""
-    return sorted({*range(settings.sample_every, settings.gan_epochs, settings.sample_every), settings.gan_epochs})
-
-
-def _sample_name(epoch: int) -> str:
-    return f"{SAMPLES}/epoch-{epoch:06d}.png"
-
-
 def _keep_samples(step: Step, digests: dict[str, str]) -> None:
-    """Keep the samples of a former start, and remove those of other settings."""
-    for key in step.storage.list(f"{step.prefix}/{SAMPLES}"):
+    """Keep the samples of the interrupted training, and delete all others."""
+    for key in step.storage.list(f"{step.prefix}/samples"):
         if key.removeprefix(f"{step.prefix}/") not in digests:
             step.storage.delete(key)
     step.write_many(zip(digests, read_outputs(step.storage, step.prefix, digests, digests), strict=True))
 
 
-def _tell_epochs(
-    told: prometheus.Training, rows: list[tuple[int, int, list[float]]], before: int, settings: GanSettings
-) -> None:
-    """Report the epochs that follow epoch `before` to Prometheus and the log."""
-    for number, _, means in rows:
-        told.epoch(dict(zip(FIGURES, means, strict=True)))
-        figures = {name: round(mean, 6) for name, mean in zip(training.METRICS, means, strict=True)}
-        epoch = before + number
-        logs.event(logs.EPOCHS, f"epoch {epoch} of {settings.gan_epochs}", epoch=epoch, **figures)
-
-
-def _not_finite(before: int, bad: int, count: int, settings: GanSettings) -> str:
+def _not_finite(before: int, bad: int, count: int, settings: TrainGanSettings) -> str:
     """Return the message for a loss that is not finite, first in step `bad` of `count` after step `before`."""
     return (
         f"the loss is not finite, first in step {before + bad + 1} (of {before + 1} to {before + count}): "
         f"lower --gan-learning-rate (now {settings.gan_learning_rate:g}), or set --precision float32, "
         "or use the default --gan-stabilizers"
-    )
-
-
-def _report(now: int, last: int, fetched: np.ndarray) -> str:
-    """Report the progress of the training, and return its losses as text."""
-    generator, discriminator = fetched[:, :2].mean(axis=0)
-    losses = f"generator loss {generator:.3f}, discriminator loss {discriminator:.3f}"
-    progress.tell(now, last, losses)
-    return losses
-
-
-def _losses_csv(metrics: np.ndarray, per_epoch: int) -> bytes:
-    rows = training.epoch_rows(metrics, per_epoch)
-    return tables.to_csv(
-        ["epoch", "step", *training.METRICS],
-        ([epoch, last, *(f"{mean:.6f}" for mean in means)] for epoch, last, means in rows),
     )

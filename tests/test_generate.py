@@ -14,7 +14,7 @@ from PIL import Image
 from jobs import generate, phantom, preprocess
 from jobs.common import fields, hardware, keys
 from jobs.common.errors import MachineError, UserError
-from jobs.common.step import Step, manifest_digest, read_manifest
+from jobs.common.step import Step, manifest_digest, read_manifest, read_output
 from jobs.common.storage import Storage, open_storage
 from jobs.gan import features, grid, networks
 from jobs.mri.dataset import Dataset, Row, open_dataset, to_csv
@@ -102,8 +102,8 @@ def test_an_image_depends_on_its_number_and_on_no_other_image(filled: Path, fort
     first = generate.run(asked(tmp_path, synthetic_count=17))
     assert first.facts["count"] == 17
     prefix, manifest = generate.find_generator(first.storage, asked(tmp_path))
-    generator, config = generate.read_generator(first.storage, prefix, manifest)
-    others = generate.draw(generator, config, asked(tmp_path), range(17, 40))
+    generator, config = networks.load_generator(read_output(first.storage, prefix, manifest, "generator.safetensors"))
+    others = generate.draw_images(generator, config, asked(tmp_path), range(17, 40))
     drawn = outputs(first) | {keys.synthetic_image(number): grid.png(image) for number, image in others}
     assert drawn == whole
 
@@ -166,7 +166,7 @@ def test_nearest_training_images_are_of_the_training_folds_and_the_class(
 ) -> None:
     dataset = open_dataset(open_storage(str(filled)), "d")
     allowed = {row.id: row for row in dataset.training(0) if row.label == "yes"}
-    assert len(quality["nearest"]) == generate.SHOWN
+    assert len(quality["nearest"]) == generate.NEAREST_SHOWN
     # Brute force for one of them.
     entry = quality["nearest"][3]
     image = np.asarray(Image.open(io.BytesIO(forty.read(entry["image"])))).astype(float)

@@ -15,7 +15,7 @@ from jobs.common.fields import setting
 from jobs.common.step import Step
 from jobs.common.storage import open_storage
 from jobs.settings import JOBS, MAIN, NAMES, Job, RunOfTasksSettings, SubmitSettings
-from jobs.submit import checked, end, watch
+from jobs.submit import checked, conclude, watch
 
 TEMPLATE = yaml.safe_load((Path(__file__).parents[1] / "workflows" / "workflowtemplate.yaml").read_text())
 
@@ -139,25 +139,27 @@ MISTAKE = FAILED | {
 
 def test_a_mistake_ends_with_the_jobs_own_line() -> None:
     with pytest.raises(UserError, match=r"^w failed: mrigan plan: --data: there is no folder x$"):
-        end(workflow("Failed", MISTAKE))
+        conclude(workflow("Failed", MISTAKE))
 
 
 def test_another_failure_is_the_machines() -> None:
     with pytest.raises(MachineError, match=r"OOMKilled \(exit code 137\)"):
-        end(workflow("Failed", FAILED | {"message": "main: OOMKilled (exit code 137)", "outputs": {"exitCode": "137"}}))
+        conclude(
+            workflow("Failed", FAILED | {"message": "main: OOMKilled (exit code 137)", "outputs": {"exitCode": "137"}})
+        )
     with pytest.raises(MachineError, match=r"^w error: invalid spec"):
         found = workflow("Error")
         found["status"]["message"] = "invalid spec"
-        end(found)
+        conclude(found)
 
 
 def test_a_failure_that_a_retry_made_up_for_is_none() -> None:
     retry = {"type": "Retry", "phase": "Succeeded", "children": ["w-1"], "templateName": "train-gan"}
     lost = FAILED | {"phase": "Error", "message": "pod deleted"}
     with pytest.raises(UserError) as caught:
-        end(workflow("Failed", retry, lost, MISTAKE))
+        conclude(workflow("Failed", retry, lost, MISTAKE))
     assert "pod deleted" not in str(caught.value)
-    end(workflow("Succeeded", retry, lost))
+    conclude(workflow("Succeeded", retry, lost))
 
 
 class Flaky:

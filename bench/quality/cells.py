@@ -12,7 +12,7 @@ from jobs import plan as planning
 from jobs.classifier import metrics
 from jobs.classifier.predictions import Predictions, join_predictions, read_predictions
 from jobs.common import keys, logs
-from jobs.common.loading import load
+from jobs.common.loading import load_job
 from jobs.common.storage import Storage
 from jobs.common.workers import Watcher, carry_out
 from jobs.plan import Plan, Task
@@ -94,4 +94,4 @@ class _Keeper(Watcher):
 def _perform(off: Sequence[str], work: tuple[str, Any]) -> None:
     job, settings = work
     with logs.about(job, settings):
-        load(job).run(settings, **({"off": off} if off and job == "train-gan" else {}))
+        load_job(job).run(settings, **({"off": off} if off and job == "train-gan" else {}))

@@ -10,7 +10,7 @@ import gzip
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -66,7 +66,7 @@ def connect(namespace: str) -> Cluster:
     return there
 
 
-class KubernetesApi:
+class KubernetesApi(Cluster):
     """The Kubernetes API, with a kubeconfig, or in a pod with its service account."""
 
     def __init__(self, namespace: str) -> None:
@@ -83,32 +83,18 @@ class KubernetesApi:
         self._core = client.CoreV1Api()
 
     def template(self, name: str) -> Json:
-        """Return the WorkflowTemplate."""
         return self._get("workflowtemplates", name)
 
     def create(self, workflow: Json) -> Json:
-        """Create the Workflow and return it with its name."""
-        create = self._objects.create_namespaced_custom_object
-        where = (GROUP, VERSION, self.namespace, "workflows")
-        return _call(
-            lambda: create(*where, workflow, _request_timeout=SECONDS), f"create workflows in {self.namespace}"
-        )
+        return self._request("create workflows", self._objects.create_namespaced_custom_object, "workflows", workflow)
 
     def workflow(self, name: str) -> Json:
-        """Return the Workflow."""
         return _unpacked(self._get("workflows", name))
 
     def workflows(self) -> list[Json]:
-        """Return the namespace's Workflows."""
-        where = (GROUP, VERSION, self.namespace, "workflows")
-        found = _call(
-            lambda: self._objects.list_namespaced_custom_object(*where, _request_timeout=SECONDS),
-            f"list workflows in {self.namespace}",
-        )
-        return found["items"]
+        return self._request("list workflows", self._objects.list_namespaced_custom_object, "workflows")["items"]
 
     def pod(self, name: str) -> Json | None:
-        """Return the Pod, None if it no longer exists or the caller has no permission."""
         try:
             found = _call(
                 lambda: self._core.read_namespaced_pod(name, self.namespace, _request_timeout=SECONDS),
@@ -119,12 +105,14 @@ class KubernetesApi:
         return self._core.api_client.sanitize_for_serialization(found)
 
     def _get(self, plural: str, name: str) -> Json:
-        get = self._objects.get_namespaced_custom_object
-        where = (GROUP, VERSION, self.namespace, plural, name)
-        return _call(lambda: get(*where, _request_timeout=SECONDS), f"get {plural} {name} in {self.namespace}")
+        return self._request(f"get {plural} {name}", self._objects.get_namespaced_custom_object, plural, name)
+
+    def _request(self, what: str, method: Callable[..., Any], *arguments: Any) -> Any:
+        where = (GROUP, VERSION, self.namespace)
+        return _call(lambda: method(*where, *arguments, _request_timeout=SECONDS), f"{what} in {self.namespace}")
 
 
-class ArgoServer:
+class ArgoServer(Cluster):
     """The Argo server, for users who cannot reach the Kubernetes API."""
 
     def __init__(self, namespace: str) -> None:
@@ -147,25 +135,19 @@ class ArgoServer:
         self._client = argo_workflows.ApiClient(configuration)
 
     def template(self, name: str) -> Json:
-        """Return the WorkflowTemplate."""
-        return self._request(
-            "GET", f"workflow-templates/{self.namespace}/{quote(name, '')}", f"get workflowtemplates {name}"
-        )
+        place = f"workflow-templates/{self.namespace}/{quote(name, '')}"
+        return self._request("GET", place, f"get workflowtemplates {name}")
 
     def create(self, workflow: Json) -> Json:
-        """Create the Workflow and return it with its name."""
         return self._request("POST", f"workflows/{self.namespace}", "create workflows", {"workflow": workflow})
 
     def workflow(self, name: str) -> Json:
-        """Return the Workflow."""
         return self._request("GET", f"workflows/{self.namespace}/{quote(name, '')}", f"get workflows {name}")
 
     def workflows(self) -> list[Json]:
-        """Return the namespace's Workflows."""
         return self._request("GET", f"workflows/{self.namespace}", "list workflows").get("items") or []
 
     def pod(self, name: str) -> Json | None:
-        """Return None: the Argo server does not provide pods."""
         return None
 
     def _request(self, method: str, path: str, what: str, body: Json | None = None) -> Json:
@@ -226,9 +208,8 @@ def _call(request: Callable[[], Any], what: str) -> Any:
     except (client.ApiException, argo_workflows.ApiException) as error:
         reason = _reason(error)
         if error.status == 401:
-            raise UserError(
-                f'the cluster rejects the credentials: check the kubeconfig\'s user or ARGO_TOKEN="Bearer …" ({reason})'
-            ) from error
+            advice = 'check the kubeconfig\'s user or ARGO_TOKEN="Bearer …"'
+            raise UserError(f"the cluster rejects the credentials: {advice} ({reason})") from error
         if error.status == 403:
             raise UserError(f"no permission to {what}: ask for a role with this permission ({reason})") from error
         if error.status == 404 and what.startswith("get workflowtemplates "):
@@ -258,8 +239,7 @@ def _call(request: Callable[[], Any], what: str) -> Any:
 def _reason(error: Any) -> str:
     """Return the server's message, on one line."""
     try:
-        fields: Mapping[str, Any] = json.loads(error.body)
-        text = fields.get("message") or error.reason
+        message = json.loads(error.body).get("message")
     except (TypeError, ValueError, AttributeError):
-        text = error.reason
-    return " ".join(str(text).split())
+        message = ""
+    return " ".join(str(message or error.reason).split())

@@ -15,6 +15,7 @@ import tensorflow as tf
 from jobs.classifier import networks
 from jobs.classifier.augmentation import augment, mix
 from jobs.classifier.batches import Images, Phantoms, assemble
+from jobs.classifier.history import FIGURES
 from jobs.classifier.networks import Architecture
 from jobs.common import logs, metrics, progress, tables, tensors
 from jobs.common.checkpoint import Checkpoints
@@ -129,7 +130,7 @@ def train(
         history = [Epoch(**row) for row in json.loads(meta["history"])]
         log.info("resuming after step %d", position)
 
-    told = metrics.Training("classifier", recipe.epochs, len(history), position)
+    told = metrics.Training("classifier", FIGURES, recipe.epochs, len(history), position)
     steps_per_call = 1
     while position < recipe.steps:
         # -- a few steps -----------------------------------------------------------------------------------------
@@ -150,7 +151,7 @@ def train(
         seconds = (time.monotonic() - started) / count
         steps_per_call = max(1, min(CALL_STEPS, int(CALL_SECONDS / seconds)))
         if not np.isfinite(values).all():
-            told.epoch({("loss", "training"): math.nan})
+            told.epoch([math.nan, None, None, None])
             raise UserError(
                 f"the training loss is not finite in steps {position + 1} to {position + count}: "
                 f"{recipe.remedy} (the learning rate is {recipe.learning_rate:g})"
@@ -179,12 +180,10 @@ def train(
 
 def _tell_epoch(told: metrics.Training, row: Epoch, epochs: int) -> None:
     """Report an epoch to Prometheus and the log."""
-    figures = {("loss", "training"): row.train_loss, ("accuracy_ratio", "training"): row.train_accuracy}
     text = f"epoch {row.epoch} of {epochs}: training loss {row.train_loss:.4f}, accuracy {row.train_accuracy:.3f}"
     if row.held_out_loss is not None and row.held_out_accuracy is not None:
-        figures |= {("loss", "held-out"): row.held_out_loss, ("accuracy_ratio", "held-out"): row.held_out_accuracy}
         text += f"; held-out loss {row.held_out_loss:.4f}, accuracy {row.held_out_accuracy:.3f}"
-    told.epoch(figures)
+    told.epoch([row.train_loss, row.held_out_loss, row.train_accuracy, row.held_out_accuracy])
     logs.event(log, text, **{name: round(value, 6) for name, value in asdict(row).items() if value is not None})
 
 

@@ -65,12 +65,8 @@ class Checkpoints:
             data = tensors.to_bytes(arrays, meta)
             name = f"checkpoint-{step_number:08d}.safetensors"
             self.step.storage.write(self._key(name), data)
-            pointer = {
-                "file": name,
-                "sha256": hashlib.sha256(data).hexdigest(),
-                "asked": digest(self.step.asked),
-                "arithmetic": self.step.arithmetic,
-            }
+            pointer: dict[str, Any] = {"file": name, "sha256": hashlib.sha256(data).hexdigest()}
+            pointer |= {"asked": digest(self.step.asked), "arithmetic": self.step.arithmetic}
             self.step.storage.write(self._key(POINTER), seal(pointer))
             if old and old["file"] != name:
                 self.step.storage.delete(self._key(old["file"]))

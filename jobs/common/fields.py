@@ -9,7 +9,7 @@ import difflib
 import inspect
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 
@@ -62,10 +62,7 @@ Several = pydantic.BeforeValidator(split)
 
 
 def at_home(text: str) -> str:
-    """Return `text`, with a leading `~/` (or only `~`) replaced by the path of the home folder.
-
-    Raises ValueError if there is no home folder.
-    """
+    """Return `text`, its leading `~/` (or only `~`) replaced by the home folder. Raises ValueError if there is none."""
     if text != "~" and not text.startswith("~/"):
         return text
     try:
@@ -131,9 +128,7 @@ def spell(value: Any) -> str:
     """Return a setting's value in the notation of the command line."""
     if isinstance(value, tuple):
         return ",".join(map(str, value)) or "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def positional(kind: type[Settings]) -> str:
@@ -165,7 +160,7 @@ def add_flags(parser: argparse.ArgumentParser, kind: type[Settings], first: Sequ
             field = kind.model_fields[name]
             values = None if get_origin(field.annotation) is tuple else choices(field.annotation)
             common: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": _help(name, field)}
-            flag = "--" + name.replace("_", "-")
+            flag = as_flag(name)
             if _extra(field)["positional"]:
                 del common["dest"]
                 group.add_argument(name, metavar=metavar(name), nargs="*", **common)
@@ -183,26 +178,22 @@ def from_environment(kind: type[Settings], known: Sequence[str], environment: Ma
     that no job has raises UserError. White space around a value is removed. An empty variable counts as not set,
     because a workflow sets every parameter, given or not. Variables that Kubernetes sets for a Service are ignored.
     """
-    spelled = {
-        name.removeprefix(ENVIRONMENT_PREFIX): value.strip()
-        for name, value in environment.items()
-        if name.startswith(ENVIRONMENT_PREFIX)
-    }
-    found = {
-        name.lower(): value
-        for name, value in spelled.items()
-        if value and not OF_A_SERVICE.fullmatch(name) and not SERVICES_ADDRESS.match(value)
-    }
+    found = {}
+    for variable, value in environment.items():
+        name, value = variable.removeprefix(ENVIRONMENT_PREFIX), value.strip()
+        of_a_service = OF_A_SERVICE.fullmatch(name) or SERVICES_ADDRESS.match(value)
+        if variable.startswith(ENVIRONMENT_PREFIX) and value and not of_a_service:
+            found[name.lower()] = value
     for name in sorted(found):
         if name not in known and name not in SOURCES:
-            raise UserError(_unknown(ENVIRONMENT_PREFIX + name.upper(), name, known, _as_variable))
+            raise UserError(_unknown(as_variable(name), name, known, as_variable))
     return {name: value for name, value in found.items() if name in kind.model_fields}
 
 
 def from_file(path: str, kind: type[Settings], known: Sequence[str]) -> dict[str, Any]:
     """Return the values of `kind` in the YAML file at `path`; settings of other jobs are ignored.
 
-    Raises UserError if the file cannot be read, is not a mapping, or contains a name that no job has.
+    Raises UserError if the file cannot be read, and the errors of `from_yaml`.
     """
     try:
         text = Path(at_home(path)).read_text()
@@ -231,11 +222,17 @@ def from_yaml(where: str, text: str, kind: type[Settings], known: Sequence[str])
     return {name: value for name, value in values.items() if name in kind.model_fields}
 
 
-def _as_variable(name: str) -> str:
+def as_flag(name: str) -> str:
+    """Return the flag of the setting `name`."""
+    return "--" + name.replace("_", "-")
+
+
+def as_variable(name: str) -> str:
+    """Return the environment variable of the setting `name`."""
     return ENVIRONMENT_PREFIX + name.upper()
 
 
-def _unknown(spelled: str, name: str, known: Sequence[str], spelling: Any) -> str:
+def _unknown(spelled: str, name: str, known: Sequence[str], spelling: Callable[[str], str]) -> str:
     near = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {spelling(near[0])}?" if near else "see --help for the names"
     return f"unknown setting {spelled}: {hint}"
@@ -244,7 +241,7 @@ def _unknown(spelled: str, name: str, known: Sequence[str], spelling: Any) -> st
 def unknown_flag(flag: str, kind: type[Settings]) -> str:
     """Return the message for a flag that `kind` does not have."""
     name = flag.lstrip("-").split("=")[0].replace("-", "_")
-    return _unknown(flag, name, tuple(kind.model_fields), lambda near: "--" + near.replace("_", "-"))
+    return _unknown(flag, name, tuple(kind.model_fields), as_flag)
 
 
 def validate(kind: type[T], values: Mapping[str, Any]) -> T:
@@ -253,7 +250,7 @@ def validate(kind: type[T], values: Mapping[str, Any]) -> T:
         return kind.model_validate(values)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        flag = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else "settings"
+        flag = as_flag(str(first["loc"][0])) if first["loc"] else "settings"
         if first["type"] == "missing":
             bare = _extra(kind.model_fields[str(first["loc"][0])])["positional"]
             raise UserError(f"{metavar(flag[2:]) if bare else flag} is needed: see --help") from error

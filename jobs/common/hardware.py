@@ -1,9 +1,10 @@
 """The only place that decides on threads, precision and XLA, from the hardware; the decision is logged with reasons."""
 
+import functools
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import tensorflow as tf
 
@@ -33,27 +34,11 @@ class Hardware:
         return {name: getattr(self, name) for name in ("kind", "threads", "precision", "xla")}
 
 
-class Execution(Protocol):
-    """The settings that decide."""
+def configure(execution: Any, depthwise: bool = False) -> Hardware:
+    """Set up TensorFlow in this process, with deterministic operations, and return the decision.
 
-    @property
-    def threads(self) -> int:
-        """Threads of the processor; 0: all cores."""
-
-    @property
-    def precision(self) -> str:
-        """`auto`, `float32` or `bfloat16`."""
-
-    @property
-    def xla(self) -> str:
-        """`auto`, `on` or `off`."""
-
-
-def configure(execution: Execution, depthwise: bool = False) -> Hardware:
-    """Set up TensorFlow once in this process, with deterministic operations, and return the decision.
-
-    `depthwise`: the network consists of depthwise convolutions, which are not matrix products. A later call in the same
-    process with the same settings costs nothing.
+    `execution` has the settings `threads` (0: all cores), `precision` (auto, float32, bfloat16) and `xla` (auto, on,
+    off). `depthwise`: the network consists of depthwise convolutions, which are not matrix products.
     """
     threads, counted = (execution.threads, "as set") if execution.threads else (usable_cores(), "all available")
     if tf.config.threading.get_intra_op_parallelism_threads() != threads:
@@ -66,8 +51,7 @@ def configure(execution: Execution, depthwise: bool = False) -> Hardware:
         device = details.get("device_name", "GPU")
         precision, why = _for_gpu(details.get("compute_capability"))
     else:
-        model, flags = _processor()
-        device = model
+        device, flags = _processor()
         precision, why = _for_processor(flags, depthwise)
     if execution.precision != "auto":
         precision, why = execution.precision, "as set"
@@ -77,13 +61,14 @@ def configure(execution: Execution, depthwise: bool = False) -> Hardware:
     reason = f"{threads} threads: {counted}; {precision}: {why}; XLA {'on' if xla else 'off'}: {because}"
     decided = Hardware("gpu" if gpus else "cpu", device, threads, precision, xla, reason)
     metrics.hardware(decided.kind, precision)
-    if decided not in _logged:
-        _logged.add(decided)
-        log.info("%s, %s", device, reason)
+    _log(decided)
     return decided
 
 
-_logged: set[Hardware] = set()
+@functools.cache
+def _log(decided: Hardware) -> None:
+    """Log each decision once in a process."""
+    log.info("%s, %s", decided.device, decided.reason)
 
 
 def _processor() -> tuple[str, frozenset[str]]:

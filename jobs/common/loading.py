@@ -5,21 +5,22 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 # The command `report` would otherwise have the name of the package jobs.report.
 MODULES = {"report": "fetch_report"}
 
 
-def load(job: str) -> ModuleType:
-    """Return the module of a job, such as `train-gan`: what it imports is loaded now."""
-    # Errors raise exceptions: TensorFlow's log is for its developers.
+def load_job(job: str) -> ModuleType:
+    """Return the module of a job, such as `train-gan`; its imports are loaded now."""
+    # Errors raise exceptions; TensorFlow's log is for its developers.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _silent():
-        return importlib.import_module(path(job))
+        return importlib.import_module(module_of(job))
 
 
-def path(job: str) -> str:
+def module_of(job: str) -> str:
     """Return the dotted name of a job's module."""
     return f"jobs.{MODULES.get(job, job.replace('-', '_'))}"
 
@@ -29,11 +30,10 @@ def _silent() -> Iterator[None]:
     """Discard standard error, including that of C++ libraries, whose first lines ignore the log level."""
     sys.stderr.flush()
     kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
     try:
         yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-        os.close(nowhere)

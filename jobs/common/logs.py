@@ -56,7 +56,7 @@ def setup(style: str, write: Callable[[str], None] = show) -> None:
     `write` receives the lines.
     """
     handler = Lines(write)
-    handler.setFormatter(Json() if style == "json" else Text())
+    handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     _style.append(style)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.captureWarnings(True)
@@ -93,15 +93,15 @@ def redacted(text: str) -> str:
     return re.sub(r"(?<=://)(?:[^\s/:]*:\S*|[^\s/@]+)@", "…@", text)
 
 
-class Text(logging.Formatter):
-    """The message alone."""
+class TextFormatter(logging.Formatter):
+    """Only the message."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as text without secrets."""
         return redacted(super().format(record))
 
 
-class Json(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """A JSON object on one line."""
 
     def format(self, record: logging.LogRecord) -> str:

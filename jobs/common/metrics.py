@@ -1,4 +1,4 @@
-"""The Prometheus metrics of this process (listed in docs/metrics.md), and the server for them.
+"""The Prometheus metrics of this process (listed in docs/metrics.md).
 
 The metrics count even if they are not served. Run, fold and class come from the labels of the pod.
 """
@@ -8,31 +8,41 @@ import functools
 import math
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
-from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
+from typing import NamedTuple
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    ProcessCollector,
-    Summary,
-    disable_created_metrics,
-    make_wsgi_app,
-)
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, Summary, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, Metric
-from prometheus_client.exposition import ThreadingWSGIServer
 
-from jobs.common.errors import Interrupted, UserError
-
-LAST_SCRAPE_SECONDS = 60  # maximum wait of a process for its final scrape
 PHASES = ("read", "compute", "write")
+HARDWARE = ("device", "precision")
 
 disable_created_metrics()
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
+
+
+@functools.cache
+def counter(name: str, text: str, **labels: tuple[str, ...]) -> Counter:
+    """Return the counter called `name`, created by the first call, with at most one label: its name and its values.
+
+    All series start at 0, so that their first increase is visible.
+    """
+    made = Counter(name, text, list(labels), registry=REGISTRY)
+    for label, values in labels.items():
+        for value in values:
+            made.labels(**{label: value})
+    return made
+
+
+@functools.cache
+def gauge(name: str, text: str, *labels: str) -> Gauge:
+    """Return the gauge called `name`, created by the first call."""
+    return Gauge(name, text, labels, registry=REGISTRY)
+
+
+# ---- time and hardware ---------------------------------------------------------------------------------------------
 
 
 class _Clock:
@@ -77,8 +87,6 @@ class _Clock:
 _clock = _Clock()
 REGISTRY.register(_clock)  # type: ignore[arg-type] # it has the one method that a registry calls
 
-# ---- every job -----------------------------------------------------------------------------------------------------
-
 
 @contextlib.contextmanager
 def phase(name: str) -> Iterator[None]:
@@ -112,131 +120,74 @@ def hardware(device: str, precision: str) -> None:
     """Set the hardware labels: device `cpu` or `gpu` (one GPU), precision `float32` or `bfloat16`."""
     _clock.at_work = int(device == "gpu")
     hold_gpus(_clock.at_work)
-    info = _hardware_info()
+    info = gauge("mrigan_hardware_info", "Device and precision of the computation, as labels; always 1.", *HARDWARE)
     info.clear()
     info.labels(device, precision).set(1)
-
-
-@functools.cache
-def _hardware_info() -> Gauge:
-    return Gauge(
-        "mrigan_hardware_info",
-        "Device and precision of the computation, as labels; always 1.",
-        ["device", "precision"],
-        registry=REGISTRY,
-    )
-
-
-def _counter(name: str, text: str, **labels: Iterable[str]) -> Counter:
-    """Return a counter with at most one label. All series start at 0, so that their first increase is visible."""
-    counter = Counter(name, text, list(labels), registry=REGISTRY)
-    for label, values in labels.items():
-        for value in values:
-            counter.labels(**{label: value})
-    return counter
-
-
-@functools.cache
-def s3() -> SimpleNamespace:
-    """Return the counters of S3: requests (by operation), errors, retries, bytes (by direction), seconds."""
-    operations = ("read", "write", "head", "list", "delete")
-    return SimpleNamespace(
-        requests=_counter("mrigan_s3_requests_total", "Requests.", operation=operations),
-        errors=_counter("mrigan_s3_errors_total", "Requests that failed after all retries."),
-        retries=_counter("mrigan_s3_retries_total", "Retries of requests."),
-        bytes=_counter("mrigan_s3_bytes_total", "Bytes of object bodies transferred.", direction=("received", "sent")),
-        seconds=_counter("mrigan_s3_request_seconds_total", "Duration of requests, in seconds."),
-    )
-
-
-@functools.cache
-def preprocessing(reasons: tuple[str, ...]) -> SimpleNamespace:
-    """Return the metrics of preprocess: read, quarantined (by reason), pairs, groups."""
-    return SimpleNamespace(
-        read=_counter("mrigan_images_read_total", "Images read."),
-        quarantined=_counter(
-            "mrigan_images_quarantined_total", "Images excluded from the dataset (quarantined).", reason=reasons
-        ),
-        pairs=Gauge("mrigan_near_duplicate_pairs", "Pairs of near-duplicate images.", registry=REGISTRY),
-        groups=Gauge("mrigan_groups", "Groups of images that are kept in one fold.", registry=REGISTRY),
-    )
-
-
-@functools.cache
-def generated() -> Counter:
-    """Return the counter of generated synthetic images."""
-    return _counter("mrigan_images_generated_total", "Synthetic images generated.")
 
 
 # ---- training ------------------------------------------------------------------------------------------------------
 
 
-class Training:
-    """Metrics of one training.
+class Figure(NamedTuple):
+    """A value that each epoch of a training has: its name, its one label with the label's values, its help text."""
 
-    kind: `gan` or `classifier`. FIGURES lists the values of an epoch. The key of a value is the name of its metric
-    without the prefix `mrigan_<kind>_`, and its label.
+    name: str
+    label: str
+    values: tuple[str, ...]
+    text: str
+
+
+class Training:
+    """Metrics of one training of a `kind`, with the `figures` of its epochs.
+
+    A figure is the gauge mrigan_<kind>_<name> (last epoch) and the summary mrigan_<kind>_epoch_<name> (all epochs).
     """
 
-    def __init__(self, kind: str, epochs_planned: int, epochs: int, steps: int) -> None:
-        self.figures = _figures(kind)
-        self.progress = _progress()
-        self.progress.planned.set(epochs_planned)
-        self.progress.checkpoint.set_to_current_time()
+    def __init__(self, kind: str, figures: tuple[Figure, ...], epochs_planned: int, epochs: int, steps: int) -> None:
+        self._series = _series(kind, figures)
+        self._progress = _progress()
+        self._progress.planned.set(epochs_planned)
+        self._progress.checkpoint.set_to_current_time()
         self.steps(steps, epochs, 0)
-        _state.training = True
 
     def steps(self, steps: int, epochs: int, images: int) -> None:
         """Set the total numbers of steps and whole epochs done, and add the number of images since the last call."""
-        self.progress.step.set(steps)
-        self.progress.epoch.set(epochs)
-        self.progress.images.inc(images)
-        self.progress.time.set_to_current_time()
+        self._progress.step.set(steps)
+        self._progress.epoch.set(epochs)
+        self._progress.images.inc(images)
+        self._progress.time.set_to_current_time()
 
-    def epoch(self, values: Mapping[tuple[str, str], float]) -> None:
-        """Set the values of an epoch that has just ended."""
-        for (metric, label), value in values.items():
-            gauge, summary = self.figures[metric]
-            gauge.labels(label).set(value)
-            if math.isfinite(value):
-                summary.labels(label).observe(value)
+    def epoch(self, values: Sequence[float | None]) -> None:
+        """Set the values of an epoch that has just ended, in the order of the figures and their labels' values.
 
-
-# By kind: (metric, label, values of the label, help text).
-FIGURES: dict[str, list[tuple[str, str, tuple[str, str], str]]] = {
-    "gan": [
-        ("loss", "model", ("generator", "discriminator"), "Mean loss per epoch, in nats."),
-        ("discriminator_accuracy_ratio", "images", ("real", "fake"), "Accuracy of the discriminator."),
-    ],
-    "classifier": [
-        ("loss", "split", ("training", "held-out"), "Mean cross-entropy per epoch, in nats."),
-        ("accuracy_ratio", "split", ("training", "held-out"), "Accuracy per epoch."),
-    ],
-}
+        None: this epoch has no such value.
+        """
+        for (last, every, label), value in zip(self._series, values, strict=True):
+            if value is not None:
+                last.labels(label).set(value)
+                if math.isfinite(value):
+                    every.labels(label).observe(value)
 
 
 @functools.cache
-def _figures(kind: str) -> dict[str, tuple[Gauge, Summary]]:
-    """Return the gauge and the summary of each value. They have no series before the first epoch."""
-    return {
-        metric: (
-            Gauge(f"mrigan_{kind}_{metric}", text, [label], registry=REGISTRY),
-            Summary(f"mrigan_{kind}_epoch_{metric}", text, [label], registry=REGISTRY),
-        )
-        for metric, label, _, text in FIGURES[kind]
-    }
+def _series(kind: str, figures: tuple[Figure, ...]) -> list[tuple[Gauge, Summary, str]]:
+    """Return gauge, summary and value of the label for each value of an epoch. No series exists before an epoch."""
+    return [
+        (last, every, value)
+        for name, label, values, text in figures
+        for last in [gauge(f"mrigan_{kind}_{name}", text, label)]
+        for every in [Summary(f"mrigan_{kind}_epoch_{name}", text, [label], registry=REGISTRY)]
+        for value in values
+    ]
 
 
 @functools.cache
 def _progress() -> SimpleNamespace:
-    def gauge(name: str, text: str) -> Gauge:
-        return Gauge(name, text, registry=REGISTRY)
-
     return SimpleNamespace(
         epoch=gauge("mrigan_training_epoch", "Whole epochs done, including those before an interruption."),
         planned=gauge("mrigan_training_epochs_planned", "Planned epochs."),
         step=gauge("mrigan_training_step", "Training steps done, including those before an interruption."),
-        images=_counter("mrigan_training_images_total", "Images used for weight updates by this process."),
+        images=counter("mrigan_training_images_total", "Images used for weight updates by this process."),
         time=gauge(
             "mrigan_training_step_timestamp_seconds",
             "Unix time of the last training step; initially, of the start of training.",
@@ -253,58 +204,6 @@ def checkpoint_written() -> None:
     _progress().checkpoint.set_to_current_time()
 
 
-# ---- the server ----------------------------------------------------------------------------------------------------
-
-# `seen`: Prometheus has scraped this process. `last`: the values are final. `scraped`: the final values were scraped.
-_state = SimpleNamespace(training=False, port=0, seen=False, last=False, scraped=threading.Event())
-
-
-def serve(port: int) -> None:
-    """Serve the metrics on all addresses of this machine until the process ends.
-
-    Raises UserError if the port cannot be opened.
-    """
-
-    class Silent(WSGIRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None:
-            """Log nothing for a scrape."""
-
-    class Body(list[bytes]):
-        last = False
-
-        def close(self) -> None:
-            """Record that the response was sent: the server calls this method at the end."""
-            if self.last:
-                _state.scraped.set()
-
-    answer = make_wsgi_app(REGISTRY)
-
-    def app(environ: Any, start_response: Any) -> Any:
-        # Not in close: a scrape must be counted before its client has received the whole response.
-        _state.seen, last = True, _state.last
-        body = Body(answer(environ, start_response))
-        body.last = last
-        return body
-
-    try:
-        server = make_server("", port, app, ThreadingWSGIServer, handler_class=Silent)
-    except OSError as error:
-        raise UserError(f"--metrics-port {port}: {error.strerror or error}") from error
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    _state.port = port
-
-
-def port() -> int:
-    """Return the port that serves the metrics, 0 if none does."""
-    return _state.port
-
-
-def wait_for_a_last_scrape(failed: bool) -> None:
-    """Wait for one final scrape, if Prometheus has scraped this process before.
-
-    A training that `failed` always waits, since its final values may not have been scraped yet. A signal ends the wait.
-    """
-    if _state.port and (_state.seen or (failed and _state.training)):
-        _state.last = True
-        with contextlib.suppress(Interrupted):
-            _state.scraped.wait(LAST_SCRAPE_SECONDS)
+def trains() -> bool:
+    """Return whether a training began in this process."""
+    return bool(_progress.cache_info().currsize)

@@ -1,4 +1,4 @@
-"""The progress of a job: reported to Argo Workflows, and to a watcher in this process."""
+"""The progress of a job: reported to Argo Workflows, and to a listener in this process."""
 
 import contextlib
 import os
@@ -11,32 +11,32 @@ import rich.progress
 import rich.text
 
 # https://argo-workflows.readthedocs.io/en/latest/progress/
-FILE = "ARGO_PROGRESS_FILE"
-Watcher = Callable[[int, int, str], None]
+ARGO_FILE = "ARGO_PROGRESS_FILE"
+Listener = Callable[[int, int, str], None]
 
-_watchers: list[Watcher] = []
+_listeners: list[Listener] = []
 
 
 def tell(done: int, total: int, text: str = "") -> None:
     """Report that `done` of `total` is done; `text` is shown next to it. Argo ignores a total of 0."""
-    path = os.environ.get(FILE)
+    path = os.environ.get(ARGO_FILE)
     if path:
         # Replaced atomically, since Argo may read the file at any time.
         part = Path(path + ".part")
         part.write_text(f"{done}/{total}\n")
         part.replace(path)
-    if _watchers:
-        _watchers[-1](done, total, text)
+    if _listeners:
+        _listeners[-1](done, total, text)
 
 
 @contextlib.contextmanager
-def watched(watcher: Watcher) -> Iterator[None]:
-    """Pass all calls of `tell` in the block to `watcher`, in place of an outer watcher."""
-    _watchers.append(watcher)
+def watched(listener: Listener) -> Iterator[None]:
+    """Pass all calls of `tell` in the block to `listener`, in place of an outer listener."""
+    _listeners.append(listener)
     try:
         yield
     finally:
-        _watchers.remove(watcher)
+        _listeners.remove(listener)
 
 
 def is_shown() -> bool:
@@ -45,7 +45,7 @@ def is_shown() -> bool:
 
 
 class _TimeLeft(rich.progress.TimeRemainingColumn):
-    """The time that is left, but for a task that has the field `told`: its description tells the time."""
+    """The remaining time; nothing for a task with the field `told`, whose description contains the time."""
 
     def render(self, task: rich.progress.Task) -> rich.text.Text:
         """Return the time."""

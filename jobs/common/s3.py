@@ -15,10 +15,10 @@ import botocore.credentials
 import botocore.exceptions as failures
 import urllib3.exceptions
 
-from jobs.common import logs, metrics
+from jobs.common import logs
 from jobs.common.errors import MachineError, UserError
-from jobs.common.meter import meter
-from jobs.common.objects import PARALLEL, MissingKey, Version
+from jobs.common.meter import counters, meter
+from jobs.common.storage import PARALLEL, MissingKey, Storage, Version
 
 # Attempts of a request, and of reading its body. Before another attempt to read a body, the wait is random: at most
 # BACKOFF_SECONDS, and twice as much each time, as in botocore for requests.
@@ -52,7 +52,11 @@ UNTRUSTED = (
 HEADER = re.compile(r"(authorization|credential|signature|security-token)['\"]?\s*[:=]|AWS4-HMAC", re.IGNORECASE)
 
 
-class S3:
+class _LostWriteError(MachineError):
+    """Another writer changed the object before a conditional write."""
+
+
+class S3(Storage):
     """Storage in a bucket, below a prefix."""
 
     def __init__(self, url: str) -> None:
@@ -81,27 +85,19 @@ class S3:
         meter(self.client.meta.events)
 
     def read(self, key: str) -> bytes:
-        """Return the object's bytes; raises MissingKey."""
         return self._get(key)[0]
 
     def write(self, key: str, data: bytes) -> None:
-        """Create or replace the object."""
-        self._call(lambda: self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data), key)
+        self._call(lambda: self.client.put_object(**self._object(key), Body=data), key)
 
     def exists(self, key: str) -> bool:
-        """Return whether an object has this key."""
         try:
-            self._call(lambda: self.client.head_object(Bucket=self.bucket, Key=self.prefix + key), key)
+            self._call(lambda: self.client.head_object(**self._object(key)), key)
         except MissingKey:
             return False
         return True
 
-    def list(self, prefix: str) -> list[str]:
-        """Return the sorted keys below the folder `prefix`."""
-        return sorted(self.versions(prefix))
-
     def versions(self, prefix: str) -> dict[str, Version]:
-        """Return the keys that `list` returns, each with its object's size and ETag, which the listing has."""
         below = self.prefix + (prefix.strip("/") + "/" if prefix.strip("/") else "")
 
         def objects() -> list[dict[str, Any]]:
@@ -124,11 +120,9 @@ class S3:
         }
 
     def delete(self, key: str) -> None:
-        """Remove the object if it is there."""
-        self._call(lambda: self.client.delete_object(Bucket=self.bucket, Key=self.prefix + key), key)
+        self._call(lambda: self.client.delete_object(**self._object(key)), key)
 
     def write_if(self, key: str, data: bytes, expected: bytes | None) -> bool:
-        """Replace the object only if it still holds `expected`, by S3's conditional writes."""
         condition: dict[str, str] = {"IfNoneMatch": "*"}
         if expected is not None:
             try:
@@ -138,35 +132,35 @@ class S3:
             if current != expected:
                 return False
             condition = {"IfMatch": version}
-        return (
-            self._call(
-                lambda: self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data, **condition),
-                key,
-                lost=lambda: False,
-            )
-            is not False
-        )
+        try:
+            self._call(lambda: self.client.put_object(**self._object(key), Body=data, **condition), key)
+        except _LostWriteError:
+            return False
+        return True
+
+    def _object(self, key: str) -> dict[str, str]:
+        return {"Bucket": self.bucket, "Key": self.prefix + key}
 
     def _get(self, key: str) -> tuple[bytes, str]:
         """Return the object's bytes and ETag; raises MissingKey."""
 
         def request() -> tuple[bytes, str]:
             for attempt in itertools.count(1):
-                found = self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)
+                found = self.client.get_object(**self._object(key))
                 try:
                     return found["Body"].read(), found.get("ETag", "")
                 except (failures.BotoCoreError, urllib3.exceptions.HTTPError, OSError):
                     # botocore retries only failures before the body.
                     if attempt == ATTEMPTS:
                         raise
-                metrics.s3().retries.inc()
+                counters().retries.inc()
                 time.sleep(random.random() * BACKOFF_SECONDS * 2 ** (attempt - 1))
             raise AssertionError
 
         return self._call(request, key)
 
-    def _call(self, request: Callable[[], Any], key: str = "", lost: Callable[[], Any] | None = None) -> Any:
-        """Return the result of `request`, or raise the error of its failure; `lost` is for a lost conditional write."""
+    def _call(self, request: Callable[[], Any], key: str = "") -> Any:
+        """Return the result of `request`, or raise the error of its failure."""
         where = f"s3://{self.bucket}/{self.prefix}{key}"
         try:
             return request()
@@ -174,10 +168,11 @@ class S3:
             answer = error.response["Error"]
             # A server other than S3 may respond without a code.
             code = answer.get("Code") or str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
+            said = f"{where}: the server responds with {code}: {self._plain(answer.get('Message'))}"
             if code in ("NoSuchKey", "404", "NotFound"):
                 raise MissingKey(key) from None
-            if lost and code in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409"):
-                return lost()
+            if code in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409"):
+                raise _LostWriteError(said) from error
             if code == "NoSuchBucket":
                 raise UserError(f"there is no bucket {self.bucket}: create it or use another one") from error
             if code == "InvalidObjectState":
@@ -187,10 +182,8 @@ class S3:
                     "or move it out of the folder"
                 ) from error
             if code in DENIED:
-                raise UserError(
-                    f"{where}: access is denied ({code}): check the credentials and their permissions"
-                ) from error
-            said = f"{where}: the server answers {code}: {self._plain(answer.get('Message'))}"
+                advice = "check the credentials and their permissions"
+                raise UserError(f"{where}: access is denied ({code}): {advice}") from error
             if code in ELSEWHERE:
                 raise UserError(f"{said}: set AWS_DEFAULT_REGION to the bucket's region") from error
             raise MachineError(said) from error
@@ -231,11 +224,9 @@ class S3:
 def _strip_variables() -> None:
     """Remove the white space around the values of VARIABLES; a variable with only white space counts as not set."""
     for name in VARIABLES:
-        value = os.environ.get(name)
-        if value is not None and not value.strip():
-            del os.environ[name]
-        elif value is not None and value != value.strip():
-            os.environ[name] = value.strip()
+        value = os.environ.pop(name, "").strip()
+        if value:
+            os.environ[name] = value
 
 
 def _endpoint_variable() -> str:
@@ -255,7 +246,7 @@ def _check_endpoint(bucket: str) -> None:
         right = False
     if not right or " " in address or not address.isprintable():
         raise UserError(f"{name}: must start with http:// or https://, without spaces, as in http://host:port")
-    # A server that takes the path as the bucket writes and reads there, but lists nothing.
+    # A server that uses the path as the bucket can write and read there, but lists nothing.
     if parts.path.strip("/").rpartition("/")[2] == bucket:
         raise UserError(f"{name}: remove /{bucket} at the end: the bucket belongs in s3://{bucket}/prefix")
 

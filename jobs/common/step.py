@@ -88,12 +88,8 @@ class Step:
     @property
     def asked(self) -> dict[str, Any]:
         """The values that determine the outputs: job, results version, settings and inputs."""
-        return {
-            "job": self.job,
-            "results_version": RESULTS_VERSION,
-            "settings": self.settings,
-            "inputs": self.inputs,
-        }
+        own = {"job": self.job, "settings": self.settings, "inputs": self.inputs}
+        return own | {"results_version": RESULTS_VERSION}
 
     def finished(self) -> bool:
         """Return whether exactly this step is finished; then `manifest`, `facts` and `digest` are available.
@@ -267,23 +263,23 @@ def read_listing(storage: Storage, prefix: str, manifest: Mapping[str, Any], fol
 
 
 def read_outputs(storage: Storage, prefix: str, digests: Mapping[str, str], names: Iterable[str]) -> Iterator[bytes]:
-    """Yield files of a step in the order of `names`, those of the `digests` (name to SHA-256), read in parallel.
+    """Yield the files `names` of a step, in order, read in parallel and verified with `digests` (name to SHA-256).
 
     Raises MachineError for a file that is missing or has another digest.
     """
     names = list(names)
     where = f"{storage.url.rstrip('/')}/{prefix}"
 
-    def useless(name: str, what: str) -> MachineError:
+    def unusable(name: str, what: str) -> MachineError:
         return MachineError(f"{where}/{name} {what}: delete {where} and run its job again")
 
     try:
         for name, data in zip(names, read_many(storage, [f"{prefix}/{name}" for name in names]), strict=True):
             if _sha256(data) != digests.get(name):
-                raise useless(name, "is damaged")
+                raise unusable(name, "is damaged")
             yield data
     except MissingKey as error:
-        raise useless(str(error.args[0]).removeprefix(f"{prefix}/"), "is missing") from error
+        raise unusable(str(error.args[0]).removeprefix(f"{prefix}/"), "is missing") from error
 
 
 def _sha256(data: bytes) -> str:

@@ -11,11 +11,25 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from jobs.common import metrics
 from jobs.common.errors import MachineError, UserError
-from jobs.common.objects import PARALLEL, MissingKey, Version
+
+# Concurrent requests when many small objects are read or written, to hide the latency of S3.
+PARALLEL = 16
+TEMPORARY = ".writing-"  # start of the names of files that are no objects
+
+
+class MissingKey(KeyError):  # noqa: N818 - the name is a description, like KeyError
+    """No object has this key."""
+
+
+class Version(NamedTuple):
+    """Identifies the content of a key without reading it."""
+
+    size: int
+    tag: str
 
 
 class Storage(Protocol):
@@ -37,9 +51,10 @@ class Storage(Protocol):
 
     def list(self, prefix: str) -> list[str]:
         """Return the sorted keys below the folder `prefix` ('' for all)."""
+        return sorted(self.versions(prefix))
 
     def versions(self, prefix: str) -> dict[str, Version]:
-        """Return the keys that `list` returns, each with its object's version; no object is read for it."""
+        """Return the keys that `list` returns, each with its object's version. No object is read."""
 
     def delete(self, key: str) -> None:
         """Remove the object if it is there."""
@@ -86,7 +101,7 @@ def open_storage(url: str) -> Storage:
     return Folder(url)
 
 
-class Folder:
+class Folder(Storage):
     """Storage in a folder of a local or shared file system."""
 
     def __init__(self, path: str) -> None:
@@ -94,7 +109,6 @@ class Folder:
         self.url = path
 
     def read(self, key: str) -> bytes:
-        """Return the object's bytes; raises MissingKey."""
         with self._failures(key):
             try:
                 return (self.root / key).read_bytes()
@@ -102,11 +116,11 @@ class Folder:
                 raise MissingKey(key) from None
 
     def write(self, key: str, data: bytes) -> None:
-        """Create or replace the object: written beside it, then renamed."""
+        # A rename makes the write atomic.
         path = self.root / key
         with self._failures(key):
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
+            handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
             try:
                 with os.fdopen(handle, "wb") as file:
                     file.write(data)
@@ -120,34 +134,26 @@ class Folder:
                 raise
 
     def exists(self, key: str) -> bool:
-        """Return whether an object has this key."""
         with self._failures(key):
             return (self.root / key).is_file()
 
-    def list(self, prefix: str) -> list[str]:
-        """Return the sorted keys below the folder `prefix`."""
-        return sorted(self.versions(prefix))
-
     def versions(self, prefix: str) -> dict[str, Version]:
-        """Return the keys that `list` returns, each with its file's size, and a tag that changes with the file."""
         with self._failures(prefix):
             # Path.rglob does not enter linked folders.
             tree = os.walk(self.root / prefix, onerror=_refused, followlinks=True)
-            files = (Path(folder, name) for folder, _, names in tree for name in names if not _hidden(name))
-            found = ((path.relative_to(self.root).as_posix(), _version(path)) for path in files)
-            return {key: version for key, version in found if version}
+            files = (Path(folder, name) for folder, _, names in tree for name in names)
+            found = {path: _version(path) for path in files if not path.name.startswith(TEMPORARY)}
+            return {path.relative_to(self.root).as_posix(): version for path, version in found.items() if version}
 
     def delete(self, key: str) -> None:
-        """Remove the object if it is there."""
         with self._failures(key):
             (self.root / key).unlink(missing_ok=True)
 
     def write_if(self, key: str, data: bytes, expected: bytes | None) -> bool:
-        """Replace the object only if it still holds `expected`, under a lock on the folder."""
         path = self.root / key
         with self._failures(key):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with (path.parent / f".writing-{path.name}.lock").open("w") as lock:
+            with (path.parent / f"{TEMPORARY}{path.name}.lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 current = path.read_bytes() if path.is_file() else None
                 if current != expected:
@@ -199,7 +205,3 @@ def _version(path: Path) -> Version | None:
     if not stat.S_ISREG(found.st_mode):
         return None
     return Version(found.st_size, f"{found.st_ino}-{found.st_mtime_ns}-{found.st_ctime_ns}")
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith(".writing-")

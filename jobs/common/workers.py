@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any, NamedTuple
 
-from jobs.common import logs, metrics, progress
+from jobs.common import logs, progress, scrapes
 from jobs.common.errors import Interrupted, MachineError, UserError
 
 log = logging.getLogger("mrigan.workers")
@@ -34,7 +34,7 @@ Failure = tuple[str, str]  # UserError, MachineError, bug or nothing (not starte
 
 
 class Watcher:
-    """Receives events. Overriding the methods is optional."""
+    """Receives events; all methods do nothing unless they are overridden."""
 
     def started(self, name: str) -> None:
         """A worker started this task."""
@@ -63,7 +63,7 @@ def carry_out(works: Sequence[Work], perform: Callable[[Any], None], setups: Seq
     their checkpoints.
     """
     waiting = list(works)
-    failures: dict[str, tuple[str, str]] = {}
+    failures: dict[str, Failure] = {}
     if len(setups) == 1:
         while waiting:
             work = waiting.pop(0)
@@ -96,7 +96,7 @@ def carry_out(works: Sequence[Work], perform: Callable[[Any], None], setups: Seq
                     watcher.told(name, *message)
                 else:
                     del at_work[talking]
-                    failure = message[0]
+                    [failure] = message
                     if failure:
                         _fail(name, failure, failures, waiting)
                     if kind == "died":
@@ -104,8 +104,7 @@ def carry_out(works: Sequence[Work], perform: Callable[[Any], None], setups: Seq
                         if not workers:
                             waiting.clear()
                     watcher.ended(name, failure is not None)
-    _raise(failures)
-    return None
+    return _raise(failures)
 
 
 def _fail(name: str, failure: Failure, failures: dict[str, Failure], waiting: list[Work]) -> None:
@@ -210,7 +209,7 @@ def _serve(parent: Connection, perform: Callable[[Any], None], setup: Setup) -> 
     logs.setup(setup.log_format, lambda line: send("log", line))
     if setup.metrics_port:
         try:
-            metrics.serve(setup.metrics_port)
+            scrapes.serve(setup.metrics_port)
         except UserError as error:
             log.warning("a worker cannot serve metrics: %s", error)
     with contextlib.suppress(Interrupted, EOFError, OSError), progress.watched(lambda *told: send("told", *told)):

@@ -3,12 +3,12 @@
 Zhao et al., "Differentiable augmentation for data-efficient GAN training", NeurIPS 2020.
 https://arxiv.org/abs/2006.10738: the policies brightness and translation, and also mirroring, because axial and coronal
 images of a head are nearly symmetric. Stronger changes (contrast, cutout) remove so much of a small image that the
-discriminator accepts the mean of all heads as real.
+discriminator classifies the mean of all heads as real.
 """
 
 import tensorflow as tf
 
-BRIGHTNESS = 0.2
+BRIGHTNESS_SHIFT = 0.2
 TRANSLATION = 1 / 8
 BACKGROUND = -1.0
 
@@ -19,16 +19,13 @@ def augment(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     The changes depend only on `seed` (int32 [2]). The operation is differentiable.
     """
     seeds = tf.unstack(tf.random.split(seed, 3))
-    return _mirror_and_translate(_brightness(images, seeds[0]), seeds[1], seeds[2])
-
-
-def _brightness(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    shift = tf.random.stateless_uniform((tf.shape(images)[0], 1, 1, 1), seed, -BRIGHTNESS, BRIGHTNESS)
-    return images + shift
+    shape = (tf.shape(images)[0], 1, 1, 1)
+    shift = tf.random.stateless_uniform(shape, seeds[0], -BRIGHTNESS_SHIFT, BRIGHTNESS_SHIFT)
+    return _mirror_and_translate(images + shift, seeds[1], seeds[2])
 
 
 def _mirror_and_translate(images: tf.Tensor, mirror_seed: tf.Tensor, shift_seed: tf.Tensor) -> tf.Tensor:
-    """Mirror half of the images left to right and shift all images, with background from outside.
+    """Mirror half of the images left to right and shift all images, with background beyond the border.
 
     Each row and column of the result is selected by a one-hot vector. The gradient of these two matrix products is
     deterministic on every device, unlike that of a gather (a scatter).

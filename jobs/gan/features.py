@@ -16,16 +16,15 @@ import tensorflow as tf
 
 from jobs.common.errors import UserError, first_line
 
-NETWORKS = 5
+RANDOM_NETWORKS = 5
 # Images are always processed in batches of this size, with padding: the summation order of a convolution may depend on
 # its shape, and the features of an image must not depend on the other images of a batch.
 BATCH = 32
 INCEPTION_BATCH = 8
-KERNEL = 3
-SMALLEST = 4
+FILTER = 3  # side of a random network's convolution kernels
+LAST_SIDE = 4  # pixels of its last feature maps, at least
 INCEPTION_SIZE = 299
-# "mrigan"
-KEY = 0x6D726967616E
+KEY = int.from_bytes(b"mrigan")
 
 
 @dataclass(frozen=True)
@@ -42,16 +41,11 @@ class Features:
     networks: tuple[Callable[[np.ndarray], np.ndarray], ...]
 
 
-def load(path: str, digest: str, image_size: int) -> Features:
-    """Return the features of the weights in the file `path` with SHA-256 `digest`, of the random networks if empty."""
-    return inception(path, digest) if path else random_networks(image_size)
-
-
-def random_networks(image_size: int, count: int = NETWORKS) -> Features:
+def random_networks(image_size: int, count: int = RANDOM_NETWORKS) -> Features:
     """Return `count` fixed random networks for images of `image_size` pixels (at least 8).
 
-    A network halves the image by convolution, ReLU and average pooling until less than 8 pixels are left. Its features
-    are each map's mean after every halving (fine texture to shape) and the four quarters of the last (arrangement).
+    Convolution, ReLU and average pooling halve the image until its side is below 8 pixels. The features are the means
+    of each feature map after every halving (fine texture to shape), for the last maps those of the four quarters.
     """
     weights = [_random_weights(image_size, network) for network in range(count)]
     sha = hashlib.sha256()
@@ -64,19 +58,19 @@ def random_networks(image_size: int, count: int = NETWORKS) -> Features:
 def _random_weights(image_size: int, network: int) -> list[np.ndarray]:
     """Return the kernels, float32 [3, 3, in, out]: He's variance, and each output's weights sum to zero.
 
-    With ordinary weights brightness dominates: on MRI slices at 64 px a blur of 0.5 px, a checkerboard of +-10 gray
-    levels and noise left the metrics of real images unchanged. With sums of zero all three are detected.
+    With ordinary weights, brightness dominates: a blur of 0.5 px, a checkerboard of +-10 gray levels and noise left the
+    metrics of real MRI slices of 64 px unchanged. With sums of zero, all three change the metrics.
     """
     kernels: list[np.ndarray] = []
     channels, size = 1, image_size
-    while size >= 2 * SMALLEST:
+    while size >= 2 * LAST_SIDE:
         # Wide maps get few channels, so that large images cost little more than small ones.
         outputs = min(128, 2048 // size)
-        shape = (KERNEL, KERNEL, channels, outputs)
+        shape = (FILTER, FILTER, channels, outputs)
         # The raw bits of Philox are the same in every version of NumPy; its distributions need not be.
         raw = np.random.Philox(key=[KEY, network], counter=[0, 0, 0, len(kernels)]).random_raw(int(np.prod(shape)))
         uniform = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1
-        kernel = uniform.reshape(shape) * np.sqrt(6 / (KERNEL * KERNEL * channels))
+        kernel = uniform.reshape(shape) * np.sqrt(6 / (FILTER * FILTER * channels))
         kernels.append((kernel - kernel.mean(axis=(0, 1, 2))).astype(np.float32))
         channels, size = outputs, size // 2
     return kernels
@@ -109,7 +103,7 @@ def inception(path: str, digest: str) -> Features:
     )
     try:
         model.load_weights(path)
-    # Keras and h5py raise half a dozen kinds of exception for a file that does not fit.
+    # Keras and h5py raise many kinds of exceptions for a file that does not fit.
     except Exception as error:
         raise UserError(
             f"--feature-weights {path} does not fit: it must be a Keras .h5 file of InceptionV3 without top "

@@ -24,26 +24,25 @@ class Nearest(NamedTuple):
 def nearest(
     queries: np.ndarray,
     references: Iterable[np.ndarray],
-    query_groups: Sequence[str] | None = None,
-    reference_groups: Sequence[str] | None = None,
+    query_groups: Sequence[str] = (),
+    reference_groups: Sequence[str] = (),
 ) -> Nearest:
     """Return for each of `queries`, uint8 [n, size, size], the nearest of `references`, blocks of the same kind.
 
     Distance is the root mean square difference of pixels, in gray levels (0-255), of the images shrunk to at most 64
     pixels; the nearer of a reference and its mirror image counts. A query is not compared with references of its own
-    group. Without any reference left the number is -1 and the distance infinite. One block at a time is in memory.
+    group. If no reference is left, the number is -1 and the distance infinite. One block at a time is in memory.
     """
     flat = _flat(queries)
     norms = np.sum(flat**2, axis=1)
     best = Nearest(np.full(len(flat), -1), np.zeros(len(flat), bool), np.full(len(flat), np.inf))
-    own = np.asarray(query_groups) if query_groups is not None else None
-    others = np.asarray(reference_groups) if reference_groups is not None else None
+    own, others = np.asarray(query_groups), np.asarray(reference_groups)
     start = 0
     for block in filter(len, references):
         for mirrored in (False, True):
             there = _flat(block[:, :, ::-1] if mirrored else block)
             squares = norms[:, np.newaxis] + np.sum(there**2, axis=1) - 2 * flat @ there.T
-            if own is not None and others is not None:
+            if len(own) and len(others):
                 squares[own[:, np.newaxis] == others[start : start + len(there)]] = np.inf
             index = np.argmin(squares, axis=1)
             distance = np.sqrt(np.maximum(squares[np.arange(len(flat)), index], 0) / flat.shape[1])

@@ -12,16 +12,10 @@ from jobs.gan.features import Features
 # Number of nearest neighbours in precision, recall, density and coverage (Naeem et al., 2020).
 NEIGHBOURS = 5
 # Sufficient to describe a distribution; memory and time grow with the square of the number.
-SAMPLES = 500
+MOST_IMAGES = 500
 DRAWS = 10
-BETTER = {
-    "kid": "lower",
-    "precision": "higher",
-    "recall": "higher",
-    "density": "higher",
-    "coverage": "higher",
-    "fid": "lower",
-}
+HIGHER = ("precision", "recall", "density", "coverage")
+BETTER = {"kid": "lower", **dict.fromkeys(HIGHER, "higher"), "fid": "lower"}
 
 
 def kid(real: np.ndarray, fake: np.ndarray) -> float:
@@ -58,10 +52,10 @@ def fid(real: np.ndarray, fake: np.ndarray) -> float:
 def neighbourhoods(real: np.ndarray, fake: np.ndarray, neighbours: int = NEIGHBOURS) -> dict[str, float]:
     """Return precision, recall, density and coverage of features [n, d] and [m, d]; n and m above `neighbours`.
 
-    An image's ball reaches to its k-th nearest neighbour in its own set. Precision: the share of fakes inside a real
-    image's ball. Recall: the share of reals inside a fake's. Density: the mean number of real balls around a fake, over
-    k; 1 for equal distributions, and it can be more. Coverage: the share of real balls that hold a fake; for equal
-    distributions 1 - 1/2^k.
+    The ball of an image has the radius of the distance to its k-th nearest neighbour in its own set. Precision: share
+    of fakes in the ball of a real image. Recall: share of reals in the ball of a fake. Density: mean number of real
+    balls that contain a fake, divided by k; 1 for equal distributions, larger values are possible. Coverage: share of
+    real balls that contain a fake; 1 - 1/2^k for equal distributions.
 
     Kynkäänniemi et al., "Improved precision and recall metric for assessing generative models", NeurIPS 2019,
     https://arxiv.org/abs/1904.06991; Naeem et al., 2020, https://arxiv.org/abs/2002.09797 (density and coverage).
@@ -92,10 +86,10 @@ def compare(
     'all') `generated` is compared with `training`, without values for real images.
 
     Returns:
-        reference: 'held-out' or 'training': the images that figures are relative to.
-        images: how many of each set were at hand; `compared` is how many of each were compared.
+        reference: 'held-out' or 'training': the set that the other sets are compared with.
+        images: number of images in each set; `compared`: number of images of each set that are compared.
         features: name, SHA-256 of the weights, number of networks, dimensions of each.
-        neighbours, draws: k of the neighbourhoods; how often images were drawn.
+        neighbours, draws: k of the neighbourhoods; number of random draws.
         figures: a list of metric, better ('lower' or 'higher'), generated, real: the latter two are null (nothing to
             compare with) or {value, error}. `value` is the mean over networks and draws of `compared` images from each
             set; `error` the standard deviation over draws of half as many, which estimates the standard error of
@@ -105,7 +99,7 @@ def compare(
     alone = len(held_out) == 0
     sets = {"generated": generated, "training": training, "held_out": held_out}
     used = [generated, training] if alone else [held_out, generated, training]
-    compared = min(SAMPLES, *map(len, used))
+    compared = min(MOST_IMAGES, *map(len, used))
     result: dict[str, Any] = {
         "reference": "training" if alone else "held-out",
         "images": {name: len(images) for name, images in sets.items()} | {"compared": compared},
@@ -143,12 +137,12 @@ def compare(
 
 
 def _draws(real: np.ndarray, fake: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Return the figures [draws, metrics] of `count` images drawn from each set.
+    """Return the figures [draws, metrics] of `count` random images of each set.
 
-    For one seed the same reals are drawn whatever `fake` is, and the same images for every network.
+    The same seed selects the same images for every network, and the same reals for every `fake`.
     """
     found = []
-    # All of both sets can be drawn in one way only.
+    # If all images of both sets are drawn, a second draw gives the same images.
     for draw in range(1 if count == len(real) == len(fake) else DRAWS):
         random = np.random.default_rng(derive(seed, draw))
         reals, fakes = (x[random.choice(len(x), count, replace=False)] for x in (real, fake))
@@ -160,12 +154,12 @@ def _draws(real: np.ndarray, fake: np.ndarray, count: int, seed: int) -> np.ndar
 
 def _standardizer(training: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     mean, variance = training.mean(axis=0), training.var(axis=0)
-    # A feature that hardly varies over the training images must not dominate after scaling.
+    # A feature with very small variance over the training images must not dominate after scaling.
     scale = np.sqrt(variance + 0.01 * variance.mean()) if variance.any() else 1.0
     return lambda x: (x - mean) / scale
 
 
-def subset(count: int, seed: int, most: int = SAMPLES) -> Sequence[int]:
+def subset(count: int, seed: int, most: int = MOST_IMAGES) -> Sequence[int]:
     """Return a random subset of the numbers below `count`, at most `most`, in ascending order."""
     if count <= most:
         return range(count)

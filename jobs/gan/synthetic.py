@@ -5,14 +5,20 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
+from prometheus_client import Counter
 
-from jobs.common import keys
+from jobs.common import keys, metrics
 from jobs.common.errors import UserError
 from jobs.common.step import Step, read_listing, read_outputs, stored
 from jobs.common.storage import Storage
 
 
-def find(storage: Storage, dataset: Step, labels: Sequence[str], run: str, fold: int | str) -> list[Step]:
+def generated() -> Counter:
+    """Return the Prometheus counter of synthetic images."""
+    return metrics.counter("mrigan_images_generated_total", "Synthetic images generated.")
+
+
+def find_images(storage: Storage, dataset: Step, labels: Sequence[str], run: str, fold: int | str) -> list[Step]:
     """Return the finished steps of generate for each of the `labels`, in their order.
 
     Raises UserError if a class has no images, or images that were made from another dataset than `dataset`.
@@ -27,13 +33,13 @@ def find(storage: Storage, dataset: Step, labels: Sequence[str], run: str, fold:
         if step is None:
             raise UserError(f"fold {fold} has no synthetic images of {label}: {make}")
         if step.inputs.get("dataset") != dataset.digest:
-            # The generator may have seen images that are held out here.
+            # The generator may have been trained on images that are held out here.
             raise UserError(f"{prefix} was not made from dataset {id}: {make}, or choose another --run")
         steps.append(step)
     return steps
 
 
-def read(steps: Sequence[Step], image_size: int) -> tuple[np.ndarray, np.ndarray]:
+def read_images(steps: Sequence[Step], image_size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return pixels uint8 [n, image_size, image_size] and the number of each image's step, int64 [n].
 
     Raises UserError if images have another size, MachineError if an image is missing or damaged.

@@ -6,8 +6,9 @@ images come from a permutation that depends only on the seed and the epoch. Ther
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,21 +19,21 @@ from jobs.common.seeds import derive
 from jobs.gan import networks
 from jobs.gan.anchors import decoder, sphere
 from jobs.gan.augmentation import augment
+from jobs.gan.history import LOSS_COLUMNS
 from jobs.gan.networks import GanConfig
 
-METRICS = ("generator_loss", "discriminator_loss", "discriminator_accuracy_real", "discriminator_accuracy_fake")
 BETA_1 = 0.5
 AVERAGE_DECAY = 0.999
 STATISTICS_BATCHES, STATISTICS_BATCH = 8, 64
 PENALTY, PENALTY_EVERY = 0.1, 8  # weight of the gradient penalties, and the steps between two of them
 ANCHOR_RATE = 0.02  # of an anchor's length, at most, in a step
-ANCHOR_NOISE = 0.1  # standard deviation, so that an image is drawn from all around its anchor
-SCALES = 4  # at which a drawn image is compared with its original, each half as fine as the one before
+ANCHOR_NOISE = 0.1  # standard deviation, so that an image is drawn from all latents near its anchor
+SCALES = 4  # resolutions at which a drawn image is compared with its original: full, half, quarter, eighth
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a GAN is trained: steps in all, batch in images, Adam's learning rate, and which stabilizers are on."""
+    """Settings of a training: total steps, images of a batch, learning rate of Adam, and stabilizers in use."""
 
     seed: int
     steps: int
@@ -48,7 +49,7 @@ class Options:
 
     @property
     def dropout(self) -> bool:
-        """Whether the discriminator has dropout: where nothing else regularizes its weights, as in plain DCGAN."""
+        """Whether the discriminator has dropout: only the plain DCGAN, where nothing else regularizes the weights."""
         return not self.gradient_penalty
 
 
@@ -63,25 +64,18 @@ class State:
     discriminator_optimizer: keras.optimizers.Optimizer
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return every variable, by part and name."""
-        found: dict[str, np.ndarray] = {}
-        for prefix, part in self._parts():
-            found |= tensors.model_arrays(part, prefix)
-        return found
+        """Return all variables: part and name to value."""
+        parts = (tensors.model_arrays(part, prefix) for prefix, part in self._parts().items())
+        return {name: value for arrays in parts for name, value in arrays.items()}
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Set every variable from what `arrays` returned. Raises UserError if they belong to other networks."""
-        for prefix, part in self._parts():
+        """Set all variables to the values from `arrays`. Raises UserError if they belong to other networks."""
+        for prefix, part in self._parts().items():
             tensors.load_model_arrays(part, arrays, prefix)
 
-    def _parts(self) -> list[tuple[str, keras.Model | keras.optimizers.Optimizer]]:
-        parts = [
-            ("generator:", self.generator),
-            ("discriminator:", self.discriminator),
-            ("generator-optimizer:", self.generator_optimizer),
-            ("discriminator-optimizer:", self.discriminator_optimizer),
-        ]
-        return parts if self.average is self.generator else [*parts, ("average:", self.average)]
+    def _parts(self) -> dict[str, keras.Model | keras.optimizers.Optimizer]:
+        parts = {f"{field.name.replace('_', '-')}:": getattr(self, field.name) for field in fields(self)}
+        return {prefix: part for prefix, part in parts.items() if prefix != "average:" or part is not self.generator}
 
 
 def new_state(config: GanConfig, options: Options, classes: np.ndarray | None = None) -> State:
@@ -89,20 +83,13 @@ def new_state(config: GanConfig, options: Options, classes: np.ndarray | None = 
 
     A GAN with anchors needs `classes`, int [anchors]: the class index of each training image.
     """
-    generator = networks.build_generator(config, seed=options.seed, precision=options.precision)
-    average = generator
-    if options.moving_average:
-        average = networks.build_generator(config, seed=options.seed, precision=options.precision)
+    common: dict[str, Any] = {"seed": options.seed, "precision": options.precision}
+    generator = networks.build_generator(config, **common)
+    average = networks.build_generator(config, **common) if options.moving_average else generator
     if config.anchors:
         for model in (generator, average):
             model.get_layer("anchors").classes.assign(classes)
-    discriminator = networks.build_discriminator(
-        config,
-        patches=options.patches,
-        dropout=options.dropout,
-        seed=options.seed,
-        precision=options.precision,
-    )
+    discriminator = networks.build_discriminator(config, patches=options.patches, dropout=options.dropout, **common)
     optimizers = []
     for name, model in (("generator", generator), ("discriminator", discriminator)):
         optimizer = keras.optimizers.Adam(options.learning_rate, beta_1=BETA_1, name=f"{name}-adam")
@@ -114,9 +101,9 @@ def new_state(config: GanConfig, options: Options, classes: np.ndarray | None = 
 def train_function(state: State, config: GanConfig, options: Options) -> Callable[..., tf.Tensor]:
     """Return a function that trains `state` for k steps in one call into TensorFlow.
 
-    It takes images uint8 [k, batch, size, size, 1], class indices int32 [k, batch], the images' numbers among the
-    training images int32 [k, batch] (read with anchors only), and the first step's number, int64; it gives METRICS,
-    float32 [k, 4].
+    Arguments: images uint8 [k, batch, size, size, 1], class indices int32 [k, batch], the images' numbers among the
+    training images int32 [k, batch] (used with anchors only), and the first step's number, int64. The result is
+    float32 [k, 4]: LOSS_COLUMNS.
     """
     base = (options.seed, derive(options.seed, "training-step"))
     if config.anchors:
@@ -212,20 +199,17 @@ def train_function(state: State, config: GanConfig, options: Options) -> Callabl
         return tf.stack([generator_loss, discriminator_loss, *accuracies])
 
     size = config.image_size
-    signature = (
-        tf.TensorSpec((None, options.batch, size, size, 1), tf.uint8),
-        tf.TensorSpec((None, options.batch), tf.int32),
-        tf.TensorSpec((None, options.batch), tf.int32),
-        tf.TensorSpec((), tf.int64),
-    )
+    per_image = tf.TensorSpec((None, options.batch), tf.int32)
+    pixels = tf.TensorSpec((None, options.batch, size, size, 1), tf.uint8)
+    signature = (pixels, per_image, per_image, tf.TensorSpec((), tf.int64))
 
     @tf.function(input_signature=signature)
     def several(images: tf.Tensor, labels: tf.Tensor, numbers: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
         count = tf.shape(images)[0]
-        metrics = tf.TensorArray(tf.float32, count, element_shape=(len(METRICS),))
+        losses = tf.TensorArray(tf.float32, count, element_shape=(len(LOSS_COLUMNS),))
         for i in tf.range(count):
-            metrics = metrics.write(i, one(images[i], labels[i], numbers[i], first + tf.cast(i, tf.int64)))
-        return metrics.stack()
+            losses = losses.write(i, one(images[i], labels[i], numbers[i], first + tf.cast(i, tf.int64)))
+        return losses.stack()
 
     return several
 
@@ -258,9 +242,9 @@ def _descend(model: keras.Model, optimizer: keras.optimizers.Optimizer, tape: tf
 
 
 def _follow(average: keras.Model, generator: keras.Model, step: tf.Tensor) -> None:
-    """Move the average's weights toward the generator's; the first steps count less, since they are noise.
+    """Update the moving average of the generator's weights, with a faster decay at the start, when weights are noise.
 
-    Its batch norm statistics are not averaged: `settle` measures them.
+    The batch norm statistics are not averaged: `settle` measures them.
     """
     step = tf.cast(step, tf.float32)
     decay = tf.minimum(AVERAGE_DECAY, (1 + step) / (10 + step))
@@ -299,34 +283,18 @@ def steps_per_call(image_size: int) -> int:
 def batches(seed: int, count: int, batch: int, first: int, stop: int) -> np.ndarray:
     """Return the images of the steps first <= step < stop: int [steps, batch], each below `count`."""
     per_epoch = steps_per_epoch(count, batch)
-    rows = []
-    for step in range(first, stop):
-        epoch, position = divmod(step, per_epoch)
-        rows.append(_permutation(seed, count, epoch, per_epoch * batch)[position * batch : (position + 1) * batch])
-    return np.stack(rows)
+    places = (divmod(step, per_epoch) for step in range(first, stop))
+    return np.stack([_permuted(seed, count, epoch, per_epoch, batch)[position] for epoch, position in places])
 
 
 @functools.lru_cache(2)
-def _permutation(seed: int, count: int, epoch: int, length: int) -> np.ndarray:
+def _permuted(seed: int, count: int, epoch: int, per_epoch: int, batch: int) -> np.ndarray:
+    """Return the batches of an epoch: int [per_epoch, batch]."""
     order = np.random.default_rng(derive(seed, "epoch", epoch)).permutation(count)
-    return np.resize(order, length)
-
-
-def epoch_rows(metrics: np.ndarray, per_epoch: int) -> list[tuple[int, int, list[float]]]:
-    """Return (epoch, its last step, means of METRICS) of every whole epoch in float32 [steps, 4]; both count from 1."""
-    whole = len(metrics) // per_epoch
-    means = metrics[: whole * per_epoch].reshape(whole, per_epoch, len(METRICS)).astype(np.float64).mean(axis=1)
-    return [(epoch + 1, (epoch + 1) * per_epoch, list(means[epoch])) for epoch in range(whole)]
-
-
-def first_not_finite(metrics: np.ndarray) -> int | None:
-    """Return the row of float32 [steps, 4] that first holds a value that is not finite, None if all are."""
-    bad = ~np.isfinite(metrics).all(axis=1)
-    return int(bad.argmax()) if bad.any() else None
+    return np.resize(order, (per_epoch, batch))
 
 
 def fixed_latents(config: GanConfig, seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return `count` latents, float32 [count, latent], and class indices, int32 [count] in order of class."""
     latents = np.random.default_rng(derive(seed, "grid")).standard_normal((count, config.latent), np.float32)
-    labels: Sequence[int] = sorted(index % len(config.labels) for index in range(count))
-    return latents, np.array(labels, np.int32)
+    return latents, np.sort(np.arange(count, dtype=np.int32) % len(config.labels))

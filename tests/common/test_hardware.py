@@ -28,7 +28,7 @@ def test_bfloat16_is_for_gpus_with_tensor_cores_for_it(capability: tuple[int, in
 
 
 def test_the_decision_is_logged_with_its_reasons(caplog: pytest.LogCaptureFixture) -> None:
-    hardware._logged.clear()
+    hardware._log.cache_clear()
     with caplog.at_level(logging.INFO, "mrigan"):
         decided = hardware.configure(ExecutionSettings(threads=1, precision="bfloat16"))
     assert (decided.threads, decided.precision) == (1, "bfloat16")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.common import metrics, s3
+from jobs.common import meter, s3
 from jobs.common.errors import MachineError
 from jobs.common.storage import open_storage
 from tests.conftest import S3Server, use_credentials
@@ -42,7 +42,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def counted() -> dict[str, float]:
-    counters = metrics.s3()
+    counters = meter.counters()
     found = {"errors": counters.errors, "retries": counters.retries, "seconds": counters.seconds}
     found |= {"received": counters.bytes.labels("received"), "requests": counters.requests.labels("read")}
     return {name: counter._value.get() for name, counter in found.items()}

@@ -22,9 +22,12 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from jobs import train_classifier, train_gan
-from jobs.common import hardware, metrics
+from jobs.classifier import history as classifier
+from jobs.common import hardware, metrics, scrapes
 from jobs.common.errors import UserError
 from jobs.common.storage import MissingKey, open_storage
+from jobs.gan import history as gan
+from jobs.gan import synthetic
 from jobs.mri.slices import REASONS
 from jobs.settings import ExecutionSettings, TrainClassifierSettings, TrainGanSettings
 from tests import test_train_gan
@@ -34,11 +37,12 @@ CONTRACT = Path(__file__).parents[2] / "docs" / "metrics.md"
 MOST_SERIES = 40
 # What each kind of pod makes, by hand: the modules of the jobs would bring TensorFlow.
 JOBS = {
-    "preprocess": "from jobs.mri.slices import REASONS; metrics.preprocessing(tuple(REASONS))",
-    "generate": "metrics.hardware('gpu', 'bfloat16'); metrics.generated()",
+    "preprocess": "from jobs import preprocess; preprocess.counts()",
+    "generate": "metrics.hardware('gpu', 'bfloat16'); from jobs.gan import synthetic; synthetic.generated()",
     "train-gan": "metrics.hardware('gpu', 'bfloat16'); told('gan')",
     "train-classifier": "metrics.hardware('gpu', 'bfloat16'); told('classifier')",
 }
+FIGURES = {"gan": gan.FIGURES, "classifier": classifier.FIGURES}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -55,9 +59,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def exposed(job: str) -> str:
     """Return what a process that only runs `job` serves, on S3."""
-    code = "from jobs.common import metrics; metrics.s3()\n"
-    code += "def told(kind):\n    figures = [(one[0], value) for one in metrics.FIGURES[kind] for value in one[2]]\n"
-    code += f"    metrics.Training(kind, 2, 0, 0).epoch(dict.fromkeys(figures, 0.5))\n{JOBS[job]}\n"
+    code = "import importlib; from jobs.common import meter, metrics; meter.counters()\n"
+    code += "def told(kind):\n    figures = importlib.import_module(f'jobs.{kind}.history').FIGURES\n"
+    code += f"    metrics.Training(kind, figures, 2, 0, 0).epoch([0.5] * 4)\n{JOBS[job]}\n"
     code += "import prometheus_client; print(prometheus_client.generate_latest(metrics.REGISTRY).decode())"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
@@ -106,7 +110,7 @@ def value(name: str, **labels: str) -> float:
 def counted(kind: str) -> dict[tuple[str, str], tuple[float, float]]:
     """Return sum and count of each figure of training."""
     found = {}
-    for metric, label, values, _ in metrics.FIGURES[kind]:
+    for metric, label, values, _ in FIGURES[kind]:
         for one in values:
             name = f"mrigan_{kind}_epoch_{metric}"
             found[metric, one] = (
@@ -121,7 +125,7 @@ def compare(
 ) -> None:
     """Check that the counters rose by the rows of a history, and that the gauges show its last row."""
     after = counted(kind)
-    labels = {metric: label for metric, label, _, _ in metrics.FIGURES[kind]}
+    labels = {metric: label for metric, label, _, _ in FIGURES[kind]}
     for (metric, one), column in zip(after, columns, strict=True):
         history = [float(row[column]) for row in rows]
         total, count = (now - then for now, then in zip(after[metric, one], before[metric, one], strict=True))
@@ -132,7 +136,7 @@ def compare(
 
 
 def test_sum_and_count_miss_no_epoch_of_a_gan(folder: Path) -> None:
-    metrics.Training("gan", 1, 0, 0)
+    metrics.Training("gan", FIGURES["gan"], 1, 0, 0)
     before, images = counted("gan"), value("mrigan_training_images_total")
     step = train_gan.run(test_train_gan.settings(folder, gan_epochs=70, seed=7))
     rows = list(csv.DictReader(io.StringIO(step.read("losses.csv").decode())))
@@ -144,7 +148,7 @@ def test_sum_and_count_miss_no_epoch_of_a_gan(folder: Path) -> None:
 
 
 def test_sum_and_count_miss_no_epoch_of_a_classifier(folder: Path) -> None:
-    metrics.Training("classifier", 1, 0, 0)
+    metrics.Training("classifier", FIGURES["classifier"], 1, 0, 0)
     before, images = counted("classifier"), value("mrigan_training_images_total")
     asked = {"dataset": "d", "run": "r", "fold": 0, "threads": 1, "classifier_batch": 4, "seed": 7}
     asked |= {"healthy": "off", "classifier_epochs": 3, "classifier_steps_per_epoch": 2, "storage": str(folder)}
@@ -197,24 +201,24 @@ def test_a_port_in_use_is_the_callers_mistake() -> None:
         taken.bind(("", 0))
         taken.listen()
         with pytest.raises(UserError, match="--metrics-port"):
-            metrics.serve(taken.getsockname()[1])
+            scrapes.serve(taken.getsockname()[1])
 
 
 def test_an_end_waits_for_a_prometheus_that_came_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "_state", SimpleNamespace(**vars(metrics._state) | {"scraped": threading.Event()}))
+    monkeypatch.setattr(scrapes, "_state", SimpleNamespace(**vars(scrapes._state) | {"scraped": threading.Event()}))
     [port] = free_ports(1)
-    metrics.serve(port)
-    metrics.wait_for_a_last_scrape(failed=False)
+    scrapes.serve(port)
+    scrapes.wait_for_a_last_scrape(failed=False)
 
     def scrape() -> str:
         return urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
 
     scrape()
-    ending = threading.Thread(target=metrics.wait_for_a_last_scrape, kwargs={"failed": False})
+    ending = threading.Thread(target=scrapes.wait_for_a_last_scrape, kwargs={"failed": False})
     ending.start()
     ending.join(0.2)
     assert ending.is_alive()
-    metrics.generated().inc(7)
+    synthetic.generated().inc(7)
     assert f"mrigan_images_generated_total {value('mrigan_images_generated_total')}" in scrape()
     ending.join(30)
     assert not ending.is_alive()

@@ -200,7 +200,7 @@ def test_an_answer_to_the_callers_mistake(
 
 def test_an_answer_that_may_pass(answering: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Answer, "codes", {"operationaborted": "OperationAborted"}, raising=False)
-    with pytest.raises(MachineError, match="the server answers OperationAborted: M"):
+    with pytest.raises(MachineError, match="the server responds with OperationAborted: M"):
         open_storage("s3://409-operationaborted/x").read("key")
 
 

@@ -62,8 +62,8 @@ def test_features_of_an_image_do_not_depend_on_its_company(random: features.Feat
 
 def test_networks_differ(random: features.Features) -> None:
     values = [network(pictures(2, 1)) for network in random.networks]
-    assert len(values) == features.NETWORKS
-    assert len({value.tobytes() for value in values}) == features.NETWORKS
+    assert len(values) == features.RANDOM_NETWORKS
+    assert len({value.tobytes() for value in values}) == features.RANDOM_NETWORKS
 
 
 @pytest.mark.parametrize("size", [32, 64, 100, 256])
@@ -94,7 +94,7 @@ def test_feature_weights_that_are_something_else(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"notes\.h5 does not fit: it must be a Keras \.h5 file of InceptionV3"
     ) as caught:
-        features.load(str(path), "0", 32)
+        features.inception(str(path), "0")
     assert "\n" not in str(caught.value)
 
 
@@ -103,7 +103,7 @@ def test_features_of_the_users_weights_are_those_of_keras_inception(tmp_path: Pa
     model = keras.applications.InceptionV3(include_top=False, weights=None, pooling="avg", input_shape=(299, 299, 3))
     path = tmp_path / "inception.weights.h5"
     model.save_weights(path)
-    loaded = features.load(str(path), "0", 299)
+    loaded = features.inception(str(path), "0")
     assert loaded.name == "inceptionv3" and not loaded.standardized and loaded.digest == "0"
     images = pictures(2, 1, 299)
     rgb = np.repeat(images[..., np.newaxis], 3, axis=-1).astype(np.float32)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from jobs.common import tensors
 from jobs.common.errors import UserError
-from jobs.gan import networks, training
+from jobs.gan import history, networks, training
 from jobs.gan.anchors import decoder, sphere
 from jobs.gan.networks import GanConfig
 from jobs.gan.training import Options, State
@@ -207,14 +207,14 @@ def test_the_average_follows_slowly() -> None:
 
 def test_rows_are_means_of_whole_epochs() -> None:
     metrics = np.arange(28, dtype=np.float32).reshape(7, 4)
-    assert training.epoch_rows(metrics, 3) == [(1, 3, [4, 5, 6, 7]), (2, 6, [16, 17, 18, 19])]
+    assert history.epoch_rows(metrics, 3) == [(1, 3, [4, 5, 6, 7]), (2, 6, [16, 17, 18, 19])]
 
 
 def test_the_first_step_that_is_not_finite_is_found() -> None:
     metrics = np.zeros((5, 4), np.float32)
-    assert training.first_not_finite(metrics) is None
+    assert history.first_not_finite(metrics) is None
     metrics[3, 1], metrics[4, 0] = np.nan, np.inf
-    assert training.first_not_finite(metrics) == 3
+    assert history.first_not_finite(metrics) == 3
 
 
 def test_the_discriminators_accuracy_is_read_at_the_middle_of_each_class() -> None:
