@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from jobs.classifier import controls, metrics
-from jobs.classifier.predictions import Predictions
-from jobs.common import keys
+from jobs.classifier import controls, findings, metrics
+from jobs.classifier.predictions import Predictions, join_predictions, read_predictions
+from jobs.common import keys, tables
 from jobs.common.errors import UserError
 from jobs.common.step import Step, manifest_digest
 from jobs.common.storage import Storage, open_storage
 from jobs.mri.dataset import Dataset, open_dataset
-from jobs.report import exhibits, findings, gather, page
+from jobs.report import exhibits, gather, page
 from jobs.report.exhibits import Exhibits
 from jobs.report.gather import Part
 from jobs.settings import CONTROLS, EvaluateSettings
@@ -27,8 +27,7 @@ from jobs.settings import CONTROLS, EvaluateSettings
 log = logging.getLogger("mrigan.evaluate")
 
 REPORT_SCHEMA = 4
-FILES = ("report.json", "report.html")
-READ = 512  # images in memory at a time during a pass over all images
+IMAGES_AT_ONCE = 512  # images in memory at a time during a pass over all images
 Json = dict[str, Any]
 
 
@@ -43,7 +42,7 @@ def run(settings: EvaluateSettings) -> Step:
     else:
         _write(settings, step, dataset, parts)
     if settings.report_folder:
-        copy(step, Path(settings.report_folder))
+        gather.copy(step, Path(settings.report_folder))
     return step
 
 
@@ -57,12 +56,12 @@ def find(settings: EvaluateSettings) -> tuple[Step, Dataset, list[Part]]:
     recipes = [(network, regime) for network in settings.networks for regime in settings.regimes]
     seeds = range(settings.seed, settings.seed + settings.seeds)
     folds = range(dataset.folds)
-    parts = gather.classifiers(storage, settings.run, dataset, recipes, seeds, folds)
+    parts = gather.classifiers(storage, settings.run, dataset.step, recipes, seeds, folds)
     if settings.controls:
         wrong = [(settings.networks[0], keys.controlled("real", control)) for control in CONTROLS]
-        parts += gather.classifiers(storage, settings.run, dataset, wrong, seeds[:1], folds)
+        parts += gather.classifiers(storage, settings.run, dataset.step, wrong, seeds[:1], folds)
     if set(settings.regimes) != {"real"}:
-        parts += gather.generators(storage, settings.run, dataset, folds)
+        parts += gather.generators(storage, settings.run, dataset.step, folds)
     step = Step(
         storage,
         keys.report(settings.run),
@@ -72,18 +71,6 @@ def find(settings: EvaluateSettings) -> tuple[Step, Dataset, list[Part]]:
         inputs={"dataset": dataset.digest} | {part.prefix: manifest_digest(part.manifest) for part in parts},
     )
     return step, dataset, parts
-
-
-def copy(step: Step, folder: Path) -> list[Path]:
-    """Write the files of a finished report to a local folder; return their paths.
-
-    Raises MachineError if a file in storage is damaged.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / name for name in FILES]
-    for path in paths:
-        path.write_bytes(step.read(path.name))
-    return paths
 
 
 def _write(settings: EvaluateSettings, step: Step, dataset: Dataset, parts: list[Part]) -> None:
@@ -98,7 +85,7 @@ def _write(settings: EvaluateSettings, step: Step, dataset: Dataset, parts: list
                 "tasks of %s %s used different arithmetic, which changes results slightly: %s", job, network, used
             )
     report, exhibits = _evaluate(settings, storage, dataset, parts)
-    html = page.render(report, exhibits)
+    html = page.render(report, exhibits, metrics.METRICS, metrics.BINS)
     step.forget()
     step.write("report.json", (json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
     step.write("report.html", html.encode())
@@ -111,18 +98,18 @@ def _write(settings: EvaluateSettings, step: Step, dataset: Dataset, parts: list
 
 def _evaluate(
     settings: EvaluateSettings, storage: Storage, dataset: Dataset, parts: list[Part]
-) -> tuple[Json, "Exhibits"]:
+) -> tuple[Json, Exhibits]:
     """Return the content of report.json, and the charts and images of the page."""
 
     def bootstrap(seeds: list[Predictions]) -> metrics.Bootstrap:
         return metrics.bootstrap(seeds, settings.resamples, settings.seed)
 
     # ---- predictions ----------------------------------------------------------------------------------------------
-    found = {recipe: gather.predictions(storage, parts, *recipe) for recipe in gather.recipes(parts)}
+    found = {recipe: _predictions(storage, parts, recipe) or [] for recipe in gather.recipes(parts)}
     recipes = {recipe: seeds for recipe, seeds in found.items() if recipe[1] in settings.regimes}
-    held_out = sorted((row.id, row.label) for row in dataset.rows)
+    expected = sorted((row.id, row.label) for row in dataset.rows)
     for x in (x for seeds in recipes.values() for x in seeds):
-        if list(zip(x.ids, (x.labels[i] for i in x.truth), strict=True)) != held_out:
+        if list(zip(x.ids, (x.labels[i] for i in x.truth), strict=True)) != expected:
             raise UserError(
                 "a classifier's predictions are for other images: delete the run's folder and run its jobs again"
             )
@@ -132,13 +119,15 @@ def _evaluate(
     rows = sorted(dataset.rows, key=lambda row: row.id)
     truth = np.array([dataset.labels.index(row.label) for row in rows])
     files = np.array([[row.bytes, row.width, row.height, row.width / row.height, row.border] for row in rows])
-    blocks = [rows[start : start + READ] for start in range(0, len(rows), READ)]
+    blocks = [rows[start : start + IMAGES_AT_ONCE] for start in range(0, len(rows), IMAGES_AT_ONCE)]
     thumbnails = np.concatenate([controls.thumbnails(dataset.pixels(block)) for block in blocks])
     folds = np.array([row.fold for row in rows])
     cheap, similarity = findings.cheap_controls(
         next(iter(recipes.values()))[0], folds, thumbnails, files, truth, settings.seed
     )
-    cheap |= gather.phantoms(storage, parts, *next(iter(recipes)))
+    pretrained = _predictions(storage, parts, next(iter(recipes)), "phantoms.csv")
+    if pretrained:
+        cheap["phantoms"] = pretrained[0]
     cheap_bootstraps = {name: bootstrap([answers]) for name, answers in cheap.items()}
     network = settings.networks[0]
     checks = []
@@ -159,7 +148,7 @@ def _evaluate(
         "schema": REPORT_SCHEMA,
         "run": settings.run,
         "settings": settings.result(),
-        "dataset": {"name": settings.name} | gather.about(dataset) | {"examples": gather.quarantine(dataset)},
+        "dataset": {"name": settings.name} | _about(dataset),
         "positive": dataset.labels[-1] if len(dataset.labels) == 2 else None,
         "results": findings.results(bootstraps),
         "selected": findings.selected(recipes, settings.resamples, settings.seed),
@@ -185,14 +174,18 @@ def _evaluate(
 
     # ---- exhibits -------------------------------------------------------------------------------------------------
     drawn = exhibits.Exhibits(
-        values=exhibits.values(report),
-        roc=exhibits.roc({recipe: findings.roc_curves(seeds) for recipe, seeds in recipes.items()}),
-        reliability=exhibits.reliability({recipe: findings.reliability(seeds) for recipe, seeds in recipes.items()}),
-        similarity=exhibits.similarity(report),
-        samples=gather.samples(storage, dataset, parts),
+        values=exhibits.values_panels(report),
+        roc=exhibits.roc_panels({recipe: findings.roc_curves(seeds) for recipe, seeds in recipes.items()}),
+        reliability=exhibits.reliability_panels(
+            {recipe: metrics.reliability(seeds) for recipe, seeds in recipes.items()}
+        ),
+        similarity=exhibits.similarity_panels(report),
+        samples=gather.samples(storage, parts, lambda label: _some_held_out(dataset, label)),
         losses=[
-            exhibits.gan(
-                place, gather.tables(storage, parts, "losses.csv", label=place), gather.progress(storage, parts, place)
+            exhibits.gan_training(
+                place,
+                gather.tables(storage, parts, "losses.csv", label=place),
+                gather.sample_grids(storage, parts, place),
             )
             for place in dict.fromkeys(part.where["label"] for part in parts if part.job == "train-gan")
         ],
@@ -202,3 +195,43 @@ def _evaluate(
         ],
     )
     return report, drawn
+
+
+def _predictions(
+    storage: Storage, parts: list[Part], recipe: tuple[str, str], name: str = "predictions.csv"
+) -> list[Predictions] | None:
+    """Return for each seed the pooled predictions of the folds; None if a classifier has no file `name`."""
+    files = gather.outputs(storage, parts, name, network=recipe[0], regime=recipe[1])
+    if files is None:
+        return None
+    return [join_predictions([read_predictions(data) for data in of_seed]) for of_seed in files.values()]
+
+
+def _some_held_out(dataset: Dataset, label: str) -> np.ndarray:
+    """Return up to gather.TILES images of a class that are held out in fold 0, at equal distances in the index."""
+    rows = [row for row in dataset.held_out(0) if row.label == label]
+    count = min(gather.TILES, len(rows))
+    return dataset.pixels([rows[number * len(rows) // count] for number in range(count)])
+
+
+def _about(dataset: Dataset) -> Json:
+    """Return the properties of the dataset in numbers, and up to three excluded files for each reason."""
+    _, excluded = tables.from_csv(dataset.read("quarantine.csv"))
+    examples: dict[str, list[Json]] = {}
+    for source, reason, detail in excluded:
+        examples.setdefault(reason, []).append({"source": source, "detail": detail})
+    names = ("patients", "largest_group", "large_groups", "near_duplicate_pairs", "formats", "quarantine")
+    by_label = {label: [row.group for row in dataset.rows if row.label == label] for label in dataset.labels}
+    return {
+        "id": dataset.id,
+        "digest": dataset.digest,
+        "image_size": dataset.image_size,
+        "folds": dataset.folds,
+        "images": len(dataset.rows),
+        "groups": len({row.group for row in dataset.rows}),
+        "labels": [
+            {"label": label, "images": len(groups), "groups": len(set(groups))} for label, groups in by_label.items()
+        ],
+        **{name: dataset.facts[name] for name in names if name in dataset.facts},
+        "examples": [{"reason": reason, "files": found[:3]} for reason, found in sorted(examples.items())],
+    }

@@ -1,4 +1,4 @@
-"""Serve metrics of the storage to Prometheus, even when no job runs: champions, their reports, last runs.
+"""Serve metrics of the storage to Prometheus, also while no job runs: champions, their reports, last runs.
 
     mrigan exporter --storage s3://bucket/prefix
 
@@ -33,32 +33,30 @@ log = logging.getLogger("mrigan.exporter")
 
 Json = dict[str, Any]
 
+NAMED, CLASS, KIND = ("name",), ("name", "label"), ("name", "network", "regime")  # labels of metrics
 # Name: (help, labels). Metrics that end in _total are counters, all others gauges.
-METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "mrigan_champion_info": ("Network and regime of the champion, as labels; always 1.", ("name", "network", "regime")),
-    "mrigan_champion_accuracy_ratio": ("Accuracy of the champion, from the report of its run.", ("name",)),
-    "mrigan_champion_accuracy_low_ratio": ("Lower bound of its 95 % interval.", ("name",)),
-    "mrigan_champion_accuracy_high_ratio": ("Upper bound of its 95 % interval.", ("name",)),
-    "mrigan_champion_timestamp_seconds": ("Unix time of the champion's promotion.", ("name",)),
+FAMILIES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "mrigan_champion_info": ("Network and regime of the champion, as labels; always 1.", KIND),
+    "mrigan_champion_accuracy_ratio": ("Accuracy of the champion, from the report of its run.", NAMED),
+    "mrigan_champion_accuracy_low_ratio": ("Lower bound of its 95 % interval.", NAMED),
+    "mrigan_champion_accuracy_high_ratio": ("Upper bound of its 95 % interval.", NAMED),
+    "mrigan_champion_timestamp_seconds": ("Unix time of the champion's promotion.", NAMED),
     "mrigan_promotions_total": ("Promotion decisions in the champion's record.", ("name", "outcome")),
-    "mrigan_report_accuracy_ratio": (
-        "Accuracy in the latest report with a promotion decision.",
-        ("name", "network", "regime"),
-    ),
-    "mrigan_report_accuracy_low_ratio": ("Lower bound of its 95 % interval.", ("name", "network", "regime")),
-    "mrigan_report_accuracy_high_ratio": ("Upper bound of its 95 % interval.", ("name", "network", "regime")),
-    "mrigan_report_kid": ("KID between generated and held-out real images, mean over folds.", ("name", "label")),
-    "mrigan_report_real_kid": ("KID between training and held-out real images, mean over folds.", ("name", "label")),
+    "mrigan_report_accuracy_ratio": ("Accuracy in the latest report with a promotion decision.", KIND),
+    "mrigan_report_accuracy_low_ratio": ("Lower bound of its 95 % interval.", KIND),
+    "mrigan_report_accuracy_high_ratio": ("Upper bound of its 95 % interval.", KIND),
+    "mrigan_report_kid": ("KID between generated and held-out real images, mean over folds.", CLASS),
+    "mrigan_report_real_kid": ("KID between training and held-out real images, mean over folds.", CLASS),
     "mrigan_report_memorization_suspicious": (
         "Folds in which the generator is suspected of copying training images.",
-        ("name", "label"),
+        CLASS,
     ),
-    "mrigan_dataset_images": ("Images in the latest report's dataset.", ("name",)),
-    "mrigan_dataset_groups": ("Groups in the latest report's dataset.", ("name",)),
-    "mrigan_dataset_near_duplicate_pairs": ("Pairs of near-duplicate images.", ("name",)),
+    "mrigan_dataset_images": ("Images in the latest report's dataset.", NAMED),
+    "mrigan_dataset_groups": ("Groups in the latest report's dataset.", NAMED),
+    "mrigan_dataset_near_duplicate_pairs": ("Pairs of near-duplicate images.", NAMED),
     "mrigan_dataset_quarantined_images": ("Images excluded from the dataset (quarantined).", ("name", "reason")),
-    "mrigan_last_run_timestamp_seconds": ("Unix time of the last start of a run.", ("name",)),
-    "mrigan_last_success_timestamp_seconds": ("Unix time of the last success of a run.", ("name",)),
+    "mrigan_last_run_timestamp_seconds": ("Unix time of the last start of a run.", NAMED),
+    "mrigan_last_success_timestamp_seconds": ("Unix time of the last success of a run.", NAMED),
     "mrigan_exporter_refresh_timestamp_seconds": ("Unix time of the last reading of the storage.", ()),
     "mrigan_exporter_refresh_errors_total": (
         "Listings and objects that could not be read; former values are kept.",
@@ -236,11 +234,8 @@ def _accuracies(report: Json) -> list[Json]:
 
 def _estimate(prefix: str, labels: tuple[str, ...], row: Json) -> list[Sample]:
     """Return the samples of a result and the bounds of its interval, without undefined values."""
-    return [
-        Sample(f"{prefix}{bound}_ratio", labels, row[field])
-        for bound, field in ESTIMATE.items()
-        if row[field] is not None
-    ]
+    values = {bound: row[field] for bound, field in ESTIMATE.items()}
+    return [Sample(f"{prefix}{bound}_ratio", labels, x) for bound, x in values.items() if x is not None]
 
 
 def _judged(name: str, report: Json) -> list[Sample]:
@@ -273,11 +268,11 @@ def _kids(folds: Iterable[Json], which: str) -> Iterator[float]:
 
 
 def _metrics(samples: Iterable[Sample]) -> Iterator[Metric]:
-    """Yield the samples as prometheus_client's metrics, in the order of METRICS, without metrics without samples."""
+    """Yield the samples as prometheus_client's metrics, in the order of FAMILIES, without metrics without samples."""
     found: dict[str, list[Sample]] = {}
     for sample in samples:
         found.setdefault(sample.metric, []).append(sample)
-    for name, (text, labels) in METRICS.items():
+    for name, (text, labels) in FAMILIES.items():
         if name in found:
             family = (CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily)(name, text, labels=labels)
             for sample in found[name]:

@@ -11,7 +11,6 @@ import sys
 import webbrowser
 from pathlib import Path
 
-from jobs import evaluate
 from jobs.argo import cluster, workflow
 from jobs.classifier.champion import parse_record, stored_record
 from jobs.common import keys
@@ -19,6 +18,7 @@ from jobs.common.errors import UserError
 from jobs.common.fields import NAME
 from jobs.common.step import Step, read_manifest
 from jobs.common.storage import Storage, open_storage
+from jobs.report import gather
 from jobs.settings import FetchReportSettings
 
 log = logging.getLogger("mrigan.report")
@@ -50,7 +50,7 @@ def run(settings: FetchReportSettings) -> None:
     step = Step(storage, keys.report(name), job="evaluate", settings=manifest["settings"], inputs=manifest["inputs"])
     step.manifest = manifest
     folder = Path(settings.report_folder.replace("RUN", name))
-    page = next(path for path in evaluate.copy(step, folder) if path.suffix == ".html")
+    page = next(path for path in gather.copy(step, folder) if path.suffix == ".html")
     print(page)
     if settings.open and sys.stdout.isatty():
         webbrowser.open(page.resolve().as_uri())

@@ -38,7 +38,6 @@ from jobs.settings import (
     PlanSettings,
     PreprocessSettings,
     PretrainSettings,
-    PromoteSettings,
     RunOfTasksSettings,
     SyntheticSettings,
 )
@@ -120,9 +119,9 @@ def tasks(settings: RunOfTasksSettings, dataset: str, labels: Sequence[str], run
             place = keys.phantoms(settings.image_size, part.start, len(part))
             phantoms.append(add("draw-phantoms", str(number), place, (), part=number))
     starts: dict[str, list[str]] = dict.fromkeys(settings.networks, phantoms)
-    if starting.is_used(settings):
+    if starting.is_used(settings.healthy, settings.phantom_epochs, settings.classifier_weights):
         for network in settings.networks:
-            place = starting.place(PretrainSettings.of(settings, network=network))
+            place = starting.place(PretrainSettings.of(settings, network=network).result())
             starts[network] = [*phantoms, add("pretrain", network, place, phantoms, network=network)]
 
     # The folds, and in each its generators, their images and its classifiers.
@@ -227,15 +226,17 @@ def done(storage: Storage, plan: Plan) -> dict[str, dict[str, Any]]:
     for task in plan.tasks:
         if not all(need in found for need in task.needs):
             continue
+        settings = settings_of(plan, task)
+        own = settings.result()
         if task.job == "promote":
-            if _is_promoted(storage, settings_of(plan, task)):
-                found[task.place] = {}
+            if storage.exists(task.place):
+                rules = own | testset.question(settings.test)
+                if champion.challenge(storage, plan.dataset, plan.run, plan.name, rules).is_decided:
+                    found[task.place] = {}
             continue
         manifest = read_manifest(storage, task.place)
         if not manifest:
             continue
-        settings = settings_of(plan, task)
-        own = settings.result()
         if any(own.get(name) not in (None, "", "none", "imagenet") for name in FILES):
             continue
         same = manifest["results_version"] == RESULTS_VERSION
@@ -244,16 +245,6 @@ def done(storage: Storage, plan: Plan) -> dict[str, dict[str, Any]]:
         if same and digests <= set(manifest["inputs"].values()):
             found[task.place] = manifest
     return found
-
-
-def _is_promoted(storage: Storage, settings: PromoteSettings) -> bool:
-    """Return whether there is a promotion decision for a run that has a report."""
-    record = champion.stored_record(storage, settings.name)
-    if record is None:
-        return False
-    challenger, _ = champion.find_challenger(storage, settings.dataset, settings.run)
-    asked = champion.question(storage, challenger, settings.result(), testset.question(settings.test))
-    return champion.parse_record(record, settings.name).answered(asked)
 
 
 def seconds(storage: Storage, plan: Plan, known: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
@@ -315,7 +306,7 @@ def prepare(settings: RunOfTasksSettings) -> Plan:
     name = settings.name or name_of_folder(settings.data)
     step = preprocess.run(PreprocessSettings.of(settings))
     labels = sorted(step.facts["labels"])
-    champion.check(step.storage, name, labels)
+    champion.check_labels(step.storage, name, labels)
     if settings.test:
         testset.read_test_set(settings.test, labels)
     return make(resolved(settings, labels), step, name)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from jobs.classifier.champion import read_champion
-from jobs.classifier.ensemble import predict
+from jobs.classifier.ensemble import mean_prediction
 from jobs.common.errors import UserError
 from jobs.common.hardware import configure
 from jobs.common.storage import open_storage
@@ -64,9 +64,9 @@ def run(settings: PredictSettings) -> None:
 
     if pixels:
         configure(settings)
-        total = predict(storage, champion, np.stack(pixels))
+        means = mean_prediction(storage, champion, np.stack(pixels))
         width = max(map(len, names))
-        for name, probabilities in zip(names, total, strict=True):
+        for name, probabilities in zip(names, means, strict=True):
             best = int(np.argmax(probabilities))
             print(f"{name:<{width}}  {champion.labels[best]}  {probabilities[best]:.3f}")
         print(DISCLAIMER, file=sys.stderr)

@@ -33,7 +33,7 @@ def run(settings: PretrainSettings) -> Step:
     hardware = configure(settings, depthwise=settings.network == "mobilenetv2")
     step = Step(
         storage,
-        starting.place(settings),
+        starting.place(settings.result()),
         job="pretrain",
         settings=settings.result() | start._asdict(),
         inputs={part.prefix: part.digest for part in drawn},
@@ -46,7 +46,7 @@ def run(settings: PretrainSettings) -> Step:
     step.forget()
 
     # ---- training --------------------------------------------------------------------------------------------------
-    recipe = training.Recipe(
+    hyperparameters = training.Hyperparameters(
         epochs=settings.phantom_epochs,
         steps_per_epoch=settings.classifier_steps_per_epoch,
         batch=settings.classifier_batch,
@@ -60,11 +60,11 @@ def run(settings: PretrainSettings) -> Step:
     with Checkpoints(step, settings.checkpoint_steps, settings.checkpoint_seconds) as checkpoints:
         model, history = training.train(
             architecture,
-            networks.initial_weights(architecture, "none", derive(recipe.seed, "weights")),
+            networks.initial_weights(architecture, "none", derive(hyperparameters.seed, "weights")),
             [Images(*learning.read(drawn))],
             np.array([0.5, 0.5]),
             None,
-            recipe,
+            hyperparameters,
             checkpoints,
             precision=hardware.precision,
             xla=hardware.xla,

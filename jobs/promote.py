@@ -11,28 +11,22 @@ import datetime
 import logging
 from typing import Any
 
+import numpy as np
+
 from jobs.classifier import fair, metrics
-from jobs.classifier.champion import (
-    Candidate,
-    Record,
-    check,
-    find_challenger,
-    parse_record,
-    question,
-    stored_record,
-    to_json,
-)
+from jobs.classifier.champion import Candidate, Record, challenge, check_labels, to_json
+from jobs.classifier.selection import METRIC
 from jobs.common import activity, keys
 from jobs.common.errors import MachineError, UserError
 from jobs.common.hardware import configure
 from jobs.common.step import read_manifest
 from jobs.common.storage import Storage, open_storage
-from jobs.mri import testset
+from jobs.mri import overlap, testset
+from jobs.mri.dataset import open_dataset
 from jobs.settings import PromoteSettings
 
 log = logging.getLogger("mrigan.promote")
 
-METRIC = "balanced_accuracy"
 RESAMPLES = 2000
 DIGITS = 9  # decimals of sums that are compared with the margin, so that 0.01 + 0.02 equals 0.03
 LISTED_SINCE = 5  # the results version from which a dataset lists its images
@@ -47,29 +41,26 @@ def run(settings: PromoteSettings) -> None:
     another promotion changed the record at the same time (run the command again).
     """
     storage = open_storage(settings.storage)
-    challenger, selected = find_challenger(storage, settings.dataset, settings.run)
-    stored = stored_record(storage, settings.name)
-    record = parse_record(stored, settings.name) if stored else None
-    asked = question(storage, challenger, settings.result(), testset.question(settings.test))
-    if record and record.answered(asked):
+    rules = settings.result() | testset.question(settings.test)
+    asked = challenge(storage, settings.dataset, settings.run, settings.name, rules)
+    challenger, record = asked.challenger, asked.record
+    if asked.is_decided:
         log.info("champion %s: there is already a decision about this run: nothing to do", settings.name)
         activity.note(storage, settings.name, "succeeded")
         return
-    check(storage, settings.name, challenger.labels)
-    decision: Json = {
-        "question": asked,
-        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+    check_labels(storage, settings.name, challenger.labels)
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    decision: Json = {"question": asked.question, "time": now}
     if record is None:
         reason = f"{_called(challenger)} is the first champion"
         decision |= {"won": True, "difference": 0.0, "debt": 0.0, "reason": reason}
-        record = Record(challenger, selected, 0.0, [])
+        record = Record(challenger, asked.selected, 0.0, [])
     else:
         decision |= _judge(storage, settings, challenger, record)
     if decision["won"]:
-        record = record._replace(champion=challenger, published=selected, debt=decision["debt"])
+        record = record._replace(champion=challenger, published=asked.selected, debt=decision["debt"])
     record = record._replace(decisions=[*record.decisions, decision])
-    if not storage.write_if(keys.champion(settings.name), to_json(record), stored):
+    if not storage.write_if(keys.champion(settings.name), to_json(record), asked.stored):
         raise MachineError(f"another promotion changed champion {settings.name} at the same time: run promote again")
     log.info("champion %s: %s", settings.name, decision["reason"])
     activity.note(storage, settings.name, "succeeded")
@@ -79,22 +70,16 @@ def _judge(storage: Storage, settings: PromoteSettings, challenger: Candidate, r
     """Return the decision: the outcome, the reason, and the underlying metrics."""
     champion = record.champion
     _check_champion(storage, settings.name, champion)
-    if settings.test:
-        test = testset.read_test_set(settings.test, challenger.labels, settings.volume)
-        sides = fair.on_test_set(storage, challenger, champion, test, lambda: configure(settings))
-    else:
-        sides = fair.on_dataset(storage, challenger, champion, lambda: configure(settings))
-    difference, low, high = metrics.compare(sides.challenger, sides.champion, METRIC, RESAMPLES, settings.seed)
-    scores = [
-        sum(metrics.score(one, METRIC) for one in several) / len(several)
-        for several in (sides.challenger, sides.champion)
-    ]
+    compare = _on_test_set if settings.test else _on_dataset
+    mine, theirs, images = compare(storage, settings, challenger, champion)
+    difference, low, high = metrics.paired_difference(mine, theirs, METRIC, RESAMPLES, settings.seed)
+    scores = [sum(metrics.score(one, METRIC) for one in several) / len(several) for several in (mine, theirs)]
     owed = round(record.debt - difference, DIGITS)
     won = owed <= settings.promote_margin
     reason = (
         f"{_called(challenger)} of run {challenger.run} {'wins' if won else 'loses'}: balanced accuracy "
         f"{scores[0]:.3f} against {scores[1]:.3f} of the champion, {_called(champion)} of run {champion.run}, on "
-        f"{_where(sides.images, settings.test, challenger, champion)}; difference {difference:+.3f} "
+        f"{_where(images, settings.test, challenger, champion)}; difference {difference:+.3f} "
         f"[{low:+.3f}, {high:+.3f}]; accepted losses before: {record.debt:.3f}, with this: {max(0.0, owed):.3f}, "
         f"allowed: {settings.promote_margin}"
     )
@@ -107,8 +92,33 @@ def _judge(storage: Storage, settings: PromoteSettings, challenger: Candidate, r
         "challenger": scores[0],
         "champion": scores[1],
         "debt": max(0.0, owed) if won else record.debt,
-        "images": sides.images,
+        "images": images,
     }
+
+
+def _on_dataset(
+    storage: Storage, settings: PromoteSettings, challenger: Candidate, champion: Candidate
+) -> fair.Comparison:
+    dataset = open_dataset(storage, challenger.dataset)
+    rows = {row.id: row for row in dataset.rows}
+
+    def pixels(ids: list[str]) -> np.ndarray:
+        configure(settings)
+        return overlap.resized(dataset.pixels([rows[id] for id in ids]), champion.image_size)
+
+    kin = overlap.folds_of_kin(dataset, open_dataset(storage, champion.dataset))
+    return fair.on_dataset(storage, challenger, champion, kin, pixels)
+
+
+def _on_test_set(
+    storage: Storage, settings: PromoteSettings, challenger: Candidate, champion: Candidate
+) -> fair.Comparison:
+    test = testset.read_test_set(settings.test, challenger.labels, settings.volume)
+    datasets = [open_dataset(storage, id) for id in sorted({challenger.dataset, champion.dataset})]
+    left = testset.unseen(test, datasets)
+    configure(settings)
+    left_out = len(test.sources) - len(left.sources)
+    return fair.on_test_set(storage, challenger, champion, left.sources, left.labels, left.pixels, left_out)
 
 
 def _check_champion(storage: Storage, name: str, champion: Candidate) -> None:

@@ -47,9 +47,19 @@ def run(settings: TrainClassifierSettings) -> Step:
     if settings.regime != "real":
         generated = synthetic.find_images(storage, dataset.step, dataset.labels, settings.run, settings.fold)
     drawn = learning.drawn(storage, dataset.image_size, settings.phantoms) if settings.healthy else []
-    pretrained = _pretrained(settings, storage, dataset.image_size) if starting.is_used(settings) else None
+    pretrained = None
+    if starting.is_used(settings.healthy, settings.phantom_epochs, settings.classifier_weights):
+        pretrained = _pretrained(settings, storage, dataset.image_size)
     regime = keys.controlled(settings.regime, settings.control)
-    augmentation = _augmentation(settings)
+    # The path of a weights file does not identify its content.
+    weights, weights_digest = settings.classifier_weights, {}
+    if weights not in ("none", "imagenet"):
+        weights_digest["weights"] = file_digest("--classifier-weights", weights)
+    # Permuted labels can only be memorized, and copies among the held-out images can only be detected if they are.
+    # Memorization needs images without augmentation.
+    augmentation = starting.START[settings.network].augmentation if pretrained else 1.0
+    if settings.control == "permuted" or not settings.classifier_augmentation:
+        augmentation = 0.0
     hardware = configure(settings, depthwise=settings.network == "mobilenetv2")
     step = Step(
         storage,
@@ -61,7 +71,7 @@ def run(settings: TrainClassifierSettings) -> Step:
             **{_name(part): part.digest for part in generated},
             **{part.prefix: part.digest for part in drawn},
             **({"pretrained": pretrained.digest} if pretrained else {}),
-            **_weights_digest(settings.classifier_weights),
+            **weights_digest,
         },
         arithmetic=hardware.arithmetic(),
         restart=settings.other_arithmetic == "restart",
@@ -79,7 +89,7 @@ def run(settings: TrainClassifierSettings) -> Step:
 def _pretrained(settings: TrainClassifierSettings, storage: Storage, image_size: int) -> Step:
     """Return the step of the initial weights. Raises UserError if it does not exist."""
     wanted = PretrainSettings.of(settings, image_size=image_size)
-    step = stored(storage, starting.place(wanted))
+    step = stored(storage, starting.place(wanted.result()))
     if step is None:
         flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in wanted.model_dump().items())
         raise UserError(f"{storage.url} has no weights pretrained on phantoms: run `mrigan pretrain {flags}` first")
@@ -89,15 +99,6 @@ def _pretrained(settings: TrainClassifierSettings, storage: Storage, image_size:
 def _name(part: Step) -> str:
     """Return the prefix of synthetic images relative to the fold, the same in every run."""
     return part.prefix.partition("/fold-")[2].partition("/")[2]
-
-
-def _augmentation(settings: TrainClassifierSettings) -> float:
-    """Return the final strength of augmentation, 0 to 1."""
-    # Permuted labels can only be memorized, and copies among the held-out images can only be detected if they are.
-    # Memorization needs images without augmentation.
-    if settings.control == "permuted" or not settings.classifier_augmentation:
-        return 0.0
-    return starting.START[settings.network].augmentation if starting.is_used(settings) else 1.0
 
 
 def _train(
@@ -135,7 +136,7 @@ def _train(
     if pretrained:
         start = pretrained.read(starting.WEIGHTS)
         initial = networks.with_backbone_of(start, initial)
-    recipe = training.Recipe(
+    hyperparameters = training.Hyperparameters(
         epochs=settings.classifier_epochs,
         steps_per_epoch=settings.classifier_steps_per_epoch,
         batch=settings.classifier_batch,
@@ -152,7 +153,7 @@ def _train(
             pools,
             frequencies,
             held_out,
-            recipe,
+            hyperparameters,
             checkpoints,
             phantoms=heads,
             precision=hardware.precision,
@@ -184,7 +185,11 @@ def _train(
         },
         selection=_selection(settings),
         parameters=networks.parameter_count(model),
-        **({"learned": _share_right(networks.predict(model, pools[0].pixels), pools[0].labels)} if by_heart else {}),
+        **(
+            {"learned": training.loss_and_accuracy(networks.predict(model, pools[0].pixels), pools[0].labels)[1]}
+            if by_heart
+            else {}
+        ),
         # For the computing time in the report: the pretrained weights may no longer exist then.
         **({"pretraining_seconds": pretrained.manifest["seconds"]} if pretrained else {}),
     )
@@ -211,22 +216,12 @@ def _selection(settings: TrainClassifierSettings) -> str:
 # -- inputs and outputs --------------------------------------------------------------------------------------
 
 
-def _weights_digest(weights: str) -> dict[str, str]:
-    """The digest of a weights file, since its path does not identify its content."""
-    return {} if weights in ("none", "imagenet") else {"weights": file_digest("--classifier-weights", weights)}
-
-
-def _indices(dataset: Dataset, rows: list["Row"]) -> np.ndarray:
+def _indices(dataset: Dataset, rows: list[Row]) -> np.ndarray:
     """The class indices of rows, int64 [n]."""
-    number = {label: index for index, label in enumerate(dataset.labels)}
-    return np.array([number[row.label] for row in rows], np.int64)
+    return np.array([dataset.labels.index(row.label) for row in rows], np.int64)
 
 
-def _share_right(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    return float((probabilities.argmax(axis=1) == labels).mean())
-
-
-def _predictions(dataset: Dataset, rows: list["Row"], probabilities: np.ndarray) -> Predictions:
+def _predictions(dataset: Dataset, rows: list[Row], probabilities: np.ndarray) -> Predictions:
     return Predictions(
         ids=[row.id for row in rows],
         groups=[row.group for row in rows],

@@ -125,7 +125,7 @@ def test_comparisons_are_paired_and_each_pair_stands_once(made: tuple[Storage, S
         and x["metric"] == "balanced_accuracy"
     )
     first, second = ([pooled(made[0], "resnet152v2", regime, s) for s in (0, 1)] for regime in ("synthetic", "real"))
-    expected = metrics.compare(second, first, "balanced_accuracy", 100, 0)
+    expected = metrics.paired_difference(second, first, "balanced_accuracy", 100, 0)
     assert (row["difference"], row["low"], row["high"]) == pytest.approx(expected, abs=1e-6)
 
 
@@ -269,12 +269,11 @@ def test_the_headline_says_the_result_in_a_sentence(made: tuple[Storage, Step], 
 
 def test_what_phantoms_taught_is_not_said_to_come_of_images(report: Any) -> None:
     phantoms = {"healthy": "no", "phantom_epochs": 1, "classifier_weights": "none"}
-    drawn = report["recipe"] | {"train-classifier": report["recipe"]["train-classifier"] | phantoms}
-    assert (
-        "MobileNetV2, trained on phantoms and synthetic images alone: accuracy "
-        in headline(report | {"recipe": drawn})[0]
-    )
-    assert "another generator, pretraining, split" in " ".join(caveats(report | {"recipe": drawn}))
+    recipe = report["recipe"] | {"train-classifier": report["recipe"]["train-classifier"] | phantoms}
+    pretraining = {"job": "pretrain", "network": "mobilenetv2", "seconds": 9.0}
+    drawn = report | {"recipe": recipe, "cost": [*report["cost"], pretraining]}
+    assert "MobileNetV2, trained on phantoms and synthetic images alone: accuracy " in headline(drawn)[0]
+    assert "another generator, pretraining, split" in " ".join(caveats(drawn))
     assert "another generator, split" in " ".join(caveats(report))
 
 
@@ -300,7 +299,7 @@ def test_the_page_tells_what_a_reader_must_know(page: str) -> None:
 def test_progress_shows_every_class_of_a_class_conditional_generator(classes: int) -> None:
     cells = np.repeat(np.arange(1, classes + 1), 64 // classes).astype(np.uint8)
     images = np.broadcast_to(cells[:, None, None] * 50, (64, 8, 8))
-    [(_, shown)] = exhibits.gan("all classes", [], [(1, grid.grid_png(images, 8))]).progress
+    [(_, shown)] = exhibits.gan_training("all classes", [], [(1, grid.grid_png(images, 8))]).progress
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown.partition(",")[2]))))
     assert pixels.shape == (35, 35)
     assert set(np.unique(pixels)) == {0, *(50 * np.arange(1, classes + 1))}

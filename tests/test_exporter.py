@@ -139,7 +139,7 @@ def test_the_metrics_are_those_of_the_contract(storage: Storage) -> None:
         if not sample.name.startswith("process_")
     }
     promised = {(name, kind, frozenset(labels)) for name, kind, labels in contract()}
-    assert len(promised) == len(exporter.METRICS) == 20
+    assert len(promised) == len(exporter.FAMILIES) == 20
     assert served == promised
     assert all(family.documentation for family in families)
     assert any(family.name == "process_resident_memory_bytes" for family in families)
@@ -340,7 +340,7 @@ def test_a_scrape_does_not_wait_for_another_ones_reading(storage: Storage, monke
     first.start()
     try:
         assert entered.wait(30)
-        assert len(list(collector.collect())) == len(exporter.METRICS)
+        assert len(list(collector.collect())) == len(exporter.FAMILIES)
     finally:
         go_on.set()
         first.join()

@@ -50,10 +50,10 @@ def test_it_is_done_once_for_its_settings_and_repeats(step: Step, tmp_path: Path
 
 def test_it_lies_where_its_settings_say(step: Step) -> None:
     folder = Path(step.storage.url)
-    assert step.prefix == starting.place(settings(folder))
+    assert step.prefix == starting.place(settings(folder).result())
     others = ({"phantom_epochs": 2}, {"phantoms": 10}, {"network": "resnet152v2"}, {"image_size": 64})
-    assert len({step.prefix, *(starting.place(settings(folder, **other)) for other in others)}) == 5
-    assert starting.place(settings(folder, checkpoint_steps=3, other_arithmetic="restart")) == step.prefix
+    assert len({step.prefix, *(starting.place(settings(folder, **other).result()) for other in others)}) == 5
+    assert starting.place(settings(folder, checkpoint_steps=3, other_arithmetic="restart").result()) == step.prefix
 
 
 def test_how_a_network_learns_phantoms_is_among_what_was_asked(step: Step, monkeypatch: pytest.MonkeyPatch) -> None:

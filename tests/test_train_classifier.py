@@ -334,8 +334,8 @@ def test_missing_phantoms_and_weights_are_asked_for_by_command(tmp_path: Path) -
         train_classifier.run(asked)
     # The command writes what is missing.
     words = str(told.value).partition("`mrigan pretrain ")[2].partition("`")[0].split()
-    assert starting.place(cli.read_settings("pretrain", words)) == starting.place(
-        PretrainSettings.of(asked, image_size=SIZE)
+    assert starting.place(cli.read_settings("pretrain", words).result()) == starting.place(
+        PretrainSettings.of(asked, image_size=SIZE).result()
     )
 
 

@@ -20,13 +20,12 @@ from bench.quality.cells import Predicted, bootstraps
 from bench.quality.inner import OUTER
 from jobs import evaluate
 from jobs import plan as planning
-from jobs.classifier import metrics
+from jobs.classifier import findings, metrics
 from jobs.classifier.predictions import take
 from jobs.common import keys
 from jobs.common.step import RESULTS_VERSION
 from jobs.common.storage import Storage, open_storage
 from jobs.gan import grid
-from jobs.report import findings
 from jobs.settings import PipelineSettings
 
 SCHEMA = 2

@@ -18,11 +18,10 @@ from bench.quality import cells, command, kept, protocol, table
 from bench.quality.inner import inner_dataset
 from bench.quality.table import margin
 from jobs import plan as planning
-from jobs.classifier import metrics
+from jobs.classifier import findings, metrics
+from jobs.classifier.findings import Recipe
 from jobs.common.storage import open_storage
 from jobs.mri.dataset import open_dataset
-from jobs.report import findings
-from jobs.report.findings import Recipe
 from jobs.settings import PipelineSettings
 
 SPLITS = (0, 1)  # the splits of inner_dataset that are held out, one after the other

@@ -10,13 +10,13 @@ from bench.quality import kept
 from jobs import pipeline
 from jobs import plan as planning
 from jobs.classifier import metrics
+from jobs.classifier.findings import Recipe
 from jobs.classifier.predictions import Predictions, join_predictions, read_predictions
 from jobs.common import keys, logs
 from jobs.common.loading import load_job
 from jobs.common.storage import Storage
 from jobs.common.workers import Watcher, carry_out
 from jobs.plan import Plan, Task
-from jobs.report.findings import Recipe
 from jobs.settings import PipelineSettings
 
 Predicted = dict[Recipe, list[Predictions]]  # one of each seed

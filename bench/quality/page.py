@@ -92,7 +92,7 @@ def _start(recipe: dict[str, Json]) -> str:
 
 
 def _networks(result: Json) -> str:
-    return " and ".join(words.NETWORKS[network] for network in result["settings"]["networks"])
+    return " and ".join(words.NETWORK_NAMES[network] for network in result["settings"]["networks"])
 
 
 def _run(result: Json) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from bench.quality import protocol
 from bench.quality.inner import OUTER
 from jobs.report import words
-from jobs.report.words import NETWORKS
+from jobs.report.words import NETWORK_NAMES
 
 NAMES = {
     "majority": "always the largest class",
@@ -28,15 +28,15 @@ def markdown(*results: Json) -> str:
     """Return the accuracies of results on the same folds as a Markdown table. See docs/report.md for their parts."""
     rows: dict[tuple[str, str], dict[str, Json]] = {}
     for entry in _all(results, "results"):
-        key = (NETWORKS[entry["network"]], words.REGIMES[entry["regime"]])
+        key = (NETWORK_NAMES[entry["network"]], words.REGIMES[entry["regime"]])
         rows.setdefault(key, {})[entry["metric"]] = entry
     for result in results:
-        network = NETWORKS[result["settings"]["networks"][0]]
+        network = NETWORK_NAMES[result["settings"]["networks"][0]]
         for entry in result["controls"]["results"] + result["baselines"]:
             key = ("*control*", NAMES[entry["control"]].format(network))
             rows.setdefault(key, {})[entry["metric"]] = entry
     for entry in _all((result["controls"] for result in results), "checks"):
-        key = (f"{NETWORKS[entry['network']]}, *control*", NAMES[entry["check"]].format(entry["n"]))
+        key = (f"{NETWORK_NAMES[entry['network']]}, *control*", NAMES[entry["check"]].format(entry["n"]))
         rows.setdefault(key, {})[entry["metric"]] = entry
     head = ["network", "trained on", "accuracy", "balanced accuracy", "ROC-AUC"]
     return render(
@@ -51,7 +51,7 @@ def differences(*results: Json) -> str:
         first, second = entry["first"], entry["second"]
         if entry["metric"] == "accuracy" and first["network"] == second["network"]:
             regimes = " minus ".join(words.REGIMES[one["regime"]] for one in (second, first))
-            lines.append(f"- {NETWORKS[first['network']]}, {regimes}: {_beyond(entry, 'accuracy')}")
+            lines.append(f"- {NETWORK_NAMES[first['network']]}, {regimes}: {_beyond(entry, 'accuracy')}")
     return "\n".join(lines)
 
 
@@ -63,7 +63,7 @@ def closer(*results: Json) -> str:
         beyond = {_recipe(x): x for x in found["beyond"]}
         for entry in found["seeds"]:
             recipe = network, regime = _recipe(entry)
-            line = [NETWORKS[network], words.REGIMES[regime], _estimate(untouched[recipe], "accuracy")]
+            line = [NETWORK_NAMES[network], words.REGIMES[regime], _estimate(untouched[recipe], "accuracy")]
             line.append(", ".join(_number(x, "accuracy") for x in entry["accuracy"]))
             lines.append([*line, _beyond(beyond[recipe], beyond[recipe]["metric"])])
     head = [
@@ -163,7 +163,7 @@ def _mean(values: Iterable[float | None]) -> str:
 
 def _number(value: float, metric: str) -> str:
     # A plain space, since Markdown files are read as text too.
-    return words.number(value, metric).replace(words.SPACE, " ")
+    return words.value(value, metric).replace(words.SPACE, " ")
 
 
 def _estimate(entry: Json | None, metric: str) -> str:

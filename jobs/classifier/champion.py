@@ -10,7 +10,7 @@ from jobs.common.errors import MachineError, UserError
 from jobs.common.step import digest, manifest_digest, read_manifest, read_output, seal, unseal
 from jobs.common.storage import MissingKey, Storage
 
-SCHEMA = 3
+RECORD_SCHEMA = 3
 
 
 class Candidate(NamedTuple):
@@ -52,10 +52,6 @@ class Record(NamedTuple):
     debt: float
     decisions: list[dict[str, Any]]
 
-    def answered(self, question: dict[str, Any]) -> bool:
-        """Return whether one of the decisions answers `question`."""
-        return any(decision["question"] == question for decision in self.decisions)
-
 
 # ---- the record ----------------------------------------------------------------------------------------------------
 
@@ -83,7 +79,7 @@ def parse_record(data: bytes, name: str) -> Record:
     try:
         # A record of schema 1 has no digest.
         fields = unseal(data, "schema", since=2)
-        if fields["schema"] != SCHEMA:
+        if fields["schema"] != RECORD_SCHEMA:
             raise UserError(
                 f"{key} is from another version of mrigan: delete it, and the next promotion starts a new history"
             )
@@ -105,10 +101,10 @@ def stored_record(storage: Storage, name: str) -> bytes | None:
 
 def to_json(record: Record) -> bytes:
     """Return a record as JSON: `schema`, the fields of Record and `digest`."""
-    return seal({"schema": SCHEMA} | record._asdict() | {"champion": record.champion._asdict()})
+    return seal({"schema": RECORD_SCHEMA} | record._asdict() | {"champion": record.champion._asdict()})
 
 
-def check(storage: Storage, name: str, labels: Sequence[str]) -> None:
+def check_labels(storage: Storage, name: str, labels: Sequence[str]) -> None:
     """Raise UserError if the champion called `name` has other classes than `labels`, so that a run fails early."""
     stored = stored_record(storage, name)
     known = parse_record(stored, name).champion.labels if stored else list(labels)
@@ -122,10 +118,31 @@ def check(storage: Storage, name: str, labels: Sequence[str]) -> None:
 # ---- the challenger ------------------------------------------------------------------------------------------------
 
 
-def find_challenger(storage: Storage, dataset: str, run: str) -> tuple[Candidate, dict[str, Any]]:
-    """Return the network and regime that a run's report selected, and the report's field `selected`.
+class Challenge(NamedTuple):
+    """A run's best classifier beside the record of the champion that it challenges.
 
-    Raises UserError if the run has no report of this schema, or a report on another dataset.
+    selected: `selected` of the run's report; question: what a decision answers, as JSON values;
+    stored: the record's bytes, which a conditional write expects; record: None before the first promotion.
+    """
+
+    challenger: Candidate
+    selected: dict[str, Any]
+    question: dict[str, Any]
+    stored: bytes | None
+    record: Record | None
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether one of the decisions answers the question."""
+        return self.record is not None and any(one["question"] == self.question for one in self.record.decisions)
+
+
+def challenge(storage: Storage, dataset: str, run: str, name: str, rules: Mapping[str, Any]) -> Challenge:
+    """Return the challenge of a run on `dataset` to the champion called `name`.
+
+    `rules` are the settings of promote that change results, and the digest of the test images, if any. Raises UserError
+    if the run has no report of this schema, a report on another dataset or a classifier that is missing; MachineError
+    if the record is damaged.
     """
     manifest = read_manifest(storage, keys.report(run))
     if manifest is None:
@@ -136,7 +153,7 @@ def find_challenger(storage: Storage, dataset: str, run: str) -> tuple[Candidate
     data = finished(storage, keys.dataset(dataset))
     if manifest["inputs"].get("dataset") != manifest_digest(data):
         raise UserError(f"the report of run {run} is for another dataset than {dataset}: use that dataset")
-    asked, selected = manifest["settings"], report["selected"]
+    settings, selected = manifest["settings"], report["selected"]
     challenger = Candidate(
         network=selected["network"],
         regime=selected["regime"],
@@ -145,27 +162,18 @@ def find_challenger(storage: Storage, dataset: str, run: str) -> tuple[Candidate
         dataset=dataset,
         run=run,
         folds=data["settings"]["folds"],
-        seeds=[asked["seed"] + number for number in range(asked["seeds"])],
+        seeds=[settings["seed"] + number for number in range(settings["seeds"])],
     )
-    return challenger, selected
-
-
-def question(
-    storage: Storage, challenger: Candidate, rules: Mapping[str, Any], test: Mapping[str, str]
-) -> dict[str, Any]:
-    """Return the question that a decision answers. The same question is not decided again.
-
-    `rules` are the settings of promote that change results, `test` maps "test" to a digest of the test images, if any.
-    """
-    asked = {
+    question = {
         **rules,
-        "challenger": [challenger.run, challenger.network, challenger.regime],
+        "challenger": [run, challenger.network, challenger.regime],
         "seeds": challenger.seeds,
         # The name of a run does not change if its classifiers are trained again.
         "classifiers": digest([manifest_digest(finished(storage, prefix)) for prefix in challenger.models]),
-        **test,
     }
-    return json.loads(json.dumps(asked))
+    stored = stored_record(storage, name)
+    record = parse_record(stored, name) if stored else None
+    return Challenge(challenger, selected, json.loads(json.dumps(question)), stored, record)
 
 
 def finished(storage: Storage, prefix: str) -> dict[str, Any]:

@@ -1,46 +1,36 @@
 """Baselines for classifiers, and the similarity of held-out images to training images."""
 
-from typing import NamedTuple
-
 import numpy as np
 from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
 
-SIDE = 32  # pixels of a thumbnail: sufficient to distinguish heads, and 100,000 thumbnails need only 400 MB
-FILE_FEATURES = ("file size", "width", "height", "aspect", "border brightness")
+THUMBNAIL_SIDE = 32  # pixels of a thumbnail: sufficient to distinguish heads, and 100,000 thumbnails need only 400 MB
 _BLOCK = 1024
 _TREES = 200
 
 
-class Nearest(NamedTuple):
-    """The nearest training image of each of n query images, int64 [n]; their correlation in [-1, 1], float32 [n]."""
-
-    neighbour: np.ndarray
-    similarity: np.ndarray
-
-
 def thumbnails(images: np.ndarray) -> np.ndarray:
     """uint8 [n, size, size] -> float32 [n, 32 * 32], each of mean 0 and length 1 (a blank image: all 0)."""
-    small = [Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BOX) for image in images]
-    flat = np.array([np.asarray(image, np.float32).ravel() for image in small], np.float32).reshape(-1, SIDE * SIDE)
+    small = [Image.fromarray(image).resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX) for image in images]
+    flat = np.array([np.asarray(image, np.float32).ravel() for image in small], np.float32).reshape(
+        -1, THUMBNAIL_SIDE**2
+    )
     flat -= flat.mean(axis=1, keepdims=True)
     length = np.linalg.norm(flat, axis=1, keepdims=True)
     return flat / np.where(length > 0, length, 1)
 
 
-def nearest(training: np.ndarray, query: np.ndarray) -> Nearest:
-    """The training thumbnail with the highest Pearson correlation for each query thumbnail, by exhaustive search."""
+def most_similar(training: np.ndarray, query: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The training thumbnail with the highest Pearson correlation for each of n query thumbnails.
+
+    Returns its index, int64 [n], and the correlation, float32 [n] in [-1, 1].
+    """
     index, similarity = np.zeros(len(query), np.int64), np.zeros(len(query), np.float32)
     for start in range(0, len(query), _BLOCK):
         products = query[start : start + _BLOCK] @ training.T
         index[start : start + _BLOCK] = best = products.argmax(axis=1)
         similarity[start : start + _BLOCK] = products[np.arange(len(products)), best]
-    return Nearest(index, similarity)
-
-
-def vote(found: Nearest, truth: np.ndarray, classes: int) -> np.ndarray:
-    """Probabilities [n, classes] of the 1-nearest-neighbour classifier: 1 for the neighbour's class, else 0."""
-    return np.eye(classes)[truth[found.neighbour]]
+    return index, similarity
 
 
 def majority(truth: np.ndarray, classes: int, n: int) -> np.ndarray:
@@ -49,7 +39,8 @@ def majority(truth: np.ndarray, classes: int, n: int) -> np.ndarray:
 
 
 def file_only(training: np.ndarray, truth: np.ndarray, query: np.ndarray, classes: int, seed: int) -> np.ndarray:
-    """Probabilities [n, classes] of a random forest (Breiman, 2001) on FILE_FEATURES [n, 5], without the image.
+    """Probabilities [n, classes] of a random forest (Breiman, 2001) on five numbers of each file, float [n, 5]:
+    size in bytes, width, height, aspect ratio and border brightness.
 
     Its accuracy above chance shows that file properties reveal the class: image classifiers can exploit them too.
     """

@@ -25,7 +25,7 @@ def out_of_fold(storage: Storage, candidate: Candidate, seed: int) -> Prediction
     return join_predictions(parts)
 
 
-def predict(storage: Storage, candidate: Candidate, images: np.ndarray) -> np.ndarray:
+def mean_prediction(storage: Storage, candidate: Candidate, images: np.ndarray) -> np.ndarray:
     """Return the mean prediction of a candidate's models: float64 [n, classes] for uint8 [n, image_size, image_size].
 
     Raises MachineError if a model is missing or damaged.

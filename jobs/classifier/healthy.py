@@ -1,4 +1,4 @@
-"""Finds the class of heads without a lesion. Phantoms without a lesion are training images of this class."""
+"""Find the class of heads without a lesion. Phantoms without a lesion are training images of this class."""
 
 import logging
 import re
@@ -10,14 +10,14 @@ log = logging.getLogger("mrigan.healthy")
 
 AUTO, OFF = "auto", "off"
 # Usual names of this class in collections, without spaces, underscores and hyphens.
-NAMES = frozenset(
+USUAL_NAMES = frozenset(
     ("no", "none", "normal", "healthy", "negative", "control", "controls", "nolesion", "notumor", "notumour")
 )
 
 
 def by_name(labels: Iterable[str]) -> str | None:
     """Return the only one of `labels` whose name means that there is no lesion; None if there is none, or several."""
-    found = [label for label in labels if re.sub(r"[\s_-]", "", label).casefold() in NAMES]
+    found = [label for label in labels if re.sub(r"[\s_-]", "", label).casefold() in USUAL_NAMES]
     return found[0] if len(found) == 1 else None
 
 

@@ -91,10 +91,7 @@ def measure(predictions: Predictions, weights: np.ndarray) -> dict[str, np.ndarr
     truth, predicted, p = predictions.truth, predictions.predicted, predictions.probabilities
     total = weights.sum(axis=1)
     confusion = _sums(truth * k + predicted, np.ones(n), k * k, weights).reshape(-1, k, k)
-    support, called = (
-        confusion.sum(axis=2),
-        confusion.sum(axis=1),
-    )  # [draws, k]: weights of true classes, of predicted classes
+    support, called = confusion.sum(axis=2), confusion.sum(axis=1)  # [draws, k]: by true, by predicted class
     hit = np.diagonal(confusion, axis1=1, axis2=2)
     rest = total[:, None] - support
     recall = _ratio(hit, support)
@@ -102,8 +99,7 @@ def measure(predictions: Predictions, weights: np.ndarray) -> dict[str, np.ndarr
     f1 = _ratio(2 * hit, support + called)
     balanced = np.where((support > 0).sum(axis=1) > 1, _mean(recall), np.nan)
     two = k == 2
-    confidence, right = p.max(axis=1), (truth == predicted).astype(float)
-    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    confidence, right = _confidence(predictions)
     squared = (p - np.eye(k)[truth]) ** 2
     return {
         "accuracy": hit.sum(axis=1) / total,
@@ -113,7 +109,7 @@ def measure(predictions: Predictions, weights: np.ndarray) -> dict[str, np.ndarr
         "specificity": true_negative_rate[:, 1] if two else _mean(np.where(support > 0, true_negative_rate, np.nan)),
         "f1": f1[:, 1] if two else _mean(f1),
         "brier": weights @ (squared[:, 1] if two else squared.sum(axis=1)) / total,
-        "calibration_error": np.abs(_sums(bins, right - confidence, BINS, weights)).sum(axis=1) / total,
+        "calibration_error": np.abs(_sums(_bins(confidence), right - confidence, BINS, weights)).sum(axis=1) / total,
     }  # fmt: skip
 
 
@@ -124,7 +120,7 @@ def score(predictions: Predictions, metric: str) -> float:
 
 
 def bootstrap(seeds: list[Predictions], resamples: int, seed: int) -> Bootstrap:
-    """Draws groups within folds, and seeds, `resamples` times (0: values only).
+    """Draw groups within folds, and seeds, `resamples` times (0: values only).
 
     seeds: the predictions of one recipe, one for each seed, on the same images. The draws depend only on the groups and
     folds of the images, the number of seeds, and `seed`. Two recipes on the same images therefore have the same draws,
@@ -167,7 +163,7 @@ def difference(a: Bootstrap, b: Bootstrap, metric: str) -> Difference:
     return Difference(a.value[metric] - b.value[metric], low, high)
 
 
-def compare(a: list[Predictions], b: list[Predictions], metric: str, resamples: int, seed: int) -> Difference:
+def paired_difference(a: list[Predictions], b: list[Predictions], metric: str, resamples: int, seed: int) -> Difference:
     """First minus second on the same images; each is a list with the predictions of one or more seeds.
 
     Raises UserError when the metric is unknown or the images differ.
@@ -211,13 +207,21 @@ def confusion_matrix(predictions: Predictions) -> np.ndarray:
     return np.bincount(predictions.truth * k + predictions.predicted, minlength=k * k).reshape(k, k)
 
 
-def reliability(predictions: Predictions) -> list[tuple[float, float, int]]:
-    """For each non-empty bin of the calibration error: mean confidence, accuracy, number of images."""
-    confidence = predictions.probabilities.max(axis=1)
-    right = predictions.truth == predictions.predicted
-    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+def reliability(seeds: list[Predictions]) -> list[tuple[float, float, int]]:
+    """For each non-empty bin of the calibration error: mean confidence, accuracy, number of predictions."""
+    confidence, right = (np.concatenate(x) for x in zip(*map(_confidence, seeds), strict=True))
+    bins = _bins(confidence)
     inside = [bins == b for b in range(BINS)]
     return [(float(confidence[x].mean()), float(right[x].mean()), int(x.sum())) for x in inside if x.any()]
+
+
+def _confidence(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """The highest probability for each image, and whether it is that of the true class (1.0 or 0.0)."""
+    return predictions.probabilities.max(axis=1), (predictions.truth == predictions.predicted).astype(float)
+
+
+def _bins(confidence: np.ndarray) -> np.ndarray:
+    return np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
 
 
 def _auc(predictions: Predictions, fold: str, weights: np.ndarray) -> np.ndarray:

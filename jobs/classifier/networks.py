@@ -88,7 +88,7 @@ def _stock_config(network: str, shape: tuple[int, int, int]) -> dict:
 
 
 def _edited(config: dict, architecture: Architecture, precision: str, seed: int) -> dict:
-    """The Keras configuration of a stock network with our input, momentum, first weights, precision and seed."""
+    """A network's Keras configuration, changed in input, momentum, initial weights, precision and seed."""
     config = copy.deepcopy(config)
     policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
     for layer in config["layers"]:

@@ -54,7 +54,7 @@ def write_predictions(predictions: Predictions) -> bytes:
 
 
 def read_predictions(data: bytes) -> Predictions:
-    """Parses `predictions.csv`.
+    """Read a `predictions.csv`.
 
     Raises UserError when a column is missing, a label has no probability column, an id occurs twice, or
     a row's probabilities are not finite, lie outside [0, 1] or do not sum to 1 within 1 %.
@@ -78,7 +78,7 @@ def read_predictions(data: bytes) -> Predictions:
         raise UserError(f"predictions.csv: {error}; run train-classifier again") from None
     fine = np.isfinite(probabilities) & (probabilities >= 0) & (probabilities <= 1 + 1e-6)
     if not fine.all() or (np.abs(probabilities.sum(axis=1) - 1) > 0.01).any():
-        raise UserError("predictions.csv has probabilities that are none; run train-classifier again")
+        raise UserError("predictions.csv has values that are no probabilities; run train-classifier again")
     return Predictions(
         ids=[row[0] for row in rows],
         groups=[row[1] for row in rows],
@@ -91,18 +91,13 @@ def read_predictions(data: bytes) -> Predictions:
 
 def take(predictions: Predictions, indices: np.ndarray) -> Predictions:
     """The predictions on some of the images, in the order of `indices`, int [m]."""
-    return Predictions(
-        ids=[predictions.ids[i] for i in indices],
-        groups=[predictions.groups[i] for i in indices],
-        folds=[predictions.folds[i] for i in indices],
-        labels=predictions.labels,
-        truth=predictions.truth[indices],
-        probabilities=predictions.probabilities[indices],
-    )
+    ids, groups, folds = ([column[i] for i in indices] for column in predictions[:3])
+    truth, probabilities = (column[indices] for column in predictions[4:])
+    return Predictions(ids, groups, folds, predictions.labels, truth, probabilities)
 
 
 def join_predictions(parts: list[Predictions]) -> Predictions:
-    """Pools the predictions of several folds (of one network, regime and seed), in order of id.
+    """Pool the predictions of several folds (of one network, regime and seed), in order of id.
 
     Raises UserError when the classes differ or an image occurs in two parts.
     """

@@ -1,6 +1,7 @@
 """Initial weights of classifiers that are pretrained on phantoms, and the settings of the pretraining."""
 
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from jobs.common import keys
 from jobs.common.step import RESULTS_VERSION, digest
@@ -21,39 +22,11 @@ class Start(NamedTuple):
 START = {"mobilenetv2": Start(0.003, 1.0), "resnet152v2": Start(0.001, 0.3)}
 
 
-class Learning(Protocol):
-    """The settings that decide whether classifiers start from pretrained weights."""
-
-    @property
-    def healthy(self) -> str:
-        """The class without lesions, or nothing."""
-
-    @property
-    def phantom_epochs(self) -> int:
-        """Epochs on phantoms alone."""
-
-    @property
-    def classifier_weights(self) -> str:
-        """`none`, `imagenet` or a file."""
-
-
-class Pretraining(Protocol):
-    """Settings of pretrain."""
-
-    @property
-    def network(self) -> str:
-        """A network of keras.applications."""
-
-    def result(self) -> dict[str, Any]:
-        """Return the settings that change results."""
-
-
-def is_used(settings: Learning) -> bool:
+def is_used(healthy: str, phantom_epochs: int, classifier_weights: str) -> bool:
     """Return whether classifiers with these settings start from weights of pretrain."""
-    return bool(settings.healthy and settings.phantom_epochs and settings.classifier_weights == "none")
+    return bool(healthy and phantom_epochs and classifier_weights == "none")
 
 
-def place(settings: Pretraining) -> str:
-    """Return the prefix of the weights for settings of pretrain."""
-    name = settings.network
-    return keys.pretrained(f"{name}-{digest([settings.result(), RESULTS_VERSION])[:12]}")
+def place(settings: Mapping[str, Any]) -> str:
+    """Return the prefix of the weights for the settings of pretrain that change results."""
+    return keys.pretrained(f"{settings['network']}-{digest([settings, RESULTS_VERSION])[:12]}")

@@ -36,7 +36,7 @@ CALL_SECONDS, CALL_STEPS = 2.0, 20
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Hyperparameters:
     """Duration and settings of a training.
 
     `batch` is in images; `learning_rate` is the peak of the schedule; `augmentation`, 0 to 1, is the final strength of
@@ -79,7 +79,7 @@ def train(
     pools: Sequence[Images],
     frequencies: np.ndarray,
     held_out: Images | None,
-    recipe: Recipe,
+    settings: Hyperparameters,
     checkpoints: Checkpoints,
     phantoms: Phantoms | None = None,
     precision: str = "float32",
@@ -107,14 +107,14 @@ def train(
         UserError: a class without an image in a pool, or a loss that is not finite.
         Interrupted: after a signal and a checkpoint.
     """
-    model, average, moments, take_steps = _prepare(architecture, precision, recipe.batch, recipe.augmentation, xla)
+    model, average, moments, take_steps = _prepare(architecture, precision, settings.batch, settings.augmentation, xla)
     for network in (model, average):
         tensors.load_model_arrays(network, initial)
     for variable in moments.values():
         variable.assign(tf.zeros_like(variable))
     # All views, one image at a time, would take longer than the training itself.
-    look = networks.one_view_predictor(average, recipe.batch)
-    seed = derive(recipe.seed, "augmentation")
+    look = networks.one_view_predictor(average, settings.batch)
+    seed = derive(settings.seed, "augmentation")
     history: list[Epoch] = []
     running = np.zeros((0, 2), np.float32)  # loss and accuracy of this epoch's steps so far
     position = 0
@@ -130,14 +130,14 @@ def train(
         history = [Epoch(**row) for row in json.loads(meta["history"])]
         log.info("resuming after step %d", position)
 
-    told = metrics.Training("classifier", FIGURES, recipe.epochs, len(history), position)
+    told = metrics.Training("classifier", FIGURES, settings.epochs, len(history), position)
     steps_per_call = 1
-    while position < recipe.steps:
+    while position < settings.steps:
         # -- a few steps -----------------------------------------------------------------------------------------
-        count = min(steps_per_call, recipe.steps_per_epoch - len(running))
-        chosen = [batch(recipe, pools, phantoms, frequencies, position + i) for i in range(count)]
-        rates = [learning_rate(recipe, position + i) for i in range(count)]
-        strengths = [strength(recipe, position + i) for i in range(count)]
+        count = min(steps_per_call, settings.steps_per_epoch - len(running))
+        chosen = [batch(settings, pools, phantoms, frequencies, position + i) for i in range(count)]
+        rates = [learning_rate(settings, position + i) for i in range(count)]
+        strengths = [strength(settings, position + i) for i in range(count)]
         started = time.monotonic()
         with metrics.gpu_use():
             values = take_steps(
@@ -154,19 +154,19 @@ def train(
             told.epoch([math.nan, None, None, None])
             raise UserError(
                 f"the training loss is not finite in steps {position + 1} to {position + count}: "
-                f"{recipe.remedy} (the learning rate is {recipe.learning_rate:g})"
+                f"{settings.remedy} (the learning rate is {settings.learning_rate:g})"
             )
         running, position = np.concatenate([running, values]), position + count
 
         # -- the end of an epoch ---------------------------------------------------------------------------------
-        if len(running) == recipe.steps_per_epoch:
-            seen = score(look(held_out.pixels), held_out.labels) if held_out else (None, None)
+        if len(running) == settings.steps_per_epoch:
+            seen = loss_and_accuracy(look(held_out.pixels), held_out.labels) if held_out else (None, None)
             mean = running.mean(axis=0, dtype=np.float64)
             history.append(Epoch(len(history) + 1, position, float(mean[0]), float(mean[1]), *seen))
-            _tell_epoch(told, history[-1], recipe.epochs)
+            _tell_epoch(told, history[-1], settings.epochs)
             running = running[:0]
-        told.steps(position, len(history), count * recipe.batch)
-        progress.tell(len(history) * recipe.steps_per_epoch + len(running), recipe.steps)
+        told.steps(position, len(history), count * settings.batch)
+        progress.tell(len(history) * settings.steps_per_epoch + len(running), settings.steps)
 
         if checkpoints.due(position):
             state = tensors.model_arrays(model, "model/")
@@ -188,26 +188,26 @@ def _tell_epoch(told: metrics.Training, row: Epoch, epochs: int) -> None:
 
 
 def batch(
-    recipe: Recipe, pools: Sequence[Images], phantoms: Phantoms | None, frequencies: np.ndarray, step: int
+    settings: Hyperparameters, pools: Sequence[Images], phantoms: Phantoms | None, frequencies: np.ndarray, step: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The batch of step number `step`, from 0 (see `batches.assemble`); it depends only on the recipe and the step."""
-    pool = pools[0] if step < PRETRAINING * recipe.steps else pools[-1]
-    return assemble(pool, phantoms, frequencies, recipe.batch, derive(recipe.seed, "batch", step))
+    """The batch of step number `step`, from 0 (see `batches.assemble`). The same arguments give the same batch."""
+    pool = pools[0] if step < PRETRAINING * settings.steps else pools[-1]
+    return assemble(pool, phantoms, frequencies, settings.batch, derive(settings.seed, "batch", step))
 
 
-def learning_rate(recipe: Recipe, step: int) -> float:
+def learning_rate(settings: Hyperparameters, step: int) -> float:
     """Linear warm-up, then half a cosine down to zero (Loshchilov & Hutter, 2017); `step` counts from 0."""
-    warmup = max(1, round(WARMUP * recipe.steps))
+    warmup = max(1, round(WARMUP * settings.steps))
     if step < warmup:
-        return recipe.learning_rate * (step + 1) / warmup
-    return recipe.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, recipe.steps - warmup)))
+        return settings.learning_rate * (step + 1) / warmup
+    return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, settings.steps - warmup)))
 
 
-def strength(recipe: Recipe, step: int) -> float:
+def strength(settings: Hyperparameters, step: int) -> float:
     """The strength of augmentation, 0 to 1, in a step (from 0). With full strength from the first step, networks with
     random weights stay at chance for hundreds of steps."""
-    grown = min(1.0, GROWTH_START + (1.0 - GROWTH_START) * step / max(1.0, GROWTH * recipe.steps))
-    return recipe.augmentation * grown
+    grown = min(1.0, GROWTH_START + (1.0 - GROWTH_START) * step / max(1.0, GROWTH * settings.steps))
+    return settings.augmentation * grown
 
 
 # A pipeline trains many classifiers of one shape: tracing takes longer than a short training.
@@ -298,7 +298,7 @@ def _prepare(
     return model, average, moments, take_steps
 
 
-def score(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+def loss_and_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     """Mean cross-entropy in nats, and accuracy, of probabilities [n, classes] for true labels int [n]."""
     of_truth = probabilities[np.arange(len(labels)), labels]
     loss = -np.log(np.maximum(of_truth, np.finfo(np.float64).tiny)).mean()

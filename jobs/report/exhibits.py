@@ -1,6 +1,7 @@
 """Charts and images of the report page."""
 
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from PIL import Image
 
 from jobs.common.errors import MachineError
 from jobs.report import figures
-from jobs.report.words import CONTROLS, NETWORKS, REGIMES
+from jobs.report.words import BASELINES, NETWORK_NAMES, REGIMES
 
 Json = dict[str, Any]
 Recipe = tuple[str, str]  # network, regime
@@ -33,7 +34,7 @@ class Samples(NamedTuple):
     nearest: str | None
 
 
-class Training(NamedTuple):
+class GanTraining(NamedTuple):
     """One generator's losses, and its samples at some epochs."""
 
     label: str
@@ -50,14 +51,14 @@ class Exhibits:
     reliability: list[Panel]
     similarity: list[Panel]
     samples: list[Samples]
-    losses: list[Training]
+    losses: list[GanTraining]
     histories: list[Panel]
 
 
-def values(report: Json) -> list[Panel]:
+def values_panels(report: Json) -> list[Panel]:
     """Balanced accuracy of each regime and control, a panel for each network."""
     controls = [
-        (CONTROLS[row["control"]].short, "", *_interval(row))
+        (BASELINES[row["control"]].short, "", *_interval(row))
         for row in report["controls"]["results"]
         if row["metric"] == "balanced_accuracy" and row["control"] != "majority"
     ]
@@ -68,59 +69,52 @@ def values(report: Json) -> list[Panel]:
             for row in report["results"]
             if row["network"] == network and row["metric"] == "balanced_accuracy"
         ]
-        name = f"Balanced accuracy of {NETWORKS[network]} by training images, and of the controls; see the tables"
+        name = f"Balanced accuracy of {NETWORK_NAMES[network]} by training images, and of the controls; see the tables"
         chance = 1 / len(report["dataset"]["labels"])
-        panels.append(Panel(NETWORKS[network], figures.whiskers([*rows, *controls], chance, name)))
+        panels.append(Panel(NETWORK_NAMES[network], figures.whiskers([*rows, *controls], chance, name)))
     return panels
 
 
-def roc(curves: dict[Recipe, list[figures.Curve]]) -> list[Panel]:
+def roc_panels(curves: dict[Recipe, list[figures.Curve]]) -> list[Panel]:
     """A panel for each network."""
+    defined = {recipe: found for recipe, found in curves.items() if found}
     return [
-        Panel(NETWORKS[network], figures.roc(regimes, f"ROC curves of {NETWORKS[network]}: {_listed(regimes)}"))
-        for network, regimes in _by_network({recipe: found for recipe, found in curves.items() if found}).items()
+        Panel(name, figures.roc(regimes, f"ROC curves of {name}: {_listed(regimes)}"))
+        for name, regimes in _by_network(defined).items()
     ]
 
 
-def reliability(points: dict[Recipe, list[tuple[float, float, int]]]) -> list[Panel]:
+def reliability_panels(points: dict[Recipe, list[tuple[float, float, int]]]) -> list[Panel]:
     """A panel for each network."""
     return [
-        Panel(
-            NETWORKS[network],
-            figures.reliability(regimes, f"Accuracy by confidence of {NETWORKS[network]}: {_listed(regimes)}"),
-        )
-        for network, regimes in _by_network(points).items()
+        Panel(name, figures.reliability(regimes, f"Accuracy by confidence of {name}: {_listed(regimes)}"))
+        for name, regimes in _by_network(points).items()
     ]
 
 
-def similarity(report: Json) -> list[Panel]:
+def similarity_panels(report: Json) -> list[Panel]:
     """A panel for each network."""
     curves: dict[Recipe, list[tuple[float, float, float, float]]] = {
         (row["network"], row["regime"]): [(x["similarity"], *_interval(x)) for x in row["bins"]]
         for row in report["controls"]["similarity"]
     }
     return [
-        Panel(
-            NETWORKS[network],
-            figures.by_similarity(
-                regimes, f"Accuracy of {NETWORKS[network]} by similarity to the nearest training image"
-            ),
-        )
-        for network, regimes in _by_network(curves).items()
+        Panel(name, figures.by_similarity(regimes, f"Accuracy of {name} by similarity to the nearest training image"))
+        for name, regimes in _by_network(curves).items()
     ]
 
 
-def samples(label: str, real: list[np.ndarray], synthetic: list[bytes], nearest: bytes | None) -> Samples:
+def tiles(label: str, real: Iterable[np.ndarray], synthetic: list[bytes], nearest: bytes | None) -> Samples:
     """real: uint8 [size, size] each; synthetic and nearest: PNG."""
     return Samples(
         label,
-        [figures.picture(image, THUMBNAIL) for image in real],
-        [figures.picture(_pixels(data), THUMBNAIL) for data in synthetic],
-        figures.picture(_pixels(nearest), 8 * THUMBNAIL) if nearest else None,
+        [figures.data_uri(image, THUMBNAIL) for image in real],
+        [figures.data_uri(_pixels(data), THUMBNAIL) for data in synthetic],
+        figures.data_uri(_pixels(nearest), 8 * THUMBNAIL) if nearest else None,
     )
 
 
-def gan(label: str, losses: list[dict[str, list[float]]], progress: list[tuple[int, bytes]]) -> Training:
+def gan_training(label: str, losses: list[dict[str, list[float]]], progress: list[tuple[int, bytes]]) -> GanTraining:
     """losses: the columns of each fold's losses.csv; progress: (epoch, sample grid of 8 by 8 images)."""
     folds = [
         (np.array(x["step"]), np.array(x["generator_loss"]), np.array(x["discriminator_loss"])) for x in losses if x
@@ -131,22 +125,23 @@ def gan(label: str, losses: list[dict[str, list[float]]], progress: list[tuple[i
         cell = grid.shape[0] // 8
         # A row of cells from every part of the grid: the classes of a class-conditional generator lie below each other.
         rows = grid.reshape(8, cell, -1)[:: 8 // PROGRESS, :, : PROGRESS * cell]
-        shown.append((epoch, figures.picture(rows.reshape(-1, PROGRESS * cell)[:-1, :-1], 2 * THUMBNAIL)))
-    return Training(label, figures.gan_losses(folds, f"Losses of the generator of {label} by step"), shown)
+        shown.append((epoch, figures.data_uri(rows.reshape(-1, PROGRESS * cell)[:-1, :-1], 2 * THUMBNAIL)))
+    return GanTraining(label, figures.gan_losses(folds, f"Losses of the generator of {label} by step"), shown)
 
 
 def history(recipe: Recipe, tables: list[dict[str, list[float]]]) -> Panel:
     """tables: the columns of each fold's history.csv."""
     columns = ("epoch", "train_loss", "held_out_loss")
     folds = [tuple(np.array(x[column]) for column in columns) for x in tables if x]
-    title = f"{NETWORKS[recipe[0]]}, {REGIMES[recipe[1]]}"
+    title = f"{NETWORK_NAMES[recipe[0]]}, {REGIMES[recipe[1]]}"
     return Panel(title, figures.histories(folds, recipe[1], f"Losses by epoch: {title}"))  # type: ignore[arg-type]
 
 
 def _by_network(values: dict[Recipe, Any]) -> dict[str, dict[str, Any]]:
+    """The values by the displayed name of the network, then by regime."""
     found: dict[str, dict[str, Any]] = {}
     for (network, regime), value in values.items():
-        found.setdefault(network, {})[regime] = value
+        found.setdefault(NETWORK_NAMES[network], {})[regime] = value
     return found
 
 

@@ -164,7 +164,7 @@ def by_similarity(curves: dict[str, list[tuple[float, float, float, float]]], na
     return _svg(draw, name, 3.5, 2.4)
 
 
-def picture(image: np.ndarray, side: int) -> str:
+def data_uri(image: np.ndarray, side: int) -> str:
     """A grayscale image, uint8 [h, w], at most `side` pixels wide, as a data URI of a PNG."""
     data = io.BytesIO()
     small = Image.fromarray(image)

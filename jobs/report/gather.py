@@ -1,20 +1,22 @@
-"""Reads the finished steps of a run, and their outputs, from storage for the report."""
+"""Find the finished steps of a run in storage, and read their outputs for the report."""
 
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from jobs.classifier.predictions import Predictions, join_predictions, read_predictions
+import numpy as np
+
 from jobs.common import keys
 from jobs.common.errors import UserError
-from jobs.common.step import read_listing, read_manifest, read_output, read_outputs
+from jobs.common.step import Step, read_listing, read_manifest, read_output, read_outputs
 from jobs.common.storage import Storage
 from jobs.common.tables import from_csv
-from jobs.mri.dataset import Dataset
 from jobs.report import exhibits, words
 
-SHOWN = 8  # images of a class side by side
+TILES = 8  # images of a class side by side
+FILES = ("report.json", "report.html")
 Json = dict[str, Any]
 
 
@@ -33,7 +35,7 @@ class Part(NamedTuple):
 def classifiers(
     storage: Storage,
     run: str,
-    dataset: Dataset,
+    dataset: Step,
     recipes: Sequence[tuple[str, str]],
     seeds: Sequence[int],
     folds: Sequence[int],
@@ -52,18 +54,17 @@ def classifiers(
                 "--networks, --regimes, --seeds or --no-controls"
             )
         if manifest["inputs"].get("dataset") != dataset.digest:
-            raise UserError(
-                f"{prefix} was trained on another dataset than {dataset.id}: train it again on {dataset.id}"
-            )
+            id = dataset.prefix.rpartition("/")[2]
+            raise UserError(f"{prefix} was trained on another dataset than {id}: train it again on {id}")
         where = {"fold": fold, "network": network, "regime": regime, "seed": seed}
         parts.append(Part("train-classifier", where, prefix, manifest))
     return parts
 
 
-def generators(storage: Storage, run: str, dataset: Dataset, folds: Sequence[int]) -> list[Part]:
+def generators(storage: Storage, run: str, dataset: Step, folds: Sequence[int]) -> list[Part]:
     """Return the generators and the synthetic images of each fold and class, if they were made from this dataset."""
     parts = []
-    for fold, label in itertools.product(folds, [*dataset.labels, keys.CLASS_CONDITIONAL]):
+    for fold, label in itertools.product(folds, [*sorted(dataset.facts["labels"]), keys.CLASS_CONDITIONAL]):
         steps = {"train-gan": keys.gan(run, fold, label), "generate": keys.synthetic(run, fold, label)}
         for job, prefix in steps.items():
             manifest = read_manifest(storage, prefix)
@@ -84,23 +85,15 @@ def _chosen(parts: list[Part], job: str, **where: Any) -> list[Part]:
 # ---- outputs of the steps -----------------------------------------------------------------------------------------
 
 
-def predictions(
-    storage: Storage, parts: list[Part], network: str, regime: str, name: str = "predictions.csv"
-) -> list[Predictions]:
-    """Return for each seed the pooled predictions of the folds."""
-    by_seed: dict[int, list[Predictions]] = {}
-    for part in _chosen(parts, "train-classifier", network=network, regime=regime):
-        found = read_predictions(read_output(storage, part.prefix, part.manifest, name))
-        by_seed.setdefault(part.where["seed"], []).append(found)
-    return [join_predictions(folds) for folds in by_seed.values()]
-
-
-def phantoms(storage: Storage, parts: list[Part], network: str, regime: str) -> dict[str, Predictions]:
-    """Return the predictions of the network pretrained on phantoms, as the control `phantoms`; {} if there are none."""
-    chosen = _chosen(parts, "train-classifier", network=network, regime=regime)
-    if not all("phantoms.csv" in part.manifest["outputs"] for part in chosen):
-        return {}
-    return {"phantoms": predictions(storage, parts, network, regime, "phantoms.csv")[0]}
+def outputs(storage: Storage, parts: list[Part], name: str, **where: Any) -> dict[int, list[bytes]] | None:
+    """Return the files `name` of the chosen classifiers by seed; None if a classifier has none."""
+    chosen = _chosen(parts, "train-classifier", **where)
+    if not all(name in part.manifest["outputs"] for part in chosen):
+        return None
+    by_seed: dict[int, list[bytes]] = {}
+    for part in chosen:
+        by_seed.setdefault(part.where["seed"], []).append(read_output(storage, part.prefix, part.manifest, name))
+    return by_seed
 
 
 def learned(parts: list[Part], network: str, regime: str) -> float:
@@ -119,24 +112,19 @@ def tables(storage: Storage, parts: list[Part], name: str, **where: Any) -> list
     return tables
 
 
-def samples(storage: Storage, dataset: Dataset, parts: list[Part]) -> list[exhibits.Samples]:
-    """Return for each class real images, synthetic images, and the nearest training images of the latter, of fold 0."""
+def samples(storage: Storage, parts: list[Part], real: Callable[[str], np.ndarray]) -> list[exhibits.Samples]:
+    """Return for each class the images on show, real and synthetic, of fold 0.
+
+    `real` returns held-out images of a class, uint8 [n, size, size]. Synthetic images are shown alone, and above their
+    nearest training images.
+    """
     shown = []
     for part in _chosen(parts, "generate", fold=0):
         label = part.where["label"]
-        real = [row for row in dataset.held_out(0) if row.label == label]
-        chosen = [real[i * len(real) // SHOWN] for i in range(SHOWN)] if len(real) > SHOWN else real
-        count = min(part.manifest["facts"].get("count", 0), SHOWN)
-        names = [keys.synthetic_image(number) for number in range(count)]
-        nearest = read_left(storage, part, ["nearest.png"])
-        shown.append(
-            exhibits.samples(
-                label,
-                list(dataset.pixels(chosen)),
-                list(read_left(storage, part, names).values()),
-                nearest.get("nearest.png"),
-            )
-        )
+        names = [keys.synthetic_image(number) for number in range(min(part.manifest["facts"].get("count", 0), TILES))]
+        synthetic = list(read_left(storage, part, names).values())
+        nearest = read_left(storage, part, ["nearest.png"]).get("nearest.png")
+        shown.append(exhibits.tiles(label, real(label), synthetic, nearest))
     return shown
 
 
@@ -153,7 +141,7 @@ def read_left(storage: Storage, part: Part, names: Iterable[str]) -> dict[str, b
     return dict(zip(left, read_outputs(storage, part.prefix, digests, left), strict=True))
 
 
-def progress(storage: Storage, parts: list[Part], label: str) -> list[tuple[int, bytes]]:
+def sample_grids(storage: Storage, parts: list[Part], label: str) -> list[tuple[int, bytes]]:
     """Return (epoch, sample grid) of up to four epochs of a generator of fold 0, including the last one."""
     for part in _chosen(parts, "train-gan", fold=0, label=label):
         found = (key.removeprefix(f"{part.prefix}/") for key in storage.list(f"{part.prefix}/samples"))
@@ -162,33 +150,6 @@ def progress(storage: Storage, parts: list[Part], label: str) -> list[tuple[int,
         shown = read_left(storage, part, chosen)
         return [(int(name.rpartition("-")[2].removesuffix(".png")), data) for name, data in shown.items()]
     return []
-
-
-def quarantine(dataset: Dataset) -> list[Json]:
-    """Return up to three examples of excluded files for each reason."""
-    _, rows = from_csv(dataset.read("quarantine.csv"))
-    examples: dict[str, list[Json]] = {}
-    for source, reason, detail in rows:
-        examples.setdefault(reason, []).append({"source": source, "detail": detail})
-    return [{"reason": reason, "files": found[:3]} for reason, found in sorted(examples.items())]
-
-
-def about(dataset: Dataset) -> Json:
-    """Return the properties of the dataset, in numbers."""
-    names = ("patients", "largest_group", "large_groups", "near_duplicate_pairs", "formats", "quarantine")
-    groups = {label: len({row.group for row in dataset.rows if row.label == label}) for label in dataset.labels}
-    return {
-        "id": dataset.id,
-        "digest": dataset.digest,
-        "image_size": dataset.image_size,
-        "folds": dataset.folds,
-        "images": len(dataset.rows),
-        "groups": len({row.group for row in dataset.rows}),
-        "labels": [
-            {"label": label, "images": sum(row.label == label for row in dataset.rows), "groups": groups[label]}
-            for label in dataset.labels
-        ],
-    } | {name: dataset.facts[name] for name in names if name in dataset.facts}
 
 
 def recipe(parts: list[Part]) -> Json:
@@ -234,3 +195,18 @@ def quality(storage: Storage, part: Part) -> Json:
     """Return the content of a quality.json without the list of single images."""
     found = json.loads(read_output(storage, part.prefix, part.manifest, "quality.json"))
     return part.where | {name: value for name, value in found.items() if name not in ("schema", "nearest")}
+
+
+# ---- the report itself --------------------------------------------------------------------------------------------
+
+
+def copy(step: Step, folder: Path) -> list[Path]:
+    """Write the files of a finished report to a local folder; return their paths.
+
+    Raises MachineError if a file in storage is damaged.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / name for name in FILES]
+    for path in paths:
+        path.write_bytes(step.read(path.name))
+    return paths

@@ -2,13 +2,12 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
 
-from jobs.classifier.controls import FILE_FEATURES
-from jobs.classifier.metrics import BINS, METRICS
 from jobs.report import words
 from jobs.report.exhibits import Exhibits
 
@@ -16,8 +15,11 @@ Json = dict[str, Any]
 SMALL_CLASS = 10  # groups; with fewer, intervals are unreliable
 
 
-def render(report: Json, exhibits: Exhibits) -> str:
-    """Return the HTML page for the content of report.json; deterministic."""
+def render(report: Json, exhibits: Exhibits, metrics: Mapping[str, Any], bins: int) -> str:
+    """Return the HTML page for the content of report.json; the same content gives the same bytes.
+
+    metrics: title, higher_is_better and meaning of each metric; bins: number of bins of the calibration error.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("jobs.report", ""),
         autoescape=True,
@@ -31,9 +33,8 @@ def render(report: Json, exhibits: Exhibits) -> str:
         report=report,
         exhibits=exhibits,
         words=words,
-        metrics=METRICS,
-        bins=BINS,
-        file_features=FILE_FEATURES,
+        metrics=metrics,
+        bins=bins,
         headline=headline(report),
         phantoms=learns_phantoms(report),
         tables=[_table(report, network) for network in report["settings"]["networks"]],
@@ -56,18 +57,18 @@ def headline(report: Json) -> list[str]:
         clauses: list[str] = []
         for regime in report["settings"]["regimes"]:
             row = found[network, regime, "accuracy"]
-            value, interval = words.number(row["value"], "accuracy"), words.bounds(row["low"], row["high"], "accuracy")
+            value, interval = words.value(row["value"], "accuracy"), words.bounds(row["low"], row["high"], "accuracy")
             result = f"{value} [{interval}]"
             if not clauses:
                 result = f"accuracy {result} on {row['n']} held-out real images"
             clauses.append(f"trained on {phantoms}{words.TRAINED_ON[regime]}: {result}")
-        sentences.append(f"{words.NETWORKS[network]}, {'; '.join(clauses)}.")
+        sentences.append(f"{words.NETWORK_NAMES[network]}, {'; '.join(clauses)}.")
     larger = "larger" if len(report["dataset"]["labels"]) == 2 else "largest"
     majority = next(
         row for row in report["controls"]["results"] if (row["control"], row["metric"]) == ("majority", "accuracy")
     )
     sentences.append(
-        f"Always predicting the {larger} class gives an accuracy of {words.number(majority['value'], 'accuracy')}."
+        f"Always predicting the {larger} class gives an accuracy of {words.value(majority['value'], 'accuracy')}."
     )
     if report["selected"]["candidates"] > 1:
         sentences.append(choice(report["selected"]))
@@ -77,10 +78,10 @@ def headline(report: Json) -> list[str]:
 def choice(selected: Json) -> str:
     """The network and regime that promotion selects, and their metric with and without selection bias."""
     metric = selected["metric"]
-    plain, corrected = (words.number(selected[name], metric) for name in ("value", "corrected"))
+    plain, corrected = (words.value(selected[name], metric) for name in ("value", "corrected"))
     change = None if selected["luck"] is None else -selected["luck"]
     return (
-        f"Selected for promotion: {words.NETWORKS[selected['network']]}, trained on "
+        f"Selected for promotion: {words.NETWORK_NAMES[selected['network']]}, trained on "
         f"{words.TRAINED_ON[selected['regime']]}. It has the highest balanced accuracy of {selected['candidates']} "
         f"classifiers, {plain}. This value is optimistic, since it is the highest of several on the same images. "
         f"Corrected for this selection bias, it is {corrected} "
@@ -92,12 +93,6 @@ def choice(selected: Json) -> str:
 def learns_phantoms(report: Json) -> bool:
     """Whether the classifiers were trained on phantoms in addition to their images."""
     return bool(report["recipe"]["train-classifier"].get("healthy"))
-
-
-def starts_from_phantoms(report: Json) -> bool:
-    """Whether the classifiers were pretrained on phantoms."""
-    recipe = report["recipe"]["train-classifier"]
-    return learns_phantoms(report) and recipe["phantom_epochs"] > 0 and recipe["classifier_weights"] == "none"
 
 
 def caveats(report: Json) -> list[str]:
@@ -122,8 +117,9 @@ def caveats(report: Json) -> list[str]:
             f"Few independent groups (under {SMALL_CLASS}) in {_listed(small)}: intervals based on them are too narrow."
         )
     several = settings["seeds"] > 1
-    another = ["seed"] * (not several) + ["generator"] * bool(report["quality"])
-    another += ["pretraining"] * starts_from_phantoms(report) + ["split", "hospital", "scanner"]
+    pretrained = any(row["job"] == "pretrain" for row in report["cost"])
+    another = ["seed"] * (not several) + ["generator"] * bool(report["quality"]) + ["pretraining"] * pretrained
+    another += ["split", "hospital", "scanner"]
     found.append(
         "An interval shows how much the value varies with other held-out images of the same kind"
         + " and other seeds" * several
@@ -131,7 +127,7 @@ def caveats(report: Json) -> list[str]:
     )
     constant = [x for x in report["confusion"] if sum(any(column) for column in zip(*x["matrix"], strict=True)) == 1]
     if constant:
-        names = [f"{words.NETWORKS[x['network']]} ({words.REGIMES[x['regime']]})" for x in constant]
+        names = [f"{words.NETWORK_NAMES[x['network']]} ({words.REGIMES[x['regime']]})" for x in constant]
         found.append(
             f"{_listed(names)} predicted the same class for every image, as an untrained network does. Some intervals "
             "therefore have zero width."
@@ -140,7 +136,7 @@ def caveats(report: Json) -> list[str]:
         found.append(
             "Without any error, all bootstrap samples agree and the interval has zero width. With "
             f"{about['groups']} groups the true error rate may still be "
-            f"{words.number(3 / about['groups'], 'accuracy')} (rule of three)."
+            f"{words.value(3 / about['groups'], 'accuracy')} (rule of three)."
         )
     lost = max((row["undefined"] for row in report["results"]), default=0)
     if lost:
@@ -178,8 +174,12 @@ def _comparisons(report: Json) -> list[Json]:
     for row in report["comparisons"]:
         first, second = row["first"], row["second"]
         same_network = first["network"] == second["network"]
-        names = [words.REGIMES[x["regime"]] if same_network else words.NETWORKS[x["network"]] for x in (second, first)]
-        within = words.NETWORKS[first["network"]] if same_network else f"trained on {words.REGIMES[first['regime']]}"
+        names = [
+            words.REGIMES[x["regime"]] if same_network else words.NETWORK_NAMES[x["network"]] for x in (second, first)
+        ]
+        within = (
+            words.NETWORK_NAMES[first["network"]] if same_network else f"trained on {words.REGIMES[first['regime']]}"
+        )
         networks = report["settings"]["networks"]
         place = networks.index(first["network"]) if same_network else len(networks)
         pair = pairs.setdefault((*names, within), {"names": names, "within": within, "place": place, "metrics": {}})
@@ -204,7 +204,9 @@ def _confusion(report: Json) -> list[Json]:
     found = []
     for entry in report["confusion"]:
         rows = [[(count, count / max(1, sum(row))) for count in row] for row in entry["matrix"]]
-        found.append({"title": f"{words.NETWORKS[entry['network']]}, {words.REGIMES[entry['regime']]}", "rows": rows})
+        found.append(
+            {"title": f"{words.NETWORK_NAMES[entry['network']]}, {words.REGIMES[entry['regime']]}", "rows": rows}
+        )
     return found
 
 
@@ -242,10 +244,10 @@ def _cost(report: Json) -> list[Json]:
     """Jobs by kind (and network): how many, seconds each, seconds in all."""
     groups: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in report["cost"]:
-        groups[row["job"], words.NETWORKS.get(row.get("network", ""), "")].append(row["seconds"])
+        groups[row["job"], words.NETWORK_NAMES.get(row.get("network", ""), "")].append(row["seconds"])
     return [
         {"job": job, "detail": detail, "count": len(x), "mean": sum(x) / len(x), "total": sum(x)}
-        for (job, detail), x in sorted(groups.items(), key=lambda item: list(words.JOBS).index(item[0][0]))
+        for (job, detail), x in sorted(groups.items(), key=lambda item: list(words.JOB_NAMES).index(item[0][0]))
     ]
 
 

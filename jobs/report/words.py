@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 DASH, MINUS, SPACE = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
-NETWORKS = {"mobilenetv2": "MobileNetV2", "resnet152v2": "ResNet152V2"}
+NETWORK_NAMES = {"mobilenetv2": "MobileNetV2", "resnet152v2": "ResNet152V2"}
 REGIMES = {"synthetic": "synthetic", "real": "real", "real+synthetic": "real + synthetic"}
 TRAINED_ON = {
     "synthetic": "synthetic images alone",
@@ -14,24 +14,24 @@ TRAINED_ON = {
 }
 
 
-class Control(NamedTuple):
+class Baseline(NamedTuple):
     """A control's short name, and its description."""
 
     short: str
     does: str
 
 
-CONTROLS = {
-    "majority": Control("always the largest class", "predicts the most frequent class of the training images"),
-    "file-only": Control(
+BASELINES = {
+    "majority": Baseline("always the largest class", "predicts the most frequent class of the training images"),
+    "file-only": Baseline(
         "file properties only",
         "is a random forest on file size, width, height, aspect ratio and border brightness, without the image",
     ),
-    "nearest-pixels": Control(
+    "nearest-pixels": Baseline(
         "nearest training image",
         "predicts the class of the training image with the highest pixel correlation (1-nearest neighbour)",
     ),
-    "phantoms": Control("phantoms alone", "is the first network after pretraining on phantoms, before any image"),
+    "phantoms": Baseline("phantoms alone", "is the first network after pretraining on phantoms, before any image"),
 }
 QUALITY = {
     "kid": "KID",
@@ -41,7 +41,7 @@ QUALITY = {
     "coverage": "Coverage",
     "fid": "FID",
 }
-JOBS = {
+JOB_NAMES = {
     "train-gan": "train a generator",
     "generate": "generate and evaluate synthetic images",
     "pretrain": "pretrain on phantoms",
@@ -51,11 +51,11 @@ JOBS = {
 _PERCENT = {"accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1"}
 
 
-def number(value: float | None, metric: str) -> str:
+def value(number: float | None, metric: str) -> str:
     """A metric's value: a percentage with one decimal, or three decimals."""
-    if value is None:
+    if number is None:
         return DASH
-    return f"{100 * value:.1f}{SPACE}%" if metric in _PERCENT else f"{value:.3f}"
+    return f"{100 * number:.1f}{SPACE}%" if metric in _PERCENT else f"{number:.3f}"
 
 
 def bounds(low: float | None, high: float | None, metric: str) -> str:

@@ -10,11 +10,11 @@ from sklearn import metrics as sk
 from jobs.classifier.metrics import (
     METRICS,
     bootstrap,
-    compare,
     confusion_matrix,
     difference,
     estimate,
     measure,
+    paired_difference,
     reliability,
     score,
 )
@@ -99,7 +99,7 @@ def test_macro_auc_is_scikit_learns_one_vs_rest() -> None:
 def test_confusion_and_reliability() -> None:
     x = draw(4, MANY)
     assert np.array_equal(confusion_matrix(x), sk.confusion_matrix(x.truth, x.predicted))
-    bins = reliability(x)
+    bins = reliability([x])
     gap = sum(n * abs(share - confidence) for confidence, share, n in bins) / 120
     assert gap == pytest.approx(score(x, "calibration_error"))
 
@@ -180,13 +180,13 @@ def test_a_paired_difference_is_narrower_than_two_intervals() -> None:
     worse[:10] = worse[:10, ::-1]
     b = a._replace(probabilities=worse)
     for metric in ("accuracy", "balanced_accuracy", "roc_auc"):
-        found = compare([a], [b], metric, 500, 1)
+        found = paired_difference([a], [b], metric, 500, 1)
         apart = [np.ptp(estimate(bootstrap([x], 500, 1), metric)[1:3]) for x in (a, b)]
         assert found.difference == pytest.approx(score(a, metric) - score(b, metric))
         assert found.low <= found.difference <= found.high
         assert found.high - found.low < 0.9 * np.hypot(*apart)
         assert difference(bootstrap([a], 500, 1), bootstrap([b], 500, 1), metric) == found
-    assert compare([a], [a], "roc_auc", 100, 1) == (0, 0, 0)
+    assert paired_difference([a], [a], "roc_auc", 100, 1) == (0, 0, 0)
 
 
 def test_draws_that_lose_a_class_are_counted_and_left_out() -> None:
@@ -261,9 +261,9 @@ def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(UserError, match="no metric 'auc'; choose one of accuracy"):
         score(a, "auc")
     with pytest.raises(UserError, match="same images"):
-        compare([a], [b], "accuracy", 10, 1)
+        paired_difference([a], [b], "accuracy", 10, 1)
     with pytest.raises(UserError, match="same images"):
-        compare([a], [a._replace(folds=a.folds[::-1])], "accuracy", 10, 1)
+        paired_difference([a], [a._replace(folds=a.folds[::-1])], "accuracy", 10, 1)
     with pytest.raises(UserError, match="different images"):
         bootstrap([a, b], 10, 1)
     with pytest.raises(UserError, match="two folds"):

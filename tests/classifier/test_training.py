@@ -13,7 +13,7 @@ from sklearn.metrics import log_loss
 
 from jobs.classifier import augmentation, networks, training
 from jobs.classifier.networks import Architecture
-from jobs.classifier.training import Epoch, Images, Recipe
+from jobs.classifier.training import Epoch, Hyperparameters, Images
 from jobs.common import hardware, tensors
 from jobs.common.checkpoint import Checkpoints
 from jobs.common.step import Step
@@ -21,7 +21,7 @@ from jobs.common.storage import open_storage
 from jobs.settings import ExecutionSettings
 
 SIZE = 32
-RECIPE = Recipe(epochs=1, steps_per_epoch=1, batch=8, learning_rate=3e-3, augmentation=1.0, seed=4)
+HYPERPARAMETERS = Hyperparameters(epochs=1, steps_per_epoch=1, batch=8, learning_rate=3e-3, augmentation=1.0, seed=4)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -57,12 +57,12 @@ def test_synthetic_images_come_before_real_ones_and_classes_in_their_shares() ->
     generated = Images(np.full((30, 4, 4), 1, np.uint8), np.repeat([0, 1, 2], 10))
     real = Images(np.full((90, 4, 4), 2, np.uint8), np.repeat([0, 1, 2], [10, 30, 50]))
     frequencies = np.array([10, 30, 50]) / 90
-    recipe = Recipe(10, 30, 32, 1e-3, 1.0, seed=7)
+    settings = Hyperparameters(10, 30, 32, 1e-3, 1.0, seed=7)
     total = np.zeros(3)
     for step in range(300):
-        pixels, targets = training.batch(recipe, [generated, real], None, frequencies, step)
+        pixels, targets = training.batch(settings, [generated, real], None, frequencies, step)
         assert (pixels == (1 if step < 100 else 2)).all()
-        assert (training.batch(recipe, [real], None, frequencies, step)[0] == 2).all()
+        assert (training.batch(settings, [real], None, frequencies, step)[0] == 2).all()
         counts = targets.sum(axis=0)
         assert (np.abs(counts - 32 * frequencies) < 1).all()
         total += counts
@@ -144,25 +144,25 @@ def test_images_and_targets_are_mixed_alike() -> None:
 
 
 def test_the_learning_rate_rises_and_falls_to_zero() -> None:
-    recipe = Recipe(epochs=4, steps_per_epoch=50, batch=8, learning_rate=0.01, augmentation=0.0, seed=0)
-    rates = np.array([training.learning_rate(recipe, step) for step in range(200)])
+    settings = Hyperparameters(epochs=4, steps_per_epoch=50, batch=8, learning_rate=0.01, augmentation=0.0, seed=0)
+    rates = np.array([training.learning_rate(settings, step) for step in range(200)])
     assert rates.max() == pytest.approx(0.01)
     top = int(rates.argmax())
     assert 0 < top <= 20
     assert (np.diff(rates[: top + 1]) > 0).all()
     assert (np.diff(rates[top + 1 :]) < 0).all()
     assert 0 < rates[-1] < 1e-4
-    short = Recipe(1, 1, 8, 0.01, 0.0, 0)
+    short = Hyperparameters(1, 1, 8, 0.01, 0.0, 0)
     assert training.learning_rate(short, 0) == pytest.approx(0.01)
 
 
 def test_augmentation_grows_for_half_of_the_steps() -> None:
-    recipe = Recipe(epochs=4, steps_per_epoch=50, batch=8, learning_rate=0.01, augmentation=1.0, seed=0)
-    strengths = [training.strength(recipe, step) for step in range(200)]
+    settings = Hyperparameters(epochs=4, steps_per_epoch=50, batch=8, learning_rate=0.01, augmentation=1.0, seed=0)
+    strengths = [training.strength(settings, step) for step in range(200)]
     assert strengths[0] == pytest.approx(0.1)
     np.testing.assert_allclose(np.diff(strengths[:101]), 0.9 / 100)
     assert strengths[100:] == [1.0] * 100
-    weaker = [training.strength(replace(recipe, augmentation=0.3), step) for step in range(200)]
+    weaker = [training.strength(replace(settings, augmentation=0.3), step) for step in range(200)]
     np.testing.assert_allclose(weaker, 0.3 * np.array(strengths))
 
 
@@ -170,7 +170,7 @@ def test_scores_are_those_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet([1, 1, 1], 50)
     labels = rng.integers(0, 3, 50)
-    loss, accuracy = training.score(probabilities, labels)
+    loss, accuracy = training.loss_and_accuracy(probabilities, labels)
     assert loss == pytest.approx(log_loss(labels, probabilities, labels=[0, 1, 2]))
     assert accuracy == pytest.approx((probabilities.argmax(1) == labels).mean())
 
@@ -200,23 +200,23 @@ def test_training_and_inference_mode_agree_after_few_steps(
     checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     architecture = Architecture("mobilenetv2", ("no", "yes"), SIZE)
-    recipe = Recipe(epochs=1, steps_per_epoch=120, batch=16, learning_rate=3e-3, augmentation=0.0, seed=0)
+    settings = Hyperparameters(epochs=1, steps_per_epoch=120, batch=16, learning_rate=3e-3, augmentation=0.0, seed=0)
     initial = networks.initial_weights(architecture, "none", 0)
     images, unseen = heads(100, 0), heads(100, 1)
     half = np.array([0.5, 0.5])
 
-    model, history = training.train(architecture, initial, [images], half, unseen, recipe, checkpoints)
+    model, history = training.train(architecture, initial, [images], half, unseen, settings, checkpoints)
     by_batch, by_average = accuracies(model, unseen)
     assert by_batch > 0.9
     assert by_average > 0.9
-    seen = training.score(networks.one_view_predictor(model, 16)(unseen.pixels), unseen.labels)
+    seen = training.loss_and_accuracy(networks.one_view_predictor(model, 16)(unseen.pixels), unseen.labels)
     assert (history[-1].held_out_loss, history[-1].held_out_accuracy) == seen
-    assert seen[0] != training.score(networks.predict(model, unseen.pixels), unseen.labels)[0]
+    assert seen[0] != training.loss_and_accuracy(networks.predict(model, unseen.pixels), unseen.labels)[0]
 
     # With the momentum that Keras gives MobileNetV2, the same training leaves inference near chance.
     monkeypatch.setattr(networks, "BATCHNORM_MOMENTUM", 0.999)
     training._prepare.cache_clear()
-    model, _ = training.train(architecture, initial, [images], half, unseen, recipe, checkpoints)
+    model, _ = training.train(architecture, initial, [images], half, unseen, settings, checkpoints)
     training._prepare.cache_clear()
     by_batch, by_average = accuracies(model, unseen)
     assert by_batch > 0.9

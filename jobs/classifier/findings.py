@@ -54,11 +54,8 @@ def comparisons(bootstraps: dict[Recipe, metrics.Bootstrap]) -> list[Json]:
     # Only pairs that share either the network or the regime.
     pairs = [(a, b) for a, b in itertools.combinations(bootstraps, 2) if (a[0] == b[0]) != (a[1] == b[1])]
     return [
-        {
-            "first": {"network": a[0], "regime": a[1]},
-            "second": {"network": b[0], "regime": b[1]},
-            "metric": metric,
-        }
+        {side: {"network": network, "regime": regime} for side, (network, regime) in (("first", a), ("second", b))}
+        | {"metric": metric}
         | _difference(bootstraps[b], bootstraps[a], metric)
         for a, b in pairs
         for metric in COMPARED
@@ -79,11 +76,10 @@ def cheap_controls(
     similarity = np.zeros(len(truth))
     for fold in np.unique(folds):
         here, there = folds == fold, folds != fold
-        near = controls.nearest(thumbnails[there], thumbnails[here])
-        similarity[here] = near.similarity
+        neighbour, similarity[here] = controls.most_similar(thumbnails[there], thumbnails[here])
         answers["majority"][here] = controls.majority(truth[there], k, int(here.sum()))
         answers["file-only"][here] = controls.file_only(files[there], truth[there], files[here], k, seed)
-        answers["nearest-pixels"][here] = controls.vote(near, truth[there], k)
+        answers["nearest-pixels"][here] = np.eye(k)[truth[there][neighbour]]
     return {name: about._replace(probabilities=found) for name, found in answers.items()}, similarity
 
 
@@ -162,7 +158,7 @@ def confusions(recipes: dict[Recipe, list[Predictions]]) -> list[Json]:
         {
             "network": network,
             "regime": regime,
-            "matrix": np.sum([metrics.confusion_matrix(x) for x in seeds], axis=0).tolist(),
+            "matrix": np.sum([*map(metrics.confusion_matrix, seeds)], axis=0).tolist(),
         }
         for (network, regime), seeds in recipes.items()
     ]
@@ -187,16 +183,6 @@ def roc_curves(seeds: list[Predictions]) -> list[tuple[np.ndarray, np.ndarray]]:
                 mean = np.mean([np.interp(grid, x, y) for x, y in of_class], axis=0)
                 curves.append((np.r_[0, grid], np.r_[0, mean]))
     return curves
-
-
-def reliability(seeds: list[Predictions]) -> list[tuple[float, float, int]]:
-    """Bins of confidence over all seeds: mean confidence, accuracy, number of predictions."""
-    pooled = seeds[0]._replace(
-        ids=[x for y in seeds for x in y.ids],
-        truth=np.concatenate([y.truth for y in seeds]),
-        probabilities=np.concatenate([y.probabilities for y in seeds]),
-    )
-    return metrics.reliability(pooled)
 
 
 def tidy(value: Any) -> float | None:
