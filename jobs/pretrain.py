@@ -29,13 +29,14 @@ def run(settings: PretrainSettings) -> Step:
     """
     storage = open_storage(settings.storage)
     drawn = learning.drawn(storage, settings.image_size, settings.phantoms)
-    start = starting.START[settings.network]
-    hardware = configure(settings, depthwise=settings.network == "mobilenetv2")
+    kind = networks.NETWORKS[settings.network]
+    strategy = {"learning_rate": kind.phantom_learning_rate, "augmentation": kind.phantom_augmentation}
+    hardware = configure(settings, depthwise=kind.depthwise)
     step = Step(
         storage,
         starting.place(settings.result()),
         job="pretrain",
-        settings=settings.result() | start._asdict(),
+        settings=settings.result() | strategy,
         inputs={part.prefix: part.digest for part in drawn},
         arithmetic=hardware.arithmetic(),
         restart=settings.other_arithmetic == "restart",
@@ -50,8 +51,8 @@ def run(settings: PretrainSettings) -> Step:
         epochs=settings.phantom_epochs,
         steps_per_epoch=settings.classifier_steps_per_epoch,
         batch=settings.classifier_batch,
-        learning_rate=start.learning_rate,
-        augmentation=start.augmentation,
+        learning_rate=kind.phantom_learning_rate,
+        augmentation=kind.phantom_augmentation,
         seed=0,
         remedy="set --precision float32, or give the pipeline --phantom-epochs 0",
     )

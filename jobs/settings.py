@@ -2,7 +2,8 @@
 settings file, the parameters of the workflow and docs/settings.md follow.
 
 A group is a class; the settings of a job are groups, and what only this job has. `result=False` marks a setting that
-does not change results. Nothing heavy is imported.
+does not change results. Any other new setting gives runs a new name, so their results are computed again. Nothing heavy
+is imported.
 """
 
 from typing import Annotated, Any, Literal, NamedTuple

@@ -47,6 +47,7 @@ def run(settings: TrainClassifierSettings) -> Step:
     if settings.regime != "real":
         generated = synthetic.find_images(storage, dataset.step, dataset.labels, settings.run, settings.fold)
     drawn = learning.drawn(storage, dataset.image_size, settings.phantoms) if settings.healthy else []
+    kind = networks.NETWORKS[settings.network]
     pretrained = None
     if starting.is_used(settings.healthy, settings.phantom_epochs, settings.classifier_weights):
         pretrained = _pretrained(settings, storage, dataset.image_size)
@@ -57,10 +58,10 @@ def run(settings: TrainClassifierSettings) -> Step:
         weights_digest["weights"] = file_digest("--classifier-weights", weights)
     # Permuted labels can only be memorized, and copies among the held-out images can only be detected if they are.
     # Memorization needs images without augmentation.
-    augmentation = starting.START[settings.network].augmentation if pretrained else 1.0
+    augmentation = kind.phantom_augmentation if pretrained else 1.0
     if settings.control == "permuted" or not settings.classifier_augmentation:
         augmentation = 0.0
-    hardware = configure(settings, depthwise=settings.network == "mobilenetv2")
+    hardware = configure(settings, depthwise=kind.depthwise)
     step = Step(
         storage,
         keys.classifier(settings.run, settings.fold, settings.network, regime, settings.seed),

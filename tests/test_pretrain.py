@@ -57,9 +57,10 @@ def test_it_lies_where_its_settings_say(step: Step) -> None:
 
 
 def test_how_a_network_learns_phantoms_is_among_what_was_asked(step: Step, monkeypatch: pytest.MonkeyPatch) -> None:
-    start = starting.START["mobilenetv2"]
-    assert (step.settings["learning_rate"], step.settings["augmentation"]) == (start.learning_rate, start.augmentation)
-    monkeypatch.setitem(starting.START, "mobilenetv2", start._replace(learning_rate=0.002))
+    kind = networks.NETWORKS["mobilenetv2"]
+    expected = (kind.phantom_learning_rate, kind.phantom_augmentation)
+    assert (step.settings["learning_rate"], step.settings["augmentation"]) == expected
+    monkeypatch.setitem(networks.NETWORKS, "mobilenetv2", kind._replace(phantom_learning_rate=0.002))
     again = pretrain.run(settings(Path(step.storage.url), phantom_epochs=3))
     assert again.settings["learning_rate"] == 0.002
 

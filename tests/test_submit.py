@@ -26,9 +26,9 @@ def parameters() -> dict[str, dict[str, Any]]:
 
 
 def test_what_follows_from_the_settings_is_written() -> None:
-    assert write_settings.TABLE.read_text() == write_settings.table()
+    assert write_settings.TABLE.read_text() == write_settings.table(), "run `make settings`"
     text = write_settings.WORKFLOW.read_text()
-    assert text == write_settings.workflow(text)
+    assert text == write_settings.workflow(text), "run `make settings`"
     assert {*parameters()} == {*(name.replace("_", "-") for name in MAIN), "gpus", "preset", "settings"}
 
 

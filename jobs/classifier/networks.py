@@ -1,4 +1,4 @@
-"""The two networks of keras.applications, adapted to small gray images, and their serialization."""
+"""The networks of keras.applications, adapted to small gray images, and their serialization."""
 
 import contextlib
 import copy
@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -23,16 +25,39 @@ from jobs.common.seeds import derive
 # mostly their initial zeros and ones, and inference is near chance whatever was learned.
 BATCHNORM_MOMENTUM = 0.9
 
-APPLICATIONS: dict[str, Callable[..., keras.Model]] = {
-    "mobilenetv2": keras.applications.MobileNetV2,
-    "resnet152v2": keras.applications.ResNet152V2,
-}
 HEAD = "logits"
+
+
+class Kind(NamedTuple):
+    """A network of keras.applications, and how it is trained.
+
+    Attributes:
+        application: the module of keras.applications.
+        build: the function of the module that builds the network.
+        branch_ends: endings of the names of layers whose weights start at zero.
+        depthwise: whether it consists of depthwise convolutions (see jobs.common.hardware.configure).
+        phantom_learning_rate: peak learning rate of the pretraining on phantoms.
+        phantom_augmentation: strength of the augmentation with phantoms, from 0 to 1. Phantoms vary much: with full
+            augmentation a network needs several times the steps. Classifiers that start from pretrained weights keep
+            this strength (docs/quality.md).
+    """
+
+    application: ModuleType
+    build: str
+    branch_ends: tuple[str, ...]
+    depthwise: bool
+    phantom_learning_rate: float
+    phantom_augmentation: float
+
+
 # The last layers of ResNet152V2's 50 residual branches start at zero, so that each block is the identity at first: as
 # Keras makes it, it learns far more slowly (Goyal et al., "Accurate, large minibatch SGD", 2017,
 # https://arxiv.org/abs/1706.02677; De & Smith, "Batch normalization biases residual blocks towards the identity
 # function in deep networks", NeurIPS 2020, https://arxiv.org/abs/2002.10444).
-BRANCH_ENDS = {"resnet152v2": ("_3_conv",)}
+NETWORKS: dict[str, Kind] = {
+    "mobilenetv2": Kind(keras.applications.mobilenet_v2, "MobileNetV2", (), True, 0.003, 1.0),
+    "resnet152v2": Kind(keras.applications.resnet_v2, "ResNet152V2", ("_3_conv",), False, 0.001, 0.3),
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +65,7 @@ class Architecture:
     """The properties needed to rebuild a classifier from its weights.
 
     Attributes:
-        network: a key of APPLICATIONS.
+        network: a key of NETWORKS.
         labels: class names, in the order of the logits.
         image_size: side of the square gray images, pixels.
     """
@@ -67,8 +92,8 @@ def build(architecture: Architecture, weights: str = "none", precision: str = "f
         UserError: unknown network, or a weights file that does not exist or does not fit.
         MachineError: the ImageNet weights cannot be downloaded.
     """
-    if architecture.network not in APPLICATIONS:
-        raise UserError(f"network {architecture.network!r} is unknown: use one of {', '.join(sorted(APPLICATIONS))}")
+    if architecture.network not in NETWORKS:
+        raise UserError(f"network {architecture.network!r} is unknown: use one of {', '.join(sorted(NETWORKS))}")
     shape = (architecture.image_size, architecture.image_size, 3)
     config = _edited(_stock_config(architecture.network, shape), architecture, precision, seed)
     backbone = keras.Model.from_config(config)
@@ -103,27 +128,28 @@ def _edited(config: dict, architecture: Architecture, precision: str, seed: int)
                 settings[name]["config"]["seed"] = derive(seed, settings["name"], name)
         if layer["class_name"] == "BatchNormalization":
             settings["momentum"] = BATCHNORM_MOMENTUM
-        if settings["name"].endswith(BRANCH_ENDS.get(architecture.network, ())):
+        if settings["name"].endswith(NETWORKS[architecture.network].branch_ends):
             settings["kernel_initializer"] = keras.initializers.serialize(keras.initializers.Zeros())
     return config
 
 
 def _stock(network: str, shape: tuple[int, int, int], weights: str) -> keras.Model:
     """The network as keras.applications makes it, without its top, with its weights."""
-    application = APPLICATIONS[network]
+    kind = NETWORKS[network]
+    build = getattr(kind.application, kind.build)
     if weights == "imagenet":
         try:
             # Keras draws a progress bar of the download on standard output.
             with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
                 # The weights for 224 pixels fit all sizes: no layer depends on the image's size.
                 warnings.simplefilter("ignore")
-                return application(include_top=False, input_shape=shape, weights="imagenet")
+                return build(include_top=False, input_shape=shape, weights="imagenet")
         except Exception as error:
             raise MachineError(
                 f"the ImageNet weights of {network} cannot be downloaded ({first_line(error)}): use a machine with "
                 "access to storage.googleapis.com, or give their file with --classifier-weights PATH"
             ) from error
-    model = application(include_top=False, input_shape=shape, weights=None)
+    model = build(include_top=False, input_shape=shape, weights=None)
     if weights != "none":
         if not Path(weights).is_file():
             raise UserError(f"classifier weights {weights!r}: no such file (use none, imagenet, or a .h5 file)")
@@ -154,7 +180,7 @@ def with_backbone_of(data: bytes, initial: dict[str, np.ndarray]) -> dict[str, n
 
 
 def network_input(gray: tf.Tensor) -> tf.Tensor:
-    """Gray float [n, s, s] in [0, 1] as both networks expect it: [n, s, s, 3] in [-1, 1]."""
+    """Gray float [n, s, s] in [0, 1] as all networks expect it: [n, s, s, 3] in [-1, 1]."""
     return tf.repeat((gray * 2.0 - 1.0)[..., tf.newaxis], 3, axis=-1)
 
 

@@ -87,7 +87,7 @@ def test_every_metric_is_scikit_learns_with_and_without_weights(labels: list[str
     for row, w in enumerate(weights):
         for name, value in by_sklearn(x, w).items():
             assert ours[name][row] == pytest.approx(value, abs=1e-9), name
-    assert set(ours) == set(METRICS)
+    assert set(ours) == set(METRICS) == set(by_sklearn(x, weights[0]))
     assert score(x, "f1") == pytest.approx(by_sklearn(x, weights[0])["f1"])
 
 

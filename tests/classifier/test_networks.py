@@ -1,6 +1,7 @@
 """The networks against those of keras.applications, and a classifier's way into bytes and back."""
 
 from pathlib import Path
+from typing import get_args
 
 import h5py
 import keras
@@ -13,7 +14,8 @@ from jobs.classifier import augmentation, networks
 from jobs.classifier.networks import Architecture
 from jobs.common import hardware, tensors
 from jobs.common.errors import MachineError, UserError
-from jobs.settings import ExecutionSettings
+from jobs.report.words import NETWORK_NAMES
+from jobs.settings import ExecutionSettings, Network
 
 SMALL = Architecture("mobilenetv2", ("glioma", "no"), 32)
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 32, 32), dtype=np.uint8)
@@ -59,8 +61,15 @@ def test_a_file_of_keras_weights_gives_keras_features(stock: keras.Model, tmp_pa
     np.testing.assert_array_equal(features(inputs, training=False), expected)
 
 
-@pytest.mark.parametrize("preprocess", [keras.applications.mobilenet_v2, keras.applications.resnet_v2])
-def test_inputs_are_what_keras_prepares(preprocess: object) -> None:
+def test_each_network_of_the_settings_is_known_everywhere() -> None:
+    assert set(get_args(Network)) == set(networks.NETWORKS) == set(NETWORK_NAMES)
+    described = (Path(__file__).parents[2] / "docs" / "report.md").read_text()
+    assert all(f"`{network}`" in described for network in networks.NETWORKS)
+
+
+@pytest.mark.parametrize("network", networks.NETWORKS)
+def test_inputs_are_what_keras_prepares(network: str) -> None:
+    preprocess = networks.NETWORKS[network].application
     expected = preprocess.preprocess_input(np.repeat(IMAGES[..., None], 3, axis=-1).astype(np.float32))
     np.testing.assert_allclose(networks.network_input(tf.cast(IMAGES, tf.float32) / 255.0), expected, atol=1e-6)
 
