@@ -30,5 +30,5 @@ def run(settings: CheckSettings) -> None:
         storage.delete(key)
     log.info("%s: written, read, listed and deleted", where)
     if settings.data:
-        source = sources.find(settings.data)
+        source = sources.find_source(settings.data)
         log.info("%s: %d files of %s", settings.data, len(source.files), ", ".join(source.labels))

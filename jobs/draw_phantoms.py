@@ -1,4 +1,4 @@
-"""Draw phantoms: drawn heads with and without a lesion, on which classifiers are trained in addition to images.
+"""Draw phantoms: heads with and without a lesion, for the training of classifiers in addition to images.
 
 Writes  phantoms/<image size>/<first>-<count>/: phantoms.safetensors, manifest.json. A part has at most 1000 phantoms.
 """
@@ -31,7 +31,7 @@ def run(settings: DrawPhantomsSettings) -> None:
         log.info("drawing phantoms %d to %d of %d pixels", numbers.start, numbers.stop - 1, settings.image_size)
         step.forget()
         pixels, labels = [], []
-        for done, (head, lesion) in enumerate(learning.draw(numbers), 1):
+        for done, (head, lesion) in enumerate(learning.labelled_heads(numbers), 1):
             pixels.append(crop_to_head(head, settings.image_size))
             labels.append(lesion)
             progress.tell(done, len(numbers))

@@ -16,7 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from jobs.common import hardware, keys, metrics, progress
+from jobs.common import hardware, keys, metrics, png, progress
 from jobs.common.errors import UserError
 from jobs.common.files import file_digest, local_file
 from jobs.common.seeds import derive
@@ -27,7 +27,7 @@ from jobs.gan.bending import NODES, bend
 from jobs.gan.features import Features
 from jobs.gan.networks import GanConfig
 from jobs.mri.dataset import Dataset, Row, open_dataset
-from jobs.mri.duplicates import describe, picture, repeats
+from jobs.mri.duplicates import describe, for_comparison, repeats
 from jobs.settings import GenerateSettings
 
 log = logging.getLogger("mrigan.generate")
@@ -109,7 +109,7 @@ def run(settings: GenerateSettings) -> Step:
                 judged.append(image)
             progress.tell(number + 1, len(numbers), "images")
             synthetic.generated().inc()
-            yield keys.synthetic_image(number), grid.png(image)
+            yield keys.synthetic_image(number), png.encode(image)
 
     step.write_many(files())
     step.write("grid.png", grid.grid_png(np.stack(judged[:GRID_IMAGES]), GRID_COLUMNS))
@@ -230,12 +230,12 @@ def _near_duplicates(
         return shares
 
     def load(index: int) -> np.ndarray:
-        return picture(dataset.pixels([training[index]])[0])
+        return for_comparison(dataset.pixels([training[index]])[0])
 
     descriptors = np.stack([describe(load(index)) for index in range(len(training))])
     for whose, images in (("generated", generated), ("real", reals)):
         if len(images):
-            some = np.stack([picture(image) for image in images[:ALIGNED]])
+            some = np.stack([for_comparison(image) for image in images[:ALIGNED]])
             shares[whose] = round(float(np.mean([bool(same) for same in repeats(some, descriptors, load)])), 4)
     return shares
 

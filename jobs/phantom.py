@@ -1,6 +1,6 @@
-"""Draw a data set without licence restrictions: drawn heads with and without a lesion, as input of preprocess.
+"""Draw a data set without licence restrictions: heads with and without a lesion, as input of preprocess.
 
-Writes  <out>/<class>/: PNG and JPEG images, each drawn from its own seed, and typical defects of real collections:
+Writes  <out>/<class>/: PNG and JPEG images, each drawn with its own seed, and typical defects of real collections:
         altered and exact copies, one image under two labels, and unreadable files.
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from jobs.common import png
 from jobs.common.errors import UserError
 from jobs.common.seeds import derive
 from jobs.common.storage import open_storage, write_many
@@ -21,33 +22,30 @@ from jobs.settings import PhantomSettings
 
 log = logging.getLogger("mrigan.phantom")
 
-# How the near-duplicates in each class differ from their originals; a small class has fewer.
+# Changes of the near-duplicates in each class; a small class has fewer.
 WAYS = ("rotated", "flipped", "rescaled", "recompressed", "brighter", "cropped")
 
 
 def run(settings: PhantomSettings) -> None:
     """Draw the data set; the same settings give the same files, byte for byte.
 
-    Raises UserError if the folder holds files that this run would not write.
+    Raises UserError if the folder contains other files.
     """
     out = open_storage(settings.out)
     files = _plan(settings)
     if Path(settings.out).is_file():
         raise UserError(f"--out: {settings.out} is a file: use a folder")
-    strangers = sorted(set(out.list("")) - set(files))
-    if strangers:
-        raise UserError(
-            f"--out: {settings.out} contains other files, such as {strangers[0]}: use an empty or new folder"
-        )
+    if others := sorted(set(out.list("")) - set(files)):
+        raise UserError(f"--out: {settings.out} contains other files, such as {others[0]}: use an empty or new folder")
     write_many(out, ((name, content()) for name, content in files.items()))
     log.info("%d files in %s", len(files), settings.out)
 
 
 def _plan(settings: PhantomSettings) -> dict[str, Callable[[], bytes]]:
-    """Return the files to write: names, and functions that make their content."""
+    """Return the names of the files to write, with functions that return the content."""
 
-    def head(kind: str, number: int | str) -> Callable[[], "np.ndarray"]:
-        return partial(_head, kind, number, settings.seed)
+    def head(kind: str, number: int | str) -> Callable[[], np.ndarray]:
+        return lambda: draw_head(kind, np.random.default_rng(derive(settings.seed, "phantom", kind, number)))
 
     files: dict[str, Callable[[], bytes]] = {}
     kinds = KINDS[: settings.classes]
@@ -68,17 +66,11 @@ def _plan(settings: PhantomSettings) -> dict[str, Callable[[], bytes]]:
     return files
 
 
-def _head(kind: str, number: int | str, seed: int) -> np.ndarray:
-    return draw_head(kind, np.random.default_rng(derive(seed, "phantom", kind, number)))
-
-
-def _encoded(head: Callable[[], "np.ndarray"], suffix: str, quality: int = 90) -> bytes:
+def _encoded(head: Callable[[], np.ndarray], suffix: str, quality: int = 90) -> bytes:
+    if suffix == "png":
+        return png.encode(head())
     buffer = io.BytesIO()
-    image = Image.fromarray(head())
-    if suffix == "jpg":
-        image.save(buffer, "JPEG", quality=quality)
-    else:
-        image.save(buffer, "PNG")
+    Image.fromarray(head()).save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 
@@ -86,7 +78,7 @@ def _plain(side: int) -> bytes:
     return _encoded(lambda: np.zeros((side, side), np.uint8), "png")
 
 
-def _altered(head: Callable[[], "np.ndarray"], way: str) -> bytes:
+def _altered(head: Callable[[], np.ndarray], way: str) -> bytes:
     """Return a JPEG of a near-duplicate of `head`; `way` is one of WAYS."""
     image = Image.fromarray(head())
     width, height = image.size

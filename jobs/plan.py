@@ -230,7 +230,7 @@ def done(storage: Storage, plan: Plan) -> dict[str, dict[str, Any]]:
         own = settings.result()
         if task.job == "promote":
             if storage.exists(task.place):
-                rules = own | testset.question(settings.test)
+                rules = own | testset.identity(settings.test)
                 if champion.challenge(storage, plan.dataset, plan.run, plan.name, rules).is_decided:
                     found[task.place] = {}
             continue

@@ -8,7 +8,6 @@ prepared only once.
 """
 
 import hashlib
-import io
 import logging
 import tempfile
 from collections import Counter
@@ -19,15 +18,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from jobs.common import keys, metrics, tables
+from jobs.common import keys, metrics, png, tables
 from jobs.common.errors import UserError
 from jobs.common.step import RESULTS_VERSION, Step, digest
 from jobs.common.storage import Storage, open_storage
 from jobs.mri import duplicates, folds, intake, sources
-from jobs.mri.dataset import Row, to_csv
-from jobs.mri.intake import Entry, Intake, Refusal, Spool
+from jobs.mri.dataset import Row, rows_to_csv
+from jobs.mri.intake import Entry, Intake, Rejection, Spool
 from jobs.mri.slices import REASONS
 from jobs.mri.sources import Source, label_of
 from jobs.settings import PreprocessSettings
@@ -35,17 +33,16 @@ from jobs.settings import PreprocessSettings
 log = logging.getLogger("mrigan.preprocess")
 
 ID_NAMES = {"patient": "PatientID", "study": "StudyInstanceUID"}
-# A warning is logged for a larger share of files in quarantine, exact copies not counted.
-MUCH = 0.1
-# A larger group is probably a mistake (a placeholder as the id of all patients, or too loose a comparison).
+MUCH = 0.1  # a larger share of files in quarantine, exact copies not counted, is logged as a warning
+# A larger group is probably a mistake (a placeholder as the id of all patients, or a false near-duplicate).
 SUSPICIOUS_SHARE, SUSPICIOUS_IMAGES = 0.05, 5
 
 
 def run(settings: PreprocessSettings) -> Step:
-    """Prepare the dataset unless it exists; return its step, whose facts describe the content.
+    """Prepare the dataset unless it exists; return its step, with facts about the content.
 
     Files with the same size and ETag (in a folder: size, inode and times) as in the last run count as unchanged and are
-    not read again. All other files are read once.
+    not read again.
 
     Raises UserError if the data are not suitable: no folder, no classes, a class with too few groups.
     """
@@ -53,7 +50,7 @@ def run(settings: PreprocessSettings) -> Step:
         raise UserError(
             f"--storage: {settings.storage} is inside the data folder and would be read as a class: use another one"
         )
-    source = sources.find(settings.data)
+    source = sources.find_source(settings.data)
     groups, lines_of = sources.read_groups(settings.groups, source.files) if settings.groups else (b"", {})
     storage = open_storage(settings.storage)
     known = sources.remembered(storage, settings.data, source.files)
@@ -63,16 +60,10 @@ def run(settings: PreprocessSettings) -> Step:
             log.info("%s exists, and no file has changed: nothing to do", step.prefix)
             return step
     with tempfile.TemporaryDirectory(prefix="mrigan-") as scratch:
-        spool = intake.Spool(scratch, settings.image_size)
+        size, volume, ids = settings.image_size, settings.volume, settings.header_ids
+        spool = intake.Spool(scratch, size)
         with metrics.phase("read"):
-            taken = intake.read_all(
-                source,
-                lines_of,
-                spool,
-                size=settings.image_size,
-                volume=settings.volume,
-                ids=settings.header_ids,
-            )
+            taken = intake.read_all(source, lines_of, spool, size=size, volume=volume, ids=ids)
         step = _step(storage, settings, source, taken.digests, groups)
         if step.finished():
             log.info("%s exists: nothing to do", step.prefix)
@@ -86,7 +77,7 @@ def _step(
     storage: Storage, settings: PreprocessSettings, source: Source, digests: Mapping[str, str], groups: bytes
 ) -> Step:
     """Return the dataset's step: its id is the digest of the files' names and content, and of the settings."""
-    files = [[key, digests[key]] for key in source.files] + [[key, *why] for key, why in source.refused.items()]
+    files = [[key, digests[key]] for key in source.files] + [[key, *why] for key, why in source.rejected.items()]
     content = digest({"files": files, "groups": hashlib.sha256(groups).hexdigest()})
     asked = {"content": content, "settings": settings.result(), "results_version": RESULTS_VERSION}
     prefix = keys.dataset(digest(asked)[:12])
@@ -115,24 +106,24 @@ def _prepare(settings: PreprocessSettings, step: Step, source: Source, taken: In
 
     # Find copies of the same picture, and exclude pictures with two labels.
     pairs = duplicates.near_duplicates(spool.descriptors, spool.heads.__getitem__)
-    same = folds.connect(len(entries), pairs, [()] * len(entries))
+    same = folds.connected_groups(len(entries), pairs, [()] * len(entries))
     disputed = _disputed(taken, same)
-    refusals = sorted([*taken.refusals, *_set_aside(taken, disputed)])
-    for refusal in refusals:
-        told.quarantined.labels(refusal.reason).inc()
-    told.read.inc(len(entries) + len(refusals) - len(disputed))
+    rejections = sorted([*taken.rejections, *_set_aside(taken, disputed)])
+    for rejection in rejections:
+        told.quarantined.labels(rejection.reason).inc()
+    told.read.inc(len(entries) + len(rejections) - len(disputed))
     told.pairs.set(len(pairs))
-    step.write("quarantine.csv", tables.to_csv(("source", "reason", "detail"), map(astuple, refusals)))
+    step.write("quarantine.csv", tables.to_csv(("source", "reason", "detail"), map(astuple, rejections)))
     step.write("remarks.csv", tables.to_csv(("source", "remark"), taken.remarks))
-    # Before any error that follows from it.
-    _tell_quarantine(step, refusals, taken)
+    # Logged first, since it explains the errors below.
+    _tell_quarantine(step, rejections, taken)
     kept = [index for index in range(len(entries)) if index not in disputed]
-    _check_classes(source, {entries[index].row.label for index in kept}, refusals, step)
+    _check_classes(source, {entries[index].row.label for index in kept}, rejections, step)
 
-    # Group what may show the same person, and hold out each group in one fold.
+    # Group the images that may show the same person, and hold out each group in one fold.
     marks = [entry.marks for entry in entries]
     labels = [entries[index].row.label for index in kept]
-    person = folds.connect(len(entries), pairs, marks)
+    person = folds.connected_groups(len(entries), pairs, marks)
     try:
         held_out = folds.assign_folds(labels, [int(person[index]) for index in kept], settings.folds, settings.seed)
     except UserError as error:
@@ -145,23 +136,23 @@ def _prepare(settings: PreprocessSettings, step: Step, source: Source, taken: In
         replace(entries[index].row, group=group, fold=int(fold))
         for index, group, fold in zip(kept, groups, held_out, strict=True)
     ]
-    step.write_many((f"images/{entries[index].row.id}.png", _png(spool.pictures[index])) for index in kept)
-    step.write("index.csv", to_csv(rows))
+    step.write_many((f"images/{entries[index].row.id}.png", png.encode(spool.pictures[index])) for index in kept)
+    step.write("index.csv", rows_to_csv(rows))
 
     known = sum(entries[index].person_known for index in kept)
-    facts = _facts(rows, refusals, settings.folds, known)
+    facts = _facts(rows, rejections, settings.folds, known)
     step.finish(near_duplicate_pairs=len(pairs), remarks=len(taken.remarks), **facts)
     _tell(step.prefix, facts)
 
 
 def _cause(
-    entries: Sequence["Entry"], pairs: Sequence[tuple[int, int]], kept: Sequence[int], settings: PreprocessSettings
+    entries: Sequence[Entry], pairs: Sequence[tuple[int, int]], kept: Sequence[int], settings: PreprocessSettings
 ) -> str:
-    """Return an explanation and a remedy if ids in the files' headers cause too few groups; otherwise ''."""
+    """Return an explanation and a remedy if ids in the files' headers cause too few groups, otherwise ''."""
+    labels = [entries[index].row.label for index in kept]
     for kinds in (("patient",), ("study",), ("patient", "study")):
         marks = [[mark for mark in entry.marks if mark.kind not in kinds] for entry in entries]
-        person = folds.connect(len(entries), pairs, marks)
-        labels = [entries[index].row.label for index in kept]
+        person = folds.connected_groups(len(entries), pairs, marks)
         try:
             folds.check_groups(labels, [int(person[index]) for index in kept], settings.folds)
         except UserError:
@@ -178,40 +169,38 @@ def _cause(
 def _disputed(taken: Intake, same: np.ndarray) -> dict[int, list[str]]:
     """Return, for each entry whose picture has two labels, all sources of that picture.
 
-    It is unknown which label is correct, so that none of these entries is used. `same` numbers the sets of entries that
-    show the same picture, altered or not.
+    None of these entries is used, since the correct label is unknown. `same` is the number of each entry's set of
+    entries that show the same picture, altered or not.
     """
-    sources: dict[int, list[tuple[str, str]]] = {}
+    found: dict[int, list[tuple[str, str]]] = {}
     for index, entry in enumerate(taken.entries):
         copies = taken.copies.get(index, [])
-        sources.setdefault(int(same[index]), []).extend([(entry.row.source, entry.row.label), *copies])
-    disputed = {number: found for number, found in sources.items() if len({label for _, label in found}) > 1}
+        found.setdefault(int(same[index]), []).extend([(entry.row.source, entry.row.label), *copies])
+    several = {number for number, copies in found.items() if len({label for _, label in copies}) > 1}
     return {
-        index: [source for source, _ in disputed[int(number)]]
-        for index, number in enumerate(same)
-        if int(number) in disputed
+        index: [source for source, _ in found[number]]
+        for index, number in enumerate(same.tolist())
+        if number in several
     }
 
 
-def _set_aside(taken: Intake, disputed: dict[int, list[str]]) -> Iterator["Refusal"]:
-    """Yield the refusals for pictures with two labels and for exact copies."""
+def _set_aside(taken: Intake, disputed: dict[int, list[str]]) -> Iterator[Rejection]:
+    """Yield the rejections for pictures with two labels and for exact copies."""
     for index, same in disputed.items():
         row = taken.entries[index].row
         for source, label in [(row.source, row.label), *taken.copies.get(index, [])]:
-            other = next(other for other in same if not other.startswith(label + "/"))
-            yield Refusal(source, "two-labels", f"shows the same picture as {other}")
+            other = next(other for other in same if label_of(other) != label)
+            yield Rejection(source, "two-labels", f"shows the same picture as {other}")
     for index, copies in taken.copies.items():
         if index not in disputed:
             for source, _ in copies:
-                yield Refusal(source, "duplicate", f"exact duplicate of {taken.entries[index].row.source}")
+                yield Rejection(source, "duplicate", f"exact duplicate of {taken.entries[index].row.source}")
 
 
-def _check_classes(source: Source, left: set[str], refusals: list["Refusal"], step: Step) -> None:
-    """Raise UserError if a class has no usable image."""
-    for label in source.labels:
-        if label in left:
-            continue
-        reasons = Counter(refusal.reason for refusal in refusals if label_of(refusal.source) == label)
+def _check_classes(source: Source, left: set[str], rejections: list[Rejection], step: Step) -> None:
+    """Raise UserError if a class of `source` is not among the labels that are `left`."""
+    for label in sorted(set(source.labels) - left):
+        reasons = Counter(rejection.reason for rejection in rejections if label_of(rejection.source) == label)
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
         raise UserError(
             f"--data: no image of class {label} can be used ({counts}; see {_path(step, 'quarantine.csv')}): "
@@ -223,22 +212,21 @@ def _path(step: Step, name: str) -> str:
     return f"{step.storage.url.rstrip('/')}/{step.prefix}/{name}"
 
 
-def _tell_quarantine(step: Step, refusals: list["Refusal"], taken: Intake) -> None:
+def _tell_quarantine(step: Step, rejections: list[Rejection], taken: Intake) -> None:
     """Log the number of files and slices in quarantine, by reason, and the readers' remarks."""
     where = _path(step, "quarantine.csv")
-    counts = Counter(refusal.reason for refusal in refusals)
+    counts = Counter(rejection.reason for rejection in rejections)
     for reason, count in sorted(counts.items()):
         log.info("quarantined as %s: %d (%s)", reason, count, where)
-    lost = len(refusals) - counts["duplicate"]
-    if lost > MUCH * (lost + len(taken.entries)):
-        log.warning(
-            "%d of %d files and slices are not used, copies not counted: see %s", lost, lost + len(taken.entries), where
-        )
+    lost = len(rejections) - counts["duplicate"]
+    total = lost + len(taken.entries)
+    if lost > MUCH * total:
+        log.warning("%d of %d files and slices are not used, copies not counted: see %s", lost, total, where)
     for remark, count in sorted(Counter(remark for _, remark in taken.remarks).items()):
         log.warning("%s (files: %d, see %s)", remark, count, _path(step, "remarks.csv"))
 
 
-def _facts(rows: list["Row"], refusals: list["Refusal"], folds: int, known: int) -> dict[str, Any]:
+def _facts(rows: list[Row], rejections: list[Rejection], folds: int, known: int) -> dict[str, Any]:
     groups = Counter(row.group for row in rows)
     by_fold = Counter((row.fold, row.label) for row in rows)
     labels = sorted({row.label for row in rows})
@@ -247,7 +235,7 @@ def _facts(rows: list["Row"], refusals: list["Refusal"], folds: int, known: int)
         "labels": {label: sum(by_fold[fold, label] for fold in range(folds)) for label in labels},
         "folds": [{label: by_fold[fold, label] for label in labels} for fold in range(folds)],
         "formats": dict(sorted(Counter(row.format for row in rows).items())),
-        "quarantine": dict(sorted(Counter(refusal.reason for refusal in refusals).items())),
+        "quarantine": dict(sorted(Counter(rejection.reason for rejection in rejections).items())),
         "groups": len(groups),
         "largest_group": max(groups.values()),
         "large_groups": sum(_is_suspicious(size, len(rows)) for size in groups.values()),
@@ -275,9 +263,3 @@ def _tell(prefix: str, facts: dict[str, Any]) -> None:
             "%s of the images identify the patient: independence of patients cannot be shown (see --groups)",
             "not all" if facts["patients"] == "some" else "none",
         )
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()

@@ -62,7 +62,7 @@ def run(settings: PretrainSettings) -> Step:
         model, history = training.train(
             architecture,
             networks.initial_weights(architecture, "none", derive(hyperparameters.seed, "weights")),
-            [Images(*learning.read(drawn))],
+            [Images(*learning.read_phantoms(drawn))],
             np.array([0.5, 0.5]),
             None,
             hyperparameters,

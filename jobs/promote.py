@@ -41,7 +41,7 @@ def run(settings: PromoteSettings) -> None:
     another promotion changed the record at the same time (run the command again).
     """
     storage = open_storage(settings.storage)
-    rules = settings.result() | testset.question(settings.test)
+    rules = settings.result() | testset.identity(settings.test)
     asked = challenge(storage, settings.dataset, settings.run, settings.name, rules)
     challenger, record = asked.challenger, asked.record
     if asked.is_decided:

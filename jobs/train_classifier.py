@@ -126,7 +126,7 @@ def _train(
     by_heart = settings.control == "permuted"
     heads = None
     if drawn and not by_heart:
-        heads = batches.Phantoms(*learning.read(drawn), dataset.labels.index(settings.healthy))
+        heads = batches.Phantoms(*learning.read_phantoms(drawn), dataset.labels.index(settings.healthy))
 
     # -- training ------------------------------------------------------------------------------------------------
     architecture = networks.Architecture(settings.network, dataset.labels, dataset.image_size)

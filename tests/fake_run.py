@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from jobs.classifier.predictions import Predictions, write_predictions
-from jobs.common import keys, tables
+from jobs.common import keys, png, tables
 from jobs.common.seeds import derive
 from jobs.common.step import MANIFEST, Step, read_manifest, seal
 from jobs.common.storage import Storage
-from jobs.gan.grid import grid_png, png
-from jobs.mri.dataset import Row, to_csv
+from jobs.gan.grid import grid_png
+from jobs.mri.dataset import Row, rows_to_csv
 
 DATASET, RUN = "d1", "r1"
 # How far a class's score stands out from noise, by regime.
@@ -82,8 +82,8 @@ def _dataset(
             file = Row(id, f"{label}/Y{image}.jpg", label, f"{number:02d}{group:06d}", group % folds, "JPEG",
                        width * height // 5, width, height, float(rng.integers(0, 30)))  # fmt: skip
             rows.append(file)
-            step.write(f"images/{id}.png", png(draw(number, image, size)))
-    step.write("index.csv", to_csv(rows))
+            step.write(f"images/{id}.png", png.encode(draw(number, image, size)))
+    step.write("index.csv", rows_to_csv(rows))
     refused = [
         ("yes/Y0 copy.jpg", "duplicate", "exact duplicate of yes/Y0.jpg"),
         ("no/notes<1>.png", "not-an-image", ""),
@@ -125,7 +125,7 @@ def _generator(
 
     made = Step(storage, keys.synthetic(RUN, fold, label), job="generate", settings={}, inputs=inputs)
     for image in range(8):
-        made.write(f"images/{image:06d}.png", png(draw(number, 2000 + image, size)))
+        made.write(f"images/{image:06d}.png", png.encode(draw(number, 2000 + image, size)))
     made.write("nearest.png", grid_png(np.stack([draw(number, 2000 + image, size) for image in range(16)]), 8))
     real = {"kid": 0.002, "precision": 0.81, "recall": 0.77, "density": 0.97, "coverage": 0.93, "fid": 14.2}
     quality = {

@@ -16,7 +16,7 @@ from jobs.common.step import Step, manifest_digest, read_manifest
 from jobs.common.storage import Storage
 from jobs.gan.grid import png
 from jobs.mri.crop import fit
-from jobs.mri.dataset import Row, to_csv
+from jobs.mri.dataset import Row, rows_to_csv
 from jobs.settings import PromoteSettings
 from tests.mri.heads import a_head
 
@@ -47,7 +47,7 @@ def make_dataset(
     pictures = {row.id: fit(picture, 0, size) for row, picture in zip(rows, heads, strict=bool(heads))}
     for name, picture in pictures.items():
         step.write(f"images/{name}.png", png(picture))
-    step.write("index.csv", to_csv(rows))
+    step.write("index.csv", rows_to_csv(rows))
     step.finish(labels={label: sum(row.label == label for row in rows) for label in LABELS}, name="mri")
     return pictures
 

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from jobs import generate, phantom, preprocess
-from jobs.common import fields, hardware, keys
+from jobs.common import fields, hardware, keys, png
 from jobs.common.errors import MachineError, UserError
 from jobs.common.step import Step, manifest_digest, read_manifest, read_output
 from jobs.common.storage import Storage, open_storage
 from jobs.gan import features, grid, networks
-from jobs.mri.dataset import Dataset, Row, open_dataset, to_csv
+from jobs.mri.dataset import Dataset, Row, open_dataset, rows_to_csv
 from jobs.settings import ExecutionSettings, GenerateSettings, PhantomSettings, PreprocessSettings
 
 LABELS = ("no", "yes")
@@ -34,9 +34,9 @@ def write_dataset(storage: Storage, name: str, size: int = SIZE, seed: int = 0) 
         pixels = random.integers(0, 256, (size // 8, size // 8), np.uint8)
         image = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC))
         row = Row(f"{number:016x}", f"{number}.png", label, f"g{group}{label}", group % 2, "PNG", 99, 40, 50, 1.0)
-        step.write(f"images/{row.id}.png", grid.png(image))
+        step.write(f"images/{row.id}.png", png.encode(image))
         rows.append(row)
-    step.write("index.csv", to_csv(rows))
+    step.write("index.csv", rows_to_csv(rows))
     step.finish(labels=dict.fromkeys(LABELS, 24))
     return step.digest
 
@@ -104,7 +104,7 @@ def test_an_image_depends_on_its_number_and_on_no_other_image(filled: Path, fort
     prefix, manifest = generate.find_generator(first.storage, asked(tmp_path))
     generator, config = networks.load_generator(read_output(first.storage, prefix, manifest, "generator.safetensors"))
     others = generate.draw_images(generator, config, asked(tmp_path), range(17, 40))
-    drawn = outputs(first) | {keys.synthetic_image(number): grid.png(image) for number, image in others}
+    drawn = outputs(first) | {keys.synthetic_image(number): png.encode(image) for number, image in others}
     assert drawn == whole
 
 

@@ -1,4 +1,4 @@
-"""Drawn heads: the same settings draw the same files, and each head is another."""
+"""Drawn heads: the same settings draw the same files, and all heads differ."""
 
 import numpy as np
 import pytest

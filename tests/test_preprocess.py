@@ -1,4 +1,4 @@
-"""From a folder of files as people have them to a dataset, and the mistakes people make on the way."""
+"""From a folder of typical files to a dataset, and the mistakes that users make."""
 
 import csv
 import errno
@@ -297,7 +297,7 @@ def test_what_is_kept_in_memory_is_under_a_kilobyte_an_image(tmp_path):
         save(folder / key, rng.integers(0, 256, (40, 40)).astype(np.uint8))
     save(folder / "yes" / "1.png", a_head(1))
     (tmp_path / "first").mkdir()
-    source = sources.find(str(folder))
+    source = sources.find_source(str(folder))
     few = sources.Source(source.storage, dict(list(source.files.items())[:5]))
     take(few, intake.Spool(str(tmp_path / "first"), 32))  # what is loaded once
     tracemalloc.start()
@@ -313,7 +313,7 @@ def test_what_is_kept_in_memory_is_under_a_kilobyte_an_image(tmp_path):
     ("arrange", "message"),
     [
         (lambda data: shutil.rmtree(data), "there is no folder"),
-        (lambda data: [shutil.rmtree(data / "no"), shutil.rmtree(data / "yes")], "holds nothing"),
+        (lambda data: [shutil.rmtree(data / "no"), shutil.rmtree(data / "yes")], "contains nothing"),
         (lambda data: shutil.rmtree(data / "no"), "only the class yes"),
         (lambda data: (data / "maybe").mkdir(), "the class maybe is empty"),
         (lambda data: (data / "no").rename(data / "classifiers"), "cannot be called classifiers"),
@@ -330,16 +330,16 @@ def test_mistakes_end_with_one_clear_line(heads, tmp_path, arrange, message):
 
 
 def test_a_file_that_goes_away_meanwhile_is_the_machines_failure(heads, tmp_path, monkeypatch):
-    found = sources.find(str(heads))
+    found = sources.find_source(str(heads))
     (heads / "no" / "0.png").unlink()
-    monkeypatch.setattr(sources, "find", lambda _: found)
+    monkeypatch.setattr(sources, "find_source", lambda _: found)
     with pytest.raises(MachineError, match=r"no/0\.png was deleted while the job was running: run the job again"):
         prepare(heads, tmp_path / "out")
     assert not list(tmp_path.rglob("manifest.json"))
 
 
 def counted(monkeypatch) -> list[str]:
-    """Return a list that grows by the key of each file of data that is read from now on."""
+    """Return a list to which the key of each file of data that is read from now on is added."""
     keys: list[str] = []
     contents = sources.contents
 
@@ -411,7 +411,7 @@ def test_storage_in_the_data(heads):
 def test_a_full_disk_is_the_machines_failure(heads, tmp_path):
     (tmp_path / "heads").symlink_to("/dev/full")
     with pytest.raises(MachineError, match="No space left on device: make room"):
-        take(sources.find(str(heads)), intake.Spool(str(tmp_path), 32))
+        take(sources.find_source(str(heads)), intake.Spool(str(tmp_path), 32))
 
 
 def test_images_without_class_folders(heads, tmp_path):

@@ -22,7 +22,7 @@ from jobs.common.errors import Interrupted, MachineError, UserError
 from jobs.common.step import Step, manifest_digest, read_manifest
 from jobs.common.storage import open_storage
 from jobs.mri import negative_controls
-from jobs.mri.dataset import Row, open_dataset, to_csv
+from jobs.mri.dataset import Row, open_dataset, rows_to_csv
 from jobs.phantoms import learning
 from jobs.settings import DrawPhantomsSettings, ExecutionSettings, PretrainSettings, TrainClassifierSettings
 
@@ -72,7 +72,7 @@ def write_dataset(folder: Path, *, training: float = 100, held_out: float = 100)
                 value = (held_out if fold == 0 else training) + 80 * index
                 step.write(f"images/{id}.png", png(value, len(rows)))
                 rows.append(row)
-    step.write("index.csv", to_csv(rows))
+    step.write("index.csv", rows_to_csv(rows))
     step.finish()
     return step
 

@@ -15,13 +15,13 @@ import pytest
 from PIL import Image
 
 from jobs import train_gan
-from jobs.common import hardware, keys
+from jobs.common import hardware, keys, png
 from jobs.common.checkpoint import Checkpoints
 from jobs.common.errors import Interrupted, MachineError, UserError
 from jobs.common.step import Step
 from jobs.common.storage import open_storage
-from jobs.gan import grid, networks
-from jobs.mri.dataset import Row, to_csv
+from jobs.gan import networks
+from jobs.mri.dataset import Row, rows_to_csv
 from jobs.settings import ExecutionSettings, GanSettings, TrainGanSettings
 
 SIZE, FOLDS, EACH = 32, 2, 10
@@ -62,8 +62,8 @@ def write_dataset(folder: Path, *, held_out_value: int = 200, size: int = SIZE) 
             image[8:24, 8 : 16 + number] = held_out_value if fold == 0 else 150
             name = f"{label}-{number}"
             rows.append(Row(name, f"{label}/{number}.png", label, name, fold, "PNG", 100, size, size, 0.0))
-            step.write(f"images/{name}.png", grid.png(image))
-    step.write("index.csv", to_csv(rows))
+            step.write(f"images/{name}.png", png.encode(image))
+    step.write("index.csv", rows_to_csv(rows))
     step.finish()
 
 

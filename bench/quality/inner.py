@@ -33,7 +33,7 @@ def inner_dataset(outer: Dataset, seed: int = 0) -> Step:
     split = [dataclasses.replace(row, fold=int(fold)) for row, fold in zip(rows, folds, strict=True)]
     names = (f"images/{row.id}.png" for row in split)
     step.write_many(zip(names, outer.files(split), strict=True))
-    step.write("index.csv", dataset.to_csv(split))
+    step.write("index.csv", dataset.rows_to_csv(split))
     counts = Counter(row.label for row in split)
     step.finish(images=len(split), labels={label: counts[label] for label in outer.labels}, quarantine={})
     return step

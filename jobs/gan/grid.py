@@ -1,9 +1,8 @@
 """Many small images in one PNG."""
 
-import io
-
 import numpy as np
-from PIL import Image
+
+from jobs.common import png
 
 GAP = 1
 
@@ -17,11 +16,4 @@ def grid_png(images: np.ndarray, columns: int) -> bytes:
     for index, image in enumerate(images):
         top, left = index // columns * cell, index % columns * cell
         canvas[top : top + size, left : left + size] = image
-    return png(canvas)
-
-
-def png(image: np.ndarray) -> bytes:
-    """Return uint8 [height, width] as a grayscale PNG; the same pixels give the same bytes."""
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    return file.getvalue()
+    return png.encode(canvas)

@@ -1,13 +1,11 @@
 """Finds, checks and reads the synthetic images of a fold, written by `generate`."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 from prometheus_client import Counter
 
-from jobs.common import keys, metrics
+from jobs.common import keys, metrics, png
 from jobs.common.errors import UserError
 from jobs.common.step import Step, read_listing, read_outputs, stored
 from jobs.common.storage import Storage
@@ -48,7 +46,7 @@ def read_images(steps: Sequence[Step], image_size: int) -> tuple[np.ndarray, np.
     for number, step in enumerate(steps):
         digests = read_listing(step.storage, step.prefix, step.manifest, "images")
         for data in read_outputs(step.storage, step.prefix, digests, digests):
-            image = np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)))
+            image = png.decode(data)
             if image.shape != (image_size, image_size) or image.dtype != np.uint8:
                 raise UserError(
                     f"{step.prefix} has images that are not {image_size} x {image_size} 8-bit gray: generate them again"

@@ -1,4 +1,4 @@
-"""Registration of two pictures of heads, and the agreement of their inner structure."""
+"""Alignment of two pictures of heads, and the correlation of their inner structure."""
 
 from dataclasses import dataclass
 
@@ -8,56 +8,56 @@ from scipy import ndimage
 from scipy.fft import irfft2, rfft2
 from scipy.spatial import ConvexHull
 
-SIDE = 128  # pixels; every picture here is SIDE x SIDE
+HEAD_SIZE = 128  # pixels; every picture here is HEAD_SIZE x HEAD_SIZE
 
-# Widths of the Gaussians of the band-pass filters, in pixels: the search uses structures like ventricles, the verdict
-# structures like sulci. Finer detail does not survive recompression; coarser structure is similar in all heads.
+# Widths of the Gaussians of the band-pass filters, in pixels. The search uses structures like ventricles, the verdict
+# structures like sulci. Recompression removes finer detail; coarser structure is similar in all heads.
 SEARCH_BAND = (2.5, 10.0)
 VERDICT_BAND = (1.2, 6.0)
 
-STEP = 2  # alignment uses every second pixel; only the verdict uses all pixels
+STEP = 2  # the alignment uses every second pixel; only the verdict uses all pixels
 ANGLES = 256
 RINGS = 32
 INNER_RING, OUTER_RING = 0.15, 1.25  # in radii of the head
 RING_RATIO = (OUTER_RING / INNER_RING) ** (1 / (RINGS - 1))
 RING_SHIFT = 6  # rings by which two pictures may differ: scale off by 1.5 at most
 POSES = 5  # poses whose shift is searched
-REFINED = 2  # poses, the best after that, that are refined
-# Correlations in the search band below which a pose is rejected before and after its refinement; most pairs of
-# different heads are rejected early. Copies are above 0.44 and 0.8, half of the other pairs below 0.32 and 0.4.
+REFINED = 2  # of these, the poses that are refined
+# A pose with a lower correlation in the search band is rejected before and after its refinement. Copies are above 0.44
+# and 0.8, half of the other pairs below 0.32 and 0.4.
 PROMISING, ALIKE = 0.35, 0.6
 MAX_SHIFT = 8  # search pixels: an eighth of the picture
-RIM = 12  # pixels: scalp and skull, which are similar in many heads, do not count in the verdict
-MIN_COMMON = 0.5  # of the smaller head must be in both pictures
+RIM = 12  # pixels: the verdict ignores scalp and skull, which are similar in many heads
+MIN_COMMON = 0.5  # share of the smaller head that must be in both pictures
 
-_PIXELS = np.indices((SIDE, SIDE)).astype(np.float32)
+_PIXELS = np.indices((HEAD_SIZE, HEAD_SIZE)).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Template:
-    """The pixels of one band of a head that others are aligned to: n points inside its outline."""
+    """The reference of an alignment: n points inside the outline of a head, in one band."""
 
     offsets: np.ndarray  # float32 [2, n]: (y, x) from the head's centre
     values: np.ndarray  # float32 [n]
-    descent: np.ndarray  # float32 [n, 6]: derivative of the value by each number of the affine map
+    descent: np.ndarray  # float32 [n, 6]: derivative of the value by each parameter of the affine map
 
 
 @dataclass(frozen=True)
 class Head:
-    """The data of one picture for alignment; computed once by `prepare`, used for many pairs."""
+    """The data of one picture for alignment: computed once, used for many pairs."""
 
     center: np.ndarray  # float64 [2]: (y, x) in pixels
     radius: float  # pixels, of the disk with the head's area
-    outline: np.ndarray  # float32 [SIDE, SIDE]: 1 inside the head, 0 outside
-    inside: np.ndarray  # float32 [SIDE, SIDE]: the same, without the rim
-    search: np.ndarray  # float32 [SIDE, SIDE]: structure in SEARCH_BAND
-    verdict: np.ndarray  # float32 [SIDE, SIDE]: structure in VERDICT_BAND
-    spectra: tuple[np.ndarray, np.ndarray]  # of the log-polar picture as it is, and mirrored
+    outline: np.ndarray  # float32 [HEAD_SIZE, HEAD_SIZE]: 1 inside the head, 0 outside
+    inside: np.ndarray  # float32 [HEAD_SIZE, HEAD_SIZE]: the same, without the rim
+    search: np.ndarray  # float32 [HEAD_SIZE, HEAD_SIZE]: structure in SEARCH_BAND
+    verdict: np.ndarray  # float32 [HEAD_SIZE, HEAD_SIZE]: structure in VERDICT_BAND
+    spectra: tuple[np.ndarray, np.ndarray]  # of the log-polar picture, unchanged and mirrored
     search_template: Template
     verdict_template: Template
 
 
-def prepare(image: np.ndarray) -> Head:
+def prepare_head(image: np.ndarray) -> Head:
     """Return the data for the alignment of `image` (uint8 [128, 128], filled by a head)."""
     inside = outline(image)
     center, radius = center_and_radius(inside)
@@ -79,21 +79,21 @@ def prepare(image: np.ndarray) -> Head:
 def outline(image: np.ndarray) -> np.ndarray:
     """Return bool [128, 128], True in the convex hull of the head in `image` (uint8 [128, 128]).
 
-    Convex, because a dark brain beside a bright tumour would otherwise be cut into by any threshold.
+    The hull is convex because a threshold alone cuts off parts of a dark brain beside a bright tumour.
     """
     root = np.sqrt(ndimage.gaussian_filter(image.astype(np.float32), 1.0) * 255).astype(np.uint8)
     counts = np.bincount(root.ravel(), minlength=256)
     below, total = np.cumsum(counts) / root.size, np.cumsum(counts * np.arange(256)) / root.size
-    # Otsu (1979): the gray value that splits the histogram best in two.
+    # Otsu (1979): the gray value that best splits the histogram into two classes.
     split = int(np.argmax((total[-1] * below - total) ** 2 / np.maximum(below * (1 - below), 1e-9)))
-    dark = total[split] / max(below[split], 1e-9)  # the mean of what lies below
+    dark = total[split] / max(below[split], 1e-9)  # mean gray value of the darker class
     head = np.pad(root > (dark + split) / 2, 3)
     head = ndimage.binary_fill_holes(ndimage.binary_closing(head, iterations=2))[3:-3, 3:-3]
     parts, count = ndimage.label(ndimage.binary_opening(head, iterations=2))
     if count == 0:
         return np.ones(image.shape, bool)
     corners = np.argwhere(parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]))
-    corners = corners[ConvexHull(corners).vertices]  # an opened part has an area, so it has a hull
+    corners = corners[ConvexHull(corners).vertices]  # the opening leaves only parts with an area, which have a hull
     hull = Image.new("1", image.shape)
     ImageDraw.Draw(hull).polygon([(int(x), int(y)) for y, x in corners], fill=1, outline=1)
     return np.asarray(hull)
@@ -106,10 +106,10 @@ def center_and_radius(inside: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def structure(image: np.ndarray, inside: np.ndarray, band: tuple[float, float]) -> np.ndarray:
-    """Return float32 [128, 128]: `image` between two scales, contrast made even, 0 outside `inside`.
+    """Return float32 [128, 128]: the detail of `image` between two scales, with even contrast, 0 outside `inside`.
 
-    Gray values go through the rank of each among those inside (so that brightness, contrast and gamma drop out),
-    then through a band-pass whose local power is divided out.
+    Each gray value is replaced by its rank, which removes the effect of brightness, contrast and gamma. A band-pass
+    filter follows, then a division by the local power.
     """
     fine, coarse = band
     ranks = np.cumsum(np.bincount(image[inside], minlength=256)) / np.count_nonzero(inside)
@@ -117,7 +117,7 @@ def structure(image: np.ndarray, inside: np.ndarray, band: tuple[float, float]) 
     share = _blur(inside.astype(np.float32), coarse) + 1e-3
     detail = _blur(np.where(inside, even - _blur(even, coarse) / share, 0), fine)
     power = _blur(detail**2, coarse) / share
-    # Flat parts hold only noise, which must not be raised to the height of structure.
+    # Without this minimum, the noise of flat parts would be amplified to the level of structure.
     floor = 0.1 * float(np.mean(detail[inside] ** 2)) + 1e-9
     return np.where(inside, detail / np.sqrt(power + floor), 0).astype(np.float32)
 
@@ -125,10 +125,10 @@ def structure(image: np.ndarray, inside: np.ndarray, band: tuple[float, float]) 
 def agreement(fixed: Head, moving: Head) -> float:
     """Return the correlation, -1 to 1, of the inner structure of two heads after the best alignment.
 
-    Any rotation, either mirror state, scales up to 1.5 beyond the heads' own sizes, shifts up to an eighth of the
-    picture and a slight shear are found: log-polar phase-free correlation (Reddy and Chatterji 1996, on the picture
-    in place of its spectrum) gives poses, cross-correlation their shifts, inverse compositional descent (Baker and
-    Matthews 2004) the affine map.
+    The search covers any rotation, mirroring, scales up to 1.5 after the sizes of the heads are made equal, shifts up
+    to an eighth of the picture and slight shear. Log-polar correlation (Reddy and Chatterji 1996, on the picture
+    instead of its spectrum) gives poses, cross-correlation their shifts, and inverse compositional descent (Baker and
+    Matthews 2004) the affine map. The result is -1 if the alignment fails.
     """
     poses = [(*_best_shift(fixed, moving, matrix), matrix) for matrix in _poses(fixed, moving)]
     poses.sort(key=lambda pose: -pose[0])
@@ -141,7 +141,9 @@ def agreement(fixed: Head, moving: Head) -> float:
     if height < ALIKE:
         return -1.0
     _, matrix, shift = _descend(fixed.verdict_template, moving, moving.verdict, matrix, shift, 6)
-    at = _positions(matrix, shift, _PIXELS.reshape(2, -1) - fixed.center[:, None], moving).reshape(2, SIDE, SIDE)
+    at = _positions(matrix, shift, _PIXELS.reshape(2, -1) - fixed.center[:, None], moving).reshape(
+        2, HEAD_SIZE, HEAD_SIZE
+    )
     scale = float(np.sqrt(abs(np.linalg.det(matrix))))
     common = (fixed.inside > 0) & (_sample(moving.inside, at) > 0.5)
     smaller = min(np.count_nonzero(fixed.inside), np.count_nonzero(moving.inside) / max(scale, 1e-6) ** 2)
@@ -167,7 +169,7 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _positions(matrix: np.ndarray, shift: np.ndarray, offsets: np.ndarray, moving: Head) -> np.ndarray:
-    """Return where offsets [2, n] from the fixed head's centre lie in the moving picture."""
+    """Return the positions in the moving picture of offsets [2, n] from the fixed head's centre."""
     return (matrix @ offsets + (shift + moving.center)[:, None]).astype(np.float32)
 
 
@@ -179,19 +181,24 @@ def _template(band: np.ndarray, inside: np.ndarray, center: np.ndarray) -> Templ
     return Template(np.stack([y, x]), band[::STEP, ::STEP][sampled], descent)
 
 
+def polar(band: np.ndarray, center: np.ndarray, radii: np.ndarray, count: int) -> np.ndarray:
+    """Return float32 [len(radii), count]: `band` at `count` angles on each circle around `center`."""
+    angles = np.arange(count) * 2 * np.pi / count
+    at = center[:, None, None] + np.stack([np.outer(radii, np.sin(angles)), np.outer(radii, np.cos(angles))])
+    return _sample(band, at)
+
+
 def _spectra(band: np.ndarray, center: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
     radii = radius * INNER_RING * RING_RATIO ** np.arange(RINGS)
-    angles = np.arange(ANGLES) * 2 * np.pi / ANGLES
-    at = center[:, None, None] + np.stack([np.outer(radii, np.sin(angles)), np.outer(radii, np.cos(angles))])
-    # Outer rings stand for more of the picture; the empty rings keep a shift in scale from wrapping around.
+    # Outer rings have a larger weight, since they cover more pixels. The empty rings keep the shifts from wrapping.
     rings = np.zeros((2 * RINGS, ANGLES), np.float32)
-    rings[:RINGS] = _sample(band, at) * np.sqrt(radii / radii[-1])[:, None]
+    rings[:RINGS] = polar(band, center, radii, ANGLES) * np.sqrt(radii / radii[-1])[:, None]
     rings /= np.linalg.norm(rings) + 1e-6
     return rfft2(rings), rfft2(np.roll(rings[:, ::-1], 1, axis=1))
 
 
 def _poses(fixed: Head, moving: Head) -> list[np.ndarray]:
-    """Return up to POSES matrices [2, 2] that take offsets from one head's centre to offsets from the other's."""
+    """Return up to POSES matrices [2, 2] that map offsets from one head's centre to offsets from the other's."""
     found = []
     for mirrored, spectrum in enumerate(moving.spectra):
         match = irfft2(np.conj(fixed.spectra[0]) * spectrum, s=(2 * RINGS, ANGLES))
@@ -235,7 +242,7 @@ def _descend(
             return -1.0, warp[:2, :2], warp[:2, 2]
         values, seen = template.values[common], _sample(band, at[:, common])
         height = _correlation(values, seen)
-        # Both ends differ in contrast: the seen values are brought to the template's mean and spread first.
+        # The pictures differ in contrast: the sampled values first get the mean and spread of the template.
         error = (seen - seen.mean()) / (seen.std() + 1e-6) * values.std() + values.mean() - values
         descent = template.descent[common]
         normal = (descent.T @ descent).astype(np.float64)

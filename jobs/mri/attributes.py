@@ -1,4 +1,4 @@
-"""Tolerant access to DICOM attributes: absent, empty, of the wrong type and with too few values are equivalent."""
+"""Tolerant access to DICOM attributes: one that is empty, of the wrong type or too short counts as absent."""
 
 import math
 from collections.abc import Sequence
@@ -7,28 +7,29 @@ from typing import Any
 import numpy as np
 import pydicom
 from pydicom.multival import MultiValue
+from pydicom.uid import UID
 
 
 def numbers(dataset: pydicom.Dataset, name: str) -> list[float]:
-    """Return the values of an attribute as finite numbers; none if any of them is not one."""
+    """Return the values of an attribute; none if one of them is not a finite number."""
     try:
         value = dataset.get(name)
         values = list(value) if isinstance(value, MultiValue | list | tuple) else [value]
         found = [float(part) for part in values]
-    # The conversion of values from files of unknown origin fails with many exceptions, all with the same meaning.
+    # pydicom converts values on access; for damaged values it raises many kinds of exceptions.
     except Exception:
         return []
     return found if all(map(math.isfinite, found)) else []
 
 
-def number(dataset: pydicom.Dataset, name: str) -> float | None:
+def first_number(dataset: pydicom.Dataset, name: str) -> float | None:
     """Return the first value of an attribute as a number, None if there is none."""
     return next(iter(numbers(dataset, name)), None)
 
 
 def whole(dataset: pydicom.Dataset, name: str, default: int) -> int:
     """Return an attribute as an integer of at least 0, `default` if there is none."""
-    found = number(dataset, name)
+    found = first_number(dataset, name)
     return int(found) if found is not None and found >= 0 and found == int(found) else default
 
 
@@ -41,8 +42,18 @@ def text(dataset: pydicom.Dataset, name: str) -> str:
         return ""
 
 
+def words(dataset: pydicom.Dataset, name: str) -> list[str]:
+    """Return the values of an attribute as words in capitals; none if it cannot be read."""
+    try:
+        value = dataset.get(name)
+        values = [value] if isinstance(value, UID | str) else value or []
+        return [str(part).strip(" \0").upper() for part in values]
+    except Exception:
+        return []
+
+
 def items(dataset: pydicom.Dataset, name: str) -> Sequence[pydicom.Dataset]:
-    """Return the items of a sequence, none if it is absent or no sequence."""
+    """Return the items of a sequence; none if the attribute is not a sequence."""
     try:
         value: Any = dataset.get(name)
         return [item for item in value or [] if isinstance(item, pydicom.Dataset)]
@@ -51,7 +62,7 @@ def items(dataset: pydicom.Dataset, name: str) -> Sequence[pydicom.Dataset]:
 
 
 def group(dataset: pydicom.Dataset, frame: int, sequence: str) -> pydicom.Dataset:
-    """Return what holds a frame's attributes of `sequence`: a functional group (PS3.3 C.7.6.16) or `dataset`."""
+    """Return the item with a frame's attributes of `sequence` (PS3.3 C.7.6.16), or `dataset` if there is none."""
     per_frame = items(dataset, "PerFrameFunctionalGroupsSequence")
     shared = items(dataset, "SharedFunctionalGroupsSequence")
     for group in (*per_frame[frame : frame + 1], *shared[:1]):
@@ -61,10 +72,10 @@ def group(dataset: pydicom.Dataset, frame: int, sequence: str) -> pydicom.Datase
 
 
 def lookup_table(item: pydicom.Dataset) -> tuple[np.ndarray, int, int] | None:
-    """Return the entries, the value that the first is for, and the bits of one entry, of a LUT's sequence `item`.
+    """Return the entries of a lookup table, the value that the first entry is for, and the bits of one entry.
 
-    The entries' size decides between 8 and 16 bits, because descriptors state anything from 8 to 16 (PS3.3 C.11.1.1).
-    None if the table is absent, empty or shorter than it declares.
+    The length of the data decides between 8 and 16 bits, because descriptors state any number from 8 to 16 (PS3.3
+    C.11.1.1). None if the table is absent, empty or shorter than it declares.
     """
     described = numbers(item, "LUTDescriptor")
     if len(described) != 3:
@@ -81,7 +92,6 @@ def lookup_table(item: pydicom.Dataset) -> tuple[np.ndarray, int, int] | None:
             entries = np.asarray(list(data)).astype(np.int64) & 0xFFFF
     except Exception:
         return None
-    # A descriptor of unsigned values may have been read as signed, or the other way round; neither shifts the table.
     if not 0 < count <= len(entries) or not 0 < bits <= 16:
         return None
     return entries[:count].astype(np.float32), first, bits

@@ -1,15 +1,15 @@
-"""Crops a picture of any size to a square with the head."""
+"""Crops a picture of any size to a square around the head."""
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from jobs.mri.gray import touching_edge
 from jobs.mri.slices import Unusable
 
-# The head is located at this size, which is sufficient for its outline.
-FINDING_SIZE = 256
+FINDING_SIZE = 256  # pixels of the longer side: sufficient to find the head
 MIN_SIDE = 32  # pixels: smaller pictures and heads are not enlarged
-MIN_CONTRAST = 8  # gray values between the darkest and the brightest 1 %
+MIN_CONTRAST = 8  # difference of gray values between the darkest and the brightest 1 %
 
 
 def crop_to_head(image: np.ndarray, size: int) -> np.ndarray:
@@ -21,10 +21,10 @@ def crop_to_head(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def find_head(image: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return the part of `image` (uint8 [height, width]) that holds the head, and the gray value around the head.
+    """Return the part of `image` (uint8 [height, width]) that contains the head, and the gray value around the head.
 
-    Frames, uniform margins, labels in the margin and a white page behind the head are left out. Raises Unusable if
-    the picture or what is found is under MIN_SIDE pixels high or wide, or without contrast.
+    Frames, uniform margins, labels in the margin and a white page behind the head are removed. Raises Unusable if the
+    picture or the part is under MIN_SIDE pixels high or wide, or without contrast.
     """
     if min(image.shape) < MIN_SIDE:
         raise Unusable("too-small", f"{image.shape[1]} x {image.shape[0]} pixels, fewer than {MIN_SIDE} on a side")
@@ -43,7 +43,7 @@ def find_head(image: np.ndarray) -> tuple[np.ndarray, int]:
     small = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX)).astype(np.float32)
     low, high = np.percentile(small, (2, 98))
     bright = ndimage.gaussian_filter(small, 2) > low + 0.12 * (high - low)
-    # Letters and lines are thinner than this, a head is not.
+    # Removes letters and lines, which are thinner than a head.
     bright = ndimage.binary_opening(bright, np.ones((3, 3)), iterations=3)
     parts, count = ndimage.label(bright)
     background = int(np.median(small[~bright])) if not bright.all() else 0
@@ -81,33 +81,26 @@ def border_brightness(image: np.ndarray) -> float:
 
 
 def _range(image: np.ndarray, share: float) -> tuple[int, int]:
-    """Return the gray values of uint8 `image` that all but `share` of its pixels at either end lie between."""
+    """Return the gray values of uint8 `image` with a `share` of its pixels below the first and above the second."""
     below = np.cumsum(np.bincount(image.ravel(), minlength=256)) / image.size
     return int(np.searchsorted(below, share, "right")), int(np.searchsorted(below, 1 - share))
 
 
 def _without_margins(image: np.ndarray) -> np.ndarray:
-    """Return `image` without the rows and columns at its edges that hold one gray value, save for a label or a line."""
+    """Return `image` without the rows and columns at its edges that have one gray value, apart from a label or line."""
     low, high = _range(image, 0.005)
     tolerance = 0.1 * (high - low)
-    top, bottom, left, right = 0, image.shape[0], 0, image.shape[1]
-    while True:
-        view = image[top:bottom, left:right]
-        if not view.size:
-            return view
-        start, stop = _inside(view, tolerance)
-        top, bottom = top + start, top + stop
-        view = image[top:bottom, left:right]
-        if not view.size:
-            return view
-        first, last = _inside(view.T, tolerance)
-        left, right = left + first, left + last
-        if (start, stop, first, last) == (0, view.shape[0], 0, view.shape[1]):
-            return view
+    before = None
+    while image.size and image.shape != before:
+        before = image.shape
+        for _ in ("rows", "columns"):
+            first, last = _inside(image, tolerance) if image.size else (0, 0)
+            image = image[first:last].T
+    return image
 
 
 def _inside(image: np.ndarray, tolerance: float) -> tuple[int, int]:
-    """Return the first row of `image` that is not of one gray value, and the one after the last such."""
+    """Return the range of rows of `image` between the first and the last one with several gray values."""
     sampled = np.sort(image[:, :: max(1, image.shape[1] // 128)], axis=1)
     rim = round(0.05 * (sampled.shape[1] - 1))
     varied = np.flatnonzero(sampled[:, -1 - rim].astype(float) - sampled[:, rim] > tolerance)
@@ -115,11 +108,9 @@ def _inside(image: np.ndarray, tolerance: float) -> tuple[int, int]:
 
 
 def _white_page_to_black(image: np.ndarray) -> np.ndarray:
-    """Return `image` with white that surrounds the head, as on a printed page, turned black."""
+    """Return `image` with black in place of the white around the head, as on a printed page."""
     white = image >= 245
     rim = np.concatenate([white[0], white[-1], white[:, 0], white[:, -1]])
     if rim.mean() < 0.5:
         return image
-    parts, _ = ndimage.label(white)
-    outside = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
-    return np.where(np.isin(parts, outside[outside > 0]), 0, image).astype(np.uint8)
+    return np.where(touching_edge(white), 0, image).astype(np.uint8)

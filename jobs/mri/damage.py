@@ -1,4 +1,4 @@
-"""Detects incomplete files from their own lengths and checksums, independent of decoders."""
+"""Detects truncated and damaged files by the lengths and checksums in them, without a decoder."""
 
 import io
 import struct
@@ -8,7 +8,7 @@ import tifffile
 
 
 def found(data: bytes) -> str | None:
-    """Return the evidence that `data`, a PNG, JPEG, BMP, WebP or TIFF, is truncated or damaged, or None."""
+    """Return how `data`, a PNG, JPEG, BMP, WebP or TIFF, is truncated or damaged; None if no damage is found."""
     try:
         if data.startswith(b"\x89PNG"):
             return _png(data)
@@ -45,7 +45,7 @@ def _png(data: bytes) -> str | None:
 
 
 def of_page(data: bytes, page: tifffile.TiffPage) -> str | None:
-    """Return the evidence that `data` ends before the values of a TIFF's `page`; None if there is none."""
+    """Return how many bytes `data` lacks for the values of a TIFF's `page`, as a sentence; None if it lacks none."""
     ends = (start + size for start, size in zip(page.dataoffsets, page.databytecounts, strict=False))
     return _beyond(data, max(ends, default=0))
 
@@ -54,6 +54,6 @@ def _tiff(data: bytes) -> str | None:
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             return of_page(data, file.pages.first)
-    # tifffile raises many exceptions; if it cannot find the first page, the file ends before that page.
+    # tifffile raises many kinds of exceptions for damaged files.
     except Exception:
         return "the TIFF has no readable page"

@@ -1,15 +1,13 @@
-"""Access to a prepared dataset for downstream jobs."""
+"""Access to a prepared dataset."""
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from jobs.common import keys, tables
+from jobs.common import keys, png, tables
 from jobs.common.errors import MachineError, UserError
 from jobs.common.step import (
     Step,
@@ -27,9 +25,9 @@ from jobs.common.storage import Storage
 class Row:
     """One image of a dataset: a line of `index.csv`.
 
-    `source` is the file's path below the data root, with `#n` for slice n of a volume; `fold` is the one in which the
-    image is held out. `format`, `bytes`, `width`, `height` (pixels) and `border` (mean brightness of the outermost
-    2 %, 0-255) describe the original file, before cropping.
+    `source` is the file's path below the data root, with `#n` for slice n of a volume; the image is held out in `fold`.
+    `format`, `bytes`, `width`, `height` (pixels) and `border` (mean gray value of the outermost 2 %, 0-255) describe
+    the file, before the crop.
     """
 
     id: str
@@ -44,19 +42,19 @@ class Row:
     border: float
 
 
-COLUMNS = tuple(field.name for field in fields(Row))
+INDEX_COLUMNS = tuple(field.name for field in fields(Row))
 
 
-def to_csv(rows: Sequence[Row]) -> bytes:
+def rows_to_csv(rows: Sequence[Row]) -> bytes:
     """Return `index.csv` of `rows`."""
-    return tables.to_csv(COLUMNS, ([*astuple(row)[:-1], f"{row.border:.2f}"] for row in rows))
+    return tables.to_csv(INDEX_COLUMNS, ([*astuple(row)[:-1], f"{row.border:.2f}"] for row in rows))
 
 
-def from_csv(data: bytes) -> list[Row]:
+def rows_from_csv(data: bytes) -> list[Row]:
     """Return the rows of an `index.csv`. Raises ValueError if it is invalid."""
     header, rows = tables.from_csv(data)
-    if tuple(header) != COLUMNS:
-        raise ValueError(f"its columns must be {','.join(COLUMNS)}")
+    if tuple(header) != INDEX_COLUMNS:
+        raise ValueError(f"its columns must be {','.join(INDEX_COLUMNS)}")
     return [
         Row(id, source, label, group, int(fold), kind, int(size), int(width), int(height), float(border))
         for id, source, label, group, fold, kind, size, width, height, border in rows
@@ -104,7 +102,7 @@ class Dataset:
         """Return uint8 [len(rows), image_size, image_size]. Raises MachineError if an image is missing or damaged."""
         pixels = np.empty((len(rows), self.image_size, self.image_size), np.uint8)
         for number, data in enumerate(self.files(rows)):
-            pixels[number] = np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)))
+            pixels[number] = png.decode(data)
         return pixels
 
     def files(self, rows: Sequence[Row]) -> Iterator[bytes]:
@@ -118,7 +116,7 @@ class Dataset:
 
     @cached_property
     def _images(self) -> dict[str, str]:
-        # Cached, since some jobs read one image at a time.
+        # Cached because some jobs read one image at a time.
         return read_listing(self.storage, keys.dataset(self.id), self.manifest, "images")
 
     def _number(self, fold: int | str) -> int:
@@ -136,7 +134,7 @@ def open_dataset(storage: Storage, id: str) -> Dataset:
     if manifest is None:
         raise UserError(f"there is no dataset {id} in {storage.url}: run preprocess, or see its output for the id")
     try:
-        rows = from_csv(read_output(storage, prefix, manifest, "index.csv"))
+        rows = rows_from_csv(read_output(storage, prefix, manifest, "index.csv"))
         labels = tuple(sorted({row.label for row in rows}))
         settings = manifest["settings"]
         size, folds = int(settings["image_size"]), int(settings["folds"])

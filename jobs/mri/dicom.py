@@ -1,4 +1,4 @@
-"""Reads DICOM images: rescaled values, displayed with their window."""
+"""Reads DICOM images: rescaled values, shown with their window."""
 
 import io
 import zlib
@@ -15,6 +15,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     UID_dictionary,
 )
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, STANDARD_VR
 
 from jobs.mri import attributes, damage, masks, modality, window
 from jobs.mri.gray import luminance, to_gray
@@ -22,14 +23,12 @@ from jobs.mri.slices import BUDGET, Picture, Slice, Unusable, check_size, decode
 
 PALETTE = "PALETTE COLOR"
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-CONVERT = "convert it with `gdcmconv --raw` or `dcmdjpeg`"
-VRS = frozenset(
-    b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
-)
+# Bytes of the length of an element, by value representation; without one (implicit VR) the length has 4 bytes.
+LENGTH_BYTES = {vr.encode(): 4 if vr in EXPLICIT_VR_LENGTH_32 else 2 for vr in STANDARD_VR}
 
 
 def is_dicom(data: bytes) -> bool:
-    """Return whether `data` is a DICOM file, by its mark or, without a preamble, by its first two elements."""
+    """Return whether `data` is a DICOM file, by its signature or, without a preamble, by its first two elements."""
     if data[128:132] == b"DICM":
         return True
     first = _element(data, 0)
@@ -37,17 +36,14 @@ def is_dicom(data: bytes) -> bool:
 
 
 def _element(data: bytes, place: int) -> int | None:
-    """Return where the element at `place` ends; None unless it is one of groups 2 or 8 as a data set begins with."""
+    """Return the end of the element at `place`; None if it is not of group 2 or 8, with which a data set begins."""
     for order in ("little", "big"):
         group, element = (int.from_bytes(data[at : at + 2], order) for at in (place, place + 2))  # type: ignore[arg-type]
         if group not in (0x0002, 0x0008) or (group, element) == (0x0008, 0xFFFF):
             continue
-        vr = data[place + 4 : place + 6]
-        if vr in VRS:
-            long = vr in (b"OB", b"OW", b"SQ", b"UN", b"UT", b"UC", b"UR", b"OF", b"OD", b"OL", b"OV")
-            begin, size = (place + 12, 4) if long else (place + 8, 2)
-        else:
-            begin, size = place + 8, 4
+        explicit = LENGTH_BYTES.get(data[place + 4 : place + 6])
+        size = explicit or 4
+        begin = place + (12 if explicit == 4 else 8)
         length = int.from_bytes(data[begin - size : begin], order)  # type: ignore[arg-type]
         if length < 2**16 and begin + length <= len(data):
             return begin + length
@@ -57,15 +53,15 @@ def _element(data: bytes, place: int) -> int | None:
 def read(data: bytes) -> Picture:
     """Return the frames of a DICOM file; several frames are a volume, regardless of NumberOfFrames.
 
-    Values are rescaled (or looked up in the modality table) and shown through the first VOI table or window (PS3.3
-    C.11.2); without one, or if it leaves nothing to see, as `to_gray` does. Padding is black, MONOCHROME1 is inverted,
-    colour becomes luminance. An optional attribute that is empty or broken counts as absent.
+    Values are rescaled (or looked up in the modality table) and shown with the first VOI table or window (PS3.3
+    C.11.2); without one, or if almost all pixels would be black or white, with the scale of `to_gray`. Padding becomes
+    black, MONOCHROME1 is inverted, colour becomes luminance. An empty or invalid optional attribute counts as absent.
 
     Raises Unusable: not-an-image, not-a-picture, not-mr, truncated, unsupported, decoder-error, decompression-bomb or
     blank.
     """
     dataset = _parsed(data)
-    modality.check(dataset)
+    modality.require_mr(dataset)
     kind = next((name for name in PIXELS if name in dataset), None)
     if kind is None:
         promised = attributes.whole(dataset, "Rows", 0)
@@ -74,11 +70,11 @@ def read(data: bytes) -> Picture:
     values = _values(dataset, layout)
     remarks: list[str] = []
     try:
-        if layout.grayscale:
+        if layout.photometric.startswith("MONOCHROME"):
             gray = window.shown(values, window.padding(values, dataset), dataset, remarks)
         else:
             gray = values if values.dtype == np.uint8 else to_gray(values)
-            masks.refuse_label_maps(gray)
+            masks.reject_label_maps(gray)
     except (Unusable, MemoryError):
         raise
     except Exception as error:
@@ -97,7 +93,7 @@ def read(data: bytes) -> Picture:
 
 
 def _parsed(data: bytes) -> pydicom.Dataset:
-    """Return the data set in `data`, inflated within the budget if it is deflated."""
+    """Return the data set in `data`, unpacked within the budget if it is deflated."""
     marked = data[128:132] == b"DICM"
     try:
         file = io.BytesIO(data)
@@ -133,22 +129,17 @@ def _parsed(data: bytes) -> pydicom.Dataset:
 
 
 class Layout(NamedTuple):
-    """The layout of pixel data: `frames` of values, with `unused` bits below each value."""
+    """The layout of pixel data: the number of `frames`, and of `unused` bits below each value."""
 
     frames: int
     unused: int
     photometric: str
 
-    @property
-    def grayscale(self) -> bool:
-        """Whether the values are raw scanner values, to be rescaled and windowed."""
-        return self.photometric.startswith("MONOCHROME")
-
 
 def _layout(dataset: pydicom.Dataset, kind: str) -> Layout:
     """Return the layout of the pixel data `kind` of `dataset`, within the budget; repair attributes for the decoder.
 
-    SamplesPerPixel and PhotometricInterpretation decide about colour, never the shape of an array.
+    SamplesPerPixel and PhotometricInterpretation decide about colour, not the shape of an array.
     """
     rows, columns = (attributes.whole(dataset, name, 0) for name in ("Rows", "Columns"))
     samples = attributes.whole(dataset, "SamplesPerPixel", 1) or 1
@@ -161,13 +152,13 @@ def _layout(dataset: pydicom.Dataset, kind: str) -> Layout:
         raise Unusable("unsupported", "DICOM whose SamplesPerPixel and PhotometricInterpretation contradict each other")
     check_size(rows * columns, BUDGET.pixels, "pixels")
 
-    # The decoder fails if one of these attributes is absent or invalid; the usual value is then used.
+    # The decoder fails if one of these attributes is absent or invalid.
     for name, usual, most in (("BitsStored", bits, bits), ("PixelRepresentation", 0, 1), ("PlanarConfiguration", 0, 1)):
         if attributes.whole(dataset, name, most + 1) > most:
             setattr(dataset, name, usual)
     stored = attributes.whole(dataset, "BitsStored", 0) or bits
     high = attributes.whole(dataset, "HighBit", stored - 1)
-    # The decoder counts bits from the lowest: values that lie higher are decoded with what is below them.
+    # The decoder starts at the lowest bit: values in higher bits are decoded together with the unused bits below.
     unused = high + 1 - stored if stored <= high < bits else 0
     dataset.BitsStored, dataset.HighBit = stored + unused, stored + unused - 1
     dataset.BitsAllocated, dataset.SamplesPerPixel, dataset.PhotometricInterpretation = bits, samples, photometric
@@ -189,11 +180,11 @@ def _layout(dataset: pydicom.Dataset, kind: str) -> Layout:
 
 
 def _values(dataset: pydicom.Dataset, layout: Layout) -> np.ndarray:
-    """Return the values [frames, rows, columns]: as they are stored, or luminance of colours, uint8 if those are."""
+    """Return [frames, rows, columns]: stored values, or the luminance of colours, uint8 if the colours are uint8."""
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax.is_compressed and not _has_decoder(syntax):
         name = syntax.name if syntax in UID_dictionary else "a method that the standard does not know"
-        raise Unusable("unsupported", f"DICOM compressed as {name}: {CONVERT}")
+        raise Unusable("unsupported", f"DICOM compressed as {name}: convert it with `gdcmconv --raw` or `dcmdjpeg`")
     found: list[np.ndarray] = []
     try:
         for frame in iter_pixels(dataset, indices=range(layout.frames)):
@@ -205,7 +196,7 @@ def _values(dataset: pydicom.Dataset, layout: Layout) -> np.ndarray:
             found.append(frame >> layout.unused if layout.unused and frame.dtype.kind in "iu" else frame)
     except MemoryError:
         raise
-    # pydicom and its decoders raise almost any exception for damaged data.
+    # pydicom and its decoders raise many kinds of exceptions for damaged data.
     except Exception as error:
         if syntax.is_compressed and _ends_early(dataset):
             raise Unusable("truncated", "the compressed pixel data end early") from None
@@ -214,7 +205,7 @@ def _values(dataset: pydicom.Dataset, layout: Layout) -> np.ndarray:
 
 
 def _frames_listed(dataset: pydicom.Dataset) -> int:
-    """Return how many frames the offset table of compressed pixel data lists, 0 if it is empty or broken."""
+    """Return the number of frames in the offset table of compressed pixel data, 0 if it is empty or invalid."""
     try:
         return len(pydicom.encaps.parse_basic_offsets(dataset.PixelData))
     except Exception:
@@ -222,7 +213,7 @@ def _frames_listed(dataset: pydicom.Dataset) -> int:
 
 
 def _has_decoder(syntax: pydicom.uid.UID) -> bool:
-    """Return whether pixels in this transfer syntax can be read here."""
+    """Return whether an installed decoder supports this transfer syntax."""
     try:
         return get_decoder(syntax).is_available
     except (NotImplementedError, ValueError):
@@ -230,7 +221,7 @@ def _has_decoder(syntax: pydicom.uid.UID) -> bool:
 
 
 def _ends_early(dataset: pydicom.Dataset) -> bool:
-    """Return whether compressed pixel data are cut, or end within a JPEG."""
+    """Return whether compressed pixel data are truncated, between fragments or within the last JPEG."""
     try:
         fragments = list(pydicom.encaps.generate_fragments(dataset.PixelData))
     except Exception:

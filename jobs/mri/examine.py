@@ -1,25 +1,24 @@
-"""The work of a reader process for one file: cropped heads and their descriptors. The file itself is not kept."""
+"""The work of a reader process on one file: finds and crops the heads, and computes their descriptors."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from jobs.mri.align import HEAD_SIZE
 from jobs.mri.crop import border_brightness, find_head, fit
 from jobs.mri.duplicates import describe
 from jobs.mri.read import read
-from jobs.mri.slices import Unusable
-
-WORKING_SIZE = 128  # side of the heads for comparison, in pixels
+from jobs.mri.slices import Picture, Unusable
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One picture of a file: `id` names its pixels before they were cropped, `number` its place in a volume.
+    """One picture of a file: `id` is a digest of its pixels before the crop, `number` its index in a volume.
 
-    `width`, `height` (pixels) and `border` (mean gray value of the outermost 2 %) are those of the picture in the file.
-    `picture` uint8 [size, size], `head` uint8 [WORKING_SIZE, WORKING_SIZE] and `descriptor` float32 [d] are of the head
-    in it; they are None if there is no head, for the reason in `finding`.
+    `width`, `height` (pixels) and `border` (mean gray value of the outermost 2 %) describe the picture before the crop.
+    `picture` uint8 [size, size], `head` uint8 [HEAD_SIZE, HEAD_SIZE] and `descriptor` float32 [d] describe the head.
+    They are None if no head was found, for the reason in `finding`.
     """
 
     id: str
@@ -33,19 +32,11 @@ class Piece:
     finding: Unusable | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """One file: its pieces, and the fields of `Picture`."""
+def examine(data: bytes, name: str, *, size: int, volume: int) -> tuple[list[Piece], Picture]:
+    """Return the pieces of the file `data`, and its description, which has no slices.
 
-    pieces: list[Piece]
-    format: str
-    patient: str
-    study: str
-    remarks: tuple[str, ...]
-
-
-def examine(data: bytes, name: str, *, size: int, volume: int) -> Examined:
-    """Return the content of the file `data`. `name` and `volume` as for `read`. Raises Unusable as `read` does."""
+    `name` and `volume` are those of `read`. Raises Unusable as `read` does.
+    """
     picture = read(data, name, volume)
     pieces = []
     for piece in picture.slices:
@@ -57,10 +48,9 @@ def examine(data: bytes, name: str, *, size: int, volume: int) -> Examined:
         except Unusable as finding:
             pieces.append(Piece(id, piece.number, width, height, border, finding=finding))
             continue
-        working = fit(head, background, WORKING_SIZE)
-        shown = fit(head, background, size)
-        pieces.append(Piece(id, piece.number, width, height, border, shown, working, describe(working)))
-    return Examined(pieces, picture.format, picture.patient, picture.study, picture.remarks)
+        shown, small = fit(head, background, size), fit(head, background, HEAD_SIZE)
+        pieces.append(Piece(id, piece.number, width, height, border, shown, small, describe(small)))
+    return pieces, replace(picture, slices=[])
 
 
 def heads(data: bytes, name: str, *, volume: int) -> list[tuple[int | None, np.ndarray | Unusable, int]]:

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Protocol, TypeVar
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -16,29 +15,16 @@ from jobs.common.seeds import derive
 ORDERS = 10
 
 
-class Grouped(Protocol):
-    """The properties of an image that a split needs."""
+def connected_groups(count: int, pairs: Iterable[tuple[int, int]], marks: Sequence[Iterable[Hashable]]) -> np.ndarray:
+    """Return int [count]: the group of each of `count` images, numbered in the order of the first members.
 
-    @property
-    def label(self) -> str: ...
-
-    @property
-    def group(self) -> str: ...
-
-
-R = TypeVar("R", bound=Grouped)
-
-
-def connect(count: int, pairs: Iterable[tuple[int, int]], marks: Sequence[Iterable[Hashable]]) -> np.ndarray:
-    """Return int [count]: the group of each of `count` images, numbered by first member.
-
-    Two images are in one group if they are connected by `pairs` of images and by common marks (a patient, a volume, a
-    line of the user's list), directly or through other images; `marks` are the marks of each image.
+    Two images are in one group if a pair in `pairs` or a common mark (a patient, a volume, a line of the user's list)
+    connects them, directly or through other images. `marks` are the marks of each image.
     """
     first: dict[Hashable, int] = {}
     edges = list(pairs)
-    for image, borne in enumerate(marks):
-        edges.extend((first.setdefault(mark, image), image) for mark in borne)
+    for image, own in enumerate(marks):
+        edges.extend((first.setdefault(mark, image), image) for mark in own)
     ends = np.array(edges, np.int64).reshape(-1, 2)
     graph = coo_array((np.ones(len(ends), np.int8), (ends[:, 0], ends[:, 1])), (count, count))
     return connected_components(graph, directed=False)[1]
@@ -47,17 +33,16 @@ def connect(count: int, pairs: Iterable[tuple[int, int]], marks: Sequence[Iterab
 def assign_folds(labels: Sequence[str], groups: Sequence[Hashable], folds: int, seed: int) -> np.ndarray:
     """Return int [n]: the fold, 0 to `folds` - 1, in which each image is held out.
 
-    No group is split, each fold holds each class, and each class is spread about as evenly as its groups allow:
-    scikit-learn's StratifiedGroupKFold, then single groups are moved while that helps, which matters where a group
-    has images of several classes. Raises UserError if a class has fewer groups than there are folds, or the groups
-    cannot be spread so.
+    No group is split, each fold contains each class, and each class is spread about as evenly as its groups allow.
+    After scikit-learn's StratifiedGroupKFold, single groups are moved as long as that makes the folds more even, which
+    helps if a group has images of several classes. Raises UserError if a class has fewer groups than there are folds,
+    or no such split was found.
     """
     check_groups(labels, groups, folds)
-    kinds = {label: number for number, label in enumerate(sorted(set(labels)))}
-    y = np.array([kinds[label] for label in labels])
+    classes, y = np.unique(np.array(labels), return_inverse=True)
     numbers: dict[Hashable, int] = {}
     bundle = np.array([numbers.setdefault(group, len(numbers)) for group in groups])
-    held = np.zeros((len(numbers), len(kinds)))  # images of each class in each group
+    held = np.zeros((len(numbers), len(classes)))  # images of each class in each group
     np.add.at(held, (bundle, y), 1)
     for order in range(ORDERS):
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=derive(seed, "folds", order))
@@ -67,14 +52,14 @@ def assign_folds(labels: Sequence[str], groups: Sequence[Hashable], folds: int, 
         counts = _even_out(fold, held, folds)
         if counts.min() > 0:
             return fold[bundle]
-    raise UserError(f"the groups cannot be spread so that each of {folds} folds holds each class: use fewer --folds")
+    raise UserError(f"the groups cannot be spread so that each of {folds} folds contains each class: use fewer --folds")
 
 
 def _even_out(fold: np.ndarray, held: np.ndarray, folds: int) -> np.ndarray:
     """Move groups between folds as long as the classes become more even; return the counts [fold, class].
 
-    `fold` int [groups] is changed; `held` [groups, classes] counts images. Uneven is the sum of the squared
-    differences between a fold's and the mean share of each class.
+    `fold` int [groups] is changed; `held` [groups, classes] counts images. The measure is the sum of the squared
+    differences between the share of each class in a fold and its mean share.
     """
     shares = held / held.sum(axis=0)
     load = np.zeros((folds, held.shape[1]))
@@ -84,7 +69,7 @@ def _even_out(fold: np.ndarray, held: np.ndarray, folds: int) -> np.ndarray:
         moved = False
         for group, share in enumerate(shares):
             here = fold[group]
-            # What moving this group from `here` to each fold adds to the sum of squares, halved.
+            # Half the change of the sum if this group moves from `here` to each fold.
             gain = (share * (load - load[here] + share)).sum(axis=1)
             gain[here] = 0
             best = int(gain.argmin())

@@ -1,4 +1,4 @@
-"""Scales values of any depth to 8-bit gray; pixels outside the picture become black."""
+"""Scales values of any bit depth to 8-bit gray; pixels outside the picture become black."""
 
 from typing import NamedTuple
 
@@ -10,11 +10,10 @@ from jobs.mri.slices import Unusable
 # ITU-R BT.601, as Pillow computes luminance.
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 PERCENTILES = (0.5, 99.5)
-# A value with at least this share of the pixels at the edge surrounds the picture.
-RING_SHARE = 0.25
-# A surrounding value this far from all others, relative to their range, is padding and is not used as black.
+RING_SHARE = 0.25  # a value with at least this share of the pixels at the edge surrounds the picture
+# A surrounding value that is farther from the others, relative to their range, is padding and is not used as black.
 FAR = 0.35
-SAMPLED = 2**22  # values, about, that percentiles are taken of
+SAMPLED = 2**22  # number of values, about, from which percentiles are computed
 
 
 def luminance(values: np.ndarray) -> np.ndarray:
@@ -23,7 +22,7 @@ def luminance(values: np.ndarray) -> np.ndarray:
 
 
 def stretch(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Return `values` as uint8, `low` black and `high` white, linear between; not-a-number is black."""
+    """Return uint8 `values`, linear from `low` (black) to `high` (white); not-a-number is black."""
     if not high > low:
         return np.zeros(values.shape, np.uint8)
     scaled = (values.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
@@ -31,9 +30,9 @@ def stretch(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 class Scale(NamedTuple):
-    """The values of black and white, the mask of pixels outside the picture, and the surrounding value.
+    """The values of black and white, and the mask of pixels outside the picture.
 
-    `ring` is the one value that surrounds the picture, None if none does; `inverted` says that high values are dark.
+    `ring` is the value that surrounds the picture, None if there is none; `inverted` means that high values are dark.
     """
 
     low: float
@@ -42,13 +41,8 @@ class Scale(NamedTuple):
     ring: float | None
     inverted: bool
 
-    @property
-    def padded(self) -> bool:
-        """Whether the surrounding value is too far from all others to be air."""
-        return self.ring is not None and not self.low <= self.ring <= self.high
-
     def gray(self, values: np.ndarray) -> np.ndarray:
-        """Return uint8 of float32 `values` [n, height, width]; what is no part of the picture is black."""
+        """Return uint8 of float32 `values` [n, height, width]; pixels outside the picture are black."""
         gray = np.empty(values.shape, np.uint8)
         for stored, shown in zip(values, gray, strict=True):
             shown[:] = stretch(stored, self.low, self.high)
@@ -58,20 +52,19 @@ class Scale(NamedTuple):
         return gray
 
     def blacken(self, gray: np.ndarray, values: np.ndarray) -> None:
-        """Make black, in uint8 `gray` of `values` [n, height, width], what is no part of the picture."""
+        """Set to 0, in uint8 `gray` of `values` [n, height, width], the pixels outside the picture."""
         gray[self.hidden] = 0
         if self.ring is not None:
             for picture, stored in zip(gray, values, strict=True):
-                picture[_touching_edge(stored == np.float32(self.ring))] = 0
+                picture[touching_edge(stored == np.float32(self.ring))] = 0
 
 
 def scale_of(values: np.ndarray, hidden: np.ndarray | None = None, *, inverted: bool = False) -> Scale:
-    """Return how float32 `values` [n, height, width] are shown, all n pictures alike.
+    """Return the common scale of the n pictures in float32 `values` [n, height, width].
 
-    Black and white are the 0.5 and 99.5 percentiles of the values that are part of the picture. Not part of it are what
-    `hidden` (bool, same shape) marks, not-a-number, infinities, and one constant value that surrounds the picture. A
-    surrounding value near the others extends their range: it is air, and air is as dark as the darkest tissue or
-    darker.
+    Black and white are the 0.5 and 99.5 percentiles of the values inside the picture. Outside are pixels marked in
+    `hidden` (bool, same shape), not-a-number, infinities, and one constant value that surrounds the picture. A
+    surrounding value near the others extends their range: it is air, which is at least as dark as any tissue.
 
     Raises Unusable: blank, if all values of the picture are equal.
     """
@@ -83,7 +76,7 @@ def scale_of(values: np.ndarray, hidden: np.ndarray | None = None, *, inverted: 
 
 
 def to_gray(values: np.ndarray, hidden: np.ndarray | None = None, *, inverted: bool = False) -> np.ndarray:
-    """Return uint8 [n, height, width] of real `values` of that shape, scaled by `scale_of`; no pixels are hidden.
+    """Return uint8 [n, height, width] of real `values` of that shape, scaled by `scale_of`.
 
     Raises Unusable: blank, if all values of the picture are equal.
     """
@@ -92,7 +85,7 @@ def to_gray(values: np.ndarray, hidden: np.ndarray | None = None, *, inverted: b
 
 
 def real(values: np.ndarray) -> np.ndarray:
-    """Return `values` as float32, without infinities for those that are only large."""
+    """Return `values` as float32; values too large for float32 are scaled down, not made infinite."""
     if values.dtype == np.float64:
         finite = np.abs(values[np.isfinite(values)])
         largest = finite.max() if finite.size else 0.0
@@ -112,19 +105,19 @@ def _display_range(shown: np.ndarray, ring: float | None, *, zero_is_black: bool
         low = ring
     if ring is not None and ring > high and ring - high <= FAR * (high - low):
         high = ring
-    # Where nothing surrounds the head, no signal at all is black.
+    # Without a surrounding value, black is a signal of 0.
     if zero_is_black and ring is None and 0 < low <= 0.1 * (high - low):
         low = 0.0
     return low, high
 
 
 def _robust(values: np.ndarray) -> tuple[float, float]:
-    """Return the percentiles of `values` between which they are shown; equal if all values are."""
+    """Return the percentiles of `values` that become black and white; they are equal if all values are equal."""
     if not values.size:
         return 0.0, 0.0
     low, high = np.percentile(values, PERCENTILES)
     if not high > low:
-        # More than 99 % of the values are one value: the others are the picture.
+        # More than 99 % of the values are equal: the others are the picture.
         others = values[values != low]
         if others.size:
             first, last = np.percentile(others, PERCENTILES)
@@ -133,13 +126,13 @@ def _robust(values: np.ndarray) -> tuple[float, float]:
 
 
 def _surrounding(values: np.ndarray, hidden: np.ndarray) -> float | None:
-    """Return the value that most pixels at the edges of [n, height, width] share, if enough do."""
+    """Return the most frequent value at the edges of [n, height, width], None if it is not frequent enough."""
     edges = np.concatenate([_edge(values[index])[~_edge(hidden[index])] for index in range(len(values))])
     if not edges.size:
         return None
     found, counts = np.unique(edges, return_counts=True)
     most = int(counts.argmax())
-    # Of hidden pixels there may be so many that what is left of the edge is chance.
+    # The share counts hidden pixels too: with few others at the edge, a frequent value may be coincidence.
     total = sum(_edge(picture).size for picture in values)
     return float(found[most]) if counts[most] >= RING_SHARE * total else None
 
@@ -148,8 +141,8 @@ def _edge(picture: np.ndarray) -> np.ndarray:
     return np.concatenate([picture[0], picture[-1], picture[1:-1, 0], picture[1:-1, -1]])
 
 
-def _touching_edge(marked: np.ndarray) -> np.ndarray:
-    """Return the parts of bool [height, width] that reach its edge."""
+def touching_edge(marked: np.ndarray) -> np.ndarray:
+    """Return bool [height, width]: the connected parts of `marked`, of that shape, that touch its edge."""
     parts, _ = ndimage.label(marked)
     outside = np.unique(_edge(parts))
     return np.isin(parts, outside[outside > 0])

@@ -1,26 +1,27 @@
 """Checks whether a DICOM object is an MR image, by its SOP class, modality and image type."""
 
 import pydicom
-from pydicom.uid import UID, UID_dictionary
+from pydicom.uid import UID_dictionary
 
+from jobs.mri.attributes import words
 from jobs.mri.slices import Unusable
 
-# SOP classes of pictures by magnetic resonance, and of pictures of any kind (secondary captures).
+# SOP classes of MR images, and of images of any modality (secondary captures).
 MR_CLASSES = ("MR Image", "Enhanced MR Image", "Enhanced MR Color Image", "Legacy Converted Enhanced MR Image")
 CAPTURES = "Secondary Capture Image"
-# Modalities (PS3.3 C.7.3.1.1.1) of pictures by other means than magnetic resonance.
+# Other imaging modalities (PS3.3 C.7.3.1.1.1).
 _OTHER_MODALITIES = (
     "CT PT NM US IVUS BDUS CR DX DR MG XA XRF RF RG IO PX ES XC GM SM OP OPT OCT IVOCT OAM SRF LS LEN KER AR BMD TG "
     "DG EC DS CF DF VF CP LP FA FS MA MS AS BI"
 )
 OTHER_MODALITIES = frozenset(_OTHER_MODALITIES.split())
-# Modalities of objects that are no pictures.
+# Modalities of objects that are not images.
 _NO_PICTURES = (
     "SEG RTDOSE RTSTRUCT RTPLAN RTRECORD RTINTENT RTRAD RTSEGANN SR KO PR REG FID DOC RWV M3D ANN AU ECG EEG EMG "
     "EOG EPS HD RESP SMR PLAN ASMT CTPROTOCOL OPM OPV IOL STAIN TEXTUREMAP"
 )
 NO_PICTURES = frozenset(_NO_PICTURES.split())
-# Values of ImageType (PS3.3 C.7.6.1.1.2 and what vendors add) of what is no picture of one slice.
+# Values of ImageType (PS3.3 C.7.6.1.1.2, and those of vendors) of objects that are not the picture of one slice.
 IMAGE_TYPES = {
     "MOSAIC": "several slices as a mosaic: convert it with dcm2niix",
     "CSA REPORT": "a page of a report",
@@ -35,14 +36,18 @@ IMAGE_TYPES = {
 }
 
 
-def check(dataset: pydicom.Dataset) -> None:
-    """Raise Unusable unless `dataset` may be a picture by magnetic resonance.
+def require_mr(dataset: pydicom.Dataset) -> None:
+    """Raise Unusable if `dataset` is certainly no MR image.
 
-    Absent attributes and non-standard terms are ignored, since old exports are incomplete. Raises not-a-picture for
-    masks, doses, reports, mosaics and phase maps, not-mr for pictures of other modalities.
+    The reason is not-a-picture for masks, doses, reports, mosaics and phase maps, not-mr for images of other
+    modalities. Absent attributes and non-standard terms are ignored, since old exports are incomplete.
     """
-    modality = _word(dataset, "Modality")
-    name = UID_dictionary.get(_word(dataset, "SOPClassUID") or _media_class(dataset), ("",))[0]
+    meta = getattr(dataset, "file_meta", None) or pydicom.Dataset()
+    modality, sop_class, media_class = (
+        next(iter(words(where, name)), "")
+        for where, name in ((dataset, "Modality"), (dataset, "SOPClassUID"), (meta, "MediaStorageSOPClassUID"))
+    )
+    name = UID_dictionary.get(sop_class or media_class, ("",))[0]
     kind = name.removesuffix(" Storage")
     if modality in NO_PICTURES:
         raise Unusable("not-a-picture", f"DICOM of modality {modality}, which is no picture")
@@ -50,29 +55,6 @@ def check(dataset: pydicom.Dataset) -> None:
         raise Unusable("not-mr" if "Image" in kind.split() else "not-a-picture", f"DICOM of the class {name}")
     if modality in OTHER_MODALITIES:
         raise Unusable("not-mr", f"DICOM of modality {modality}")
-    for value in _words(dataset, "ImageType"):
+    for value in words(dataset, "ImageType"):
         if value in IMAGE_TYPES:
             raise Unusable("not-a-picture", f"DICOM whose ImageType says {IMAGE_TYPES[value]}")
-
-
-def _media_class(dataset: pydicom.Dataset) -> str:
-    meta = getattr(dataset, "file_meta", None)
-    return _word(meta, "MediaStorageSOPClassUID") if meta is not None else ""
-
-
-def _word(dataset: pydicom.Dataset, name: str) -> str:
-    return (_words(dataset, name) or [""])[0]
-
-
-def _words(dataset: pydicom.Dataset, name: str) -> list[str]:
-    """Return the values of an attribute as words in capitals; none if it is absent or cannot be read."""
-    try:
-        value = dataset.get(name)
-    except Exception:
-        return []
-    if isinstance(value, UID | str):
-        value = [value]
-    try:
-        return [str(part).strip(" \0").upper() for part in value or []]
-    except TypeError:
-        return []

@@ -10,7 +10,7 @@ from jobs.mri.dataset import Dataset, Row
 
 
 def apply(control: str, dataset: Dataset, seed: int) -> Dataset:
-    """The dataset of the control `permuted` or `leaky`; only the rows change. For `none` the unchanged dataset."""
+    """Return `dataset` with the rows of the control `permuted` or `leaky`; unchanged for `none`."""
     if control == "permuted":
         return replace(dataset, rows=permuted(dataset.rows, seed))
     if control == "leaky":
@@ -19,11 +19,10 @@ def apply(control: str, dataset: Dataset, seed: int) -> Dataset:
 
 
 def permuted(rows: list[Row], seed: int) -> list[Row]:
-    """Rows with uninformative labels: each group gets the label of another group of its fold.
+    """Return rows with uninformative labels: the labels of the groups of each fold are permuted.
 
-    The labels are permuted within folds. Otherwise a label that is rarer in training would be more frequent among the
-    held-out images, and a classifier that learns only the frequencies would be below chance. A group with several
-    labels counts as the first of them.
+    A permutation over all folds would make a label that is rarer in training more frequent among the held-out images: a
+    classifier that learns only the frequencies would be below chance. The label of a group is that of its first row.
     """
     first: dict[tuple[int, str], str] = {}
     for row in rows:
@@ -37,7 +36,7 @@ def permuted(rows: list[Row], seed: int) -> list[Row]:
 
 
 def leaky(rows: list[Row], folds: int, seed: int) -> list[Row]:
-    """Rows whose folds are stratified by class but ignore groups, so that near-duplicates are in different folds."""
+    """Return rows with folds that are stratified by class but split groups: near-duplicates are in several folds."""
     splitter = StratifiedKFold(folds, shuffle=True, random_state=derive(seed, "leaky"))
     moved = list(rows)
     for fold, (_, held_out) in enumerate(splitter.split(rows, [row.label for row in rows])):

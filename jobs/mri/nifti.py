@@ -10,10 +10,10 @@ from jobs.mri.gray import to_gray
 from jobs.mri.slices import BUDGET, Picture, Slice, Unusable, check_size, decoder_error, square_pixels
 
 HEADER_BYTES = 540  # of NIfTI-2, the longer one
-# A slice with less of the head in it than this share of the fullest slice's is the neck, the crown or air.
+# A slice shows neck, crown or air if its number of tissue pixels is below this share of the largest number of a slice.
 MIN_SHARE_OF_FULLEST = 0.25
-TISSUE = 26  # gray: a tenth of the range, below which is air
-# Intent codes (nifti1.h) of volumes that are no pictures.
+TISSUE = 26  # gray value, a tenth of the range: pixels below are air
+# Intent codes (nifti1.h) of volumes that are not pictures.
 INTENTS = {
     1002: "a label map",
     1004: "matrices",
@@ -26,16 +26,16 @@ CONVERT = "convert it to one .nii file, for example with `nibabel` or `mri_conve
 
 
 def is_nifti(data: bytes) -> bool:
-    """Return whether `data` starts like a NIfTI-1 or NIfTI-2 file that includes its values."""
+    """Return whether `data` starts like a NIfTI-1 or NIfTI-2 file with header and values in one file."""
     return _kind(data) is not None
 
 
 def read(data: bytes, volume: int = 0) -> Picture:
-    """Return the axial slices of an unpacked NIfTI file from the feet up, the nose up, the patient's right on the left.
+    """Return the axial slices of an unpacked NIfTI file, lowest first, nose up, the patient's right on the left.
 
-    Of several volumes (a fourth dimension, and more) number `volume` is taken, from 0. Slices near the ends that hold
-    little or nothing of the head are left out. Orientation and spacing come from the sform, or where it is absent or
-    singular from the qform, or else from the size of the voxels.
+    Of several volumes (a fourth dimension), number `volume` is taken, counted from 0. Slices with little or nothing of
+    the head are omitted. Orientation and spacing come from the sform; if it is absent or singular, from the qform;
+    otherwise from the voxel size.
 
     Raises Unusable: truncated, unsupported, decompression-bomb, not-a-picture, too-small or blank.
     """
@@ -79,15 +79,15 @@ def read(data: bytes, volume: int = 0) -> Picture:
         values *= np.float32(slope)
         values += np.float32(intercept if np.isfinite(intercept) else 0)
     try:
-        # The canonical axes run to the right, to the front and up.
+        # The canonical axes point to the patient's right, front and top.
         canonical = nibabel.as_closest_canonical(nibabel.Nifti1Image(values, _affine(header, spatial)))
         values, spacing = np.asarray(canonical.dataobj), canonical.header.get_zooms()
     except Exception as error:
         raise decoder_error(error, "the NIfTI orientation") from None
 
-    masks.refuse_label_volume(values)
+    masks.reject_label_volume(values)
     gray = to_gray(values[::-1, ::-1].transpose(2, 1, 0))
-    masks.refuse_label_maps(gray)
+    masks.reject_label_maps(gray)
     head = (gray >= TISSUE).mean(axis=(1, 2))
     slices = [
         Slice(square_pixels(gray[level], float(spacing[1]), float(spacing[0])), int(level))
@@ -98,7 +98,10 @@ def read(data: bytes, volume: int = 0) -> Picture:
 
 
 def bytes_needed(data: bytes, volume: int = 0) -> int:
-    """Return how many bytes of an unpacked NIfTI file `read` needs, from its first HEADER_BYTES; 0 if unknown."""
+    """Return the number of bytes of an unpacked NIfTI file that `read` needs; 0 if unknown.
+
+    `data` are the first HEADER_BYTES of the file.
+    """
     kind = _kind(data)
     try:
         header = kind.header_class.from_fileobj(io.BytesIO(data), check=False)  # type: ignore[union-attr]
@@ -110,20 +113,17 @@ def bytes_needed(data: bytes, volume: int = 0) -> int:
 
 
 def _affine(header: nibabel.Nifti1Header, shape: list[int]) -> np.ndarray:
-    """Return the first of sform, qform and plain voxel sizes that says where the axes lead."""
-    candidates = []
-    if int(header["sform_code"]) > 0:
-        candidates.append(header.get_sform)
-    if int(header["qform_code"]) > 0:
-        candidates.append(header.get_qform)
-    for candidate in (*candidates, header.get_base_affine):
+    """Return the orientation as float64 [4, 4]: the first valid one of sform, qform and plain voxel sizes."""
+    sform, qform = int(header["sform_code"]) > 0, int(header["qform_code"]) > 0
+    candidates = ((sform, header.get_sform), (qform, header.get_qform), (True, header.get_base_affine))
+    for candidate in (candidate for present, candidate in candidates if present):
         try:
             affine = np.asarray(candidate(), np.float64)
             lengths = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-            # A determinant beside the lengths of its columns: a matrix of zeros, or of axes that fall together.
+            # The determinant is small, relative to the lengths of the columns, if axes are zero or parallel.
             if np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-3 * lengths.prod() > 0:
                 return affine
-        # A broken quaternion is as if absent.
+        # An invalid quaternion counts as absent.
         except Exception:
             continue
     return np.eye(4)

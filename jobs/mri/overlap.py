@@ -1,17 +1,17 @@
 """The overlap of two datasets: the same images, near-duplicates, and other images of their groups."""
 
 import numpy as np
-from PIL import Image
 
+from jobs.mri.crop import fit
 from jobs.mri.dataset import Dataset
-from jobs.mri.duplicates import describe, picture, repeats
+from jobs.mri.duplicates import describe, for_comparison, repeats
 
 
 def folds_of_kin(dataset: Dataset, other: Dataset) -> dict[str, set[int]]:
-    """Return for each image id of `dataset` the folds of `other` in which images of the same group are held out.
+    """Return for each image id of `dataset` the folds of `other` in which images of its group are held out.
 
-    The groups are those of `dataset`, and include near-duplicates of their images in `other`. Near-duplicates are
-    compared at the smaller image size of the two datasets.
+    A group is one of `dataset`, with the near-duplicates of its images in `other`. The comparison uses the smaller
+    image size of the two datasets.
     """
     fold_of = {row.id: row.fold for row in other.rows}
     folds: dict[str, set[int]] = {row.group: set() for row in dataset.rows}
@@ -22,7 +22,7 @@ def folds_of_kin(dataset: Dataset, other: Dataset) -> dict[str, set[int]]:
     if new:
         size = min(dataset.image_size, other.image_size)
         pictures, others = (
-            np.stack([picture(image) for image in resized(one.pixels(rows), size)])
+            np.stack([for_comparison(image) for image in resized(one.pixels(rows), size)])
             for one, rows in ((dataset, new), (other, other.rows))
         )
         found = repeats(pictures, np.stack([describe(image) for image in others]), others.__getitem__)
@@ -35,6 +35,4 @@ def resized(images: np.ndarray, size: int) -> np.ndarray:
     """Return uint8 [n, size, size] of uint8 [n, side, side], resampled as a dataset's images are."""
     if images.shape[1] == size:
         return images
-    return np.stack(
-        [np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS)) for image in images]
-    )
+    return np.stack([fit(image, 0, size) for image in images])

@@ -22,11 +22,9 @@ SIGNATURES = {
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     "WebP": (b"RIFF",),
 }
-# A JPEG has one scan, a progressive JPEG about ten; each costs as much as a whole picture.
-MAX_SCANS = 100
-# An 8-bit picture with all gray values below this is stretched like a deeper one; otherwise it would be almost black.
-DARK = 64
-# Where TIFF's orientation tag says that rows and columns lead.
+MAX_SCANS = 100  # of a JPEG: a progressive one has about ten; each takes as long as a whole picture
+DARK = 64  # an 8-bit picture with all gray values below this is almost black, and is scaled like a deeper one
+# How to turn a picture upright, by the value of TIFF's orientation tag.
 TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: np.fliplr,
     3: lambda a: np.rot90(a, 2),
@@ -48,8 +46,8 @@ def kind_of(data: bytes) -> str | None:
 def read(data: bytes, kind: str) -> Picture:
     """Return the picture in `data`, a file of `kind`; a TIFF of several pages is a volume.
 
-    EXIF orientation is applied, transparency is laid on black, colour becomes luminance. 8 bits stay as they are unless
-    they are nearly black; deeper values are scaled by `to_gray`, whatever their channels.
+    EXIF orientation is applied, transparent pixels become black, colour becomes luminance. 8-bit values do not change
+    unless the picture is almost black; deeper values are scaled by `to_gray`.
 
     Raises Unusable: truncated, unsupported, decoder-error, decompression-bomb, not-a-picture or blank.
     """
@@ -57,24 +55,21 @@ def read(data: bytes, kind: str) -> Picture:
         slices = list(_tiff_pages(data)) if kind == "TIFF" else [Slice(_single(data, kind))]
     except (Unusable, Image.DecompressionBombError, MemoryError):
         raise
-    # Decoders raise almost any exception for damaged data: OSError, SyntaxError, struct.error, ValueError, zlib.error.
+    # Decoders raise many kinds of exceptions for damaged data: SyntaxError, struct.error, ValueError, zlib.error.
     except Exception as error:
         if "too large" in str(error):
             raise Unusable("decompression-bomb", f"a text in the {kind} unpacks to too much") from None
-        shown = damage.found(data)
-        if shown is None and isinstance(error, OSError | SyntaxError) and _says_damaged(str(error)):
-            shown = "its data end early or are broken"
-        if shown:
-            raise Unusable("truncated", shown) from None
+        detail = damage.found(data)
+        words = ("truncated", "broken", "unrecognized data stream", "corrupt")
+        if isinstance(error, OSError | SyntaxError) and any(word in str(error).lower() for word in words):
+            detail = detail or "its data end early or are broken"
+        if detail:
+            raise Unusable("truncated", detail) from None
         raise decoder_error(error, f"the {kind}", "save it as PNG") from None
     if not slices:
         raise Unusable("unsupported", "a TIFF of reduced copies of another picture alone: save that picture")
-    masks.refuse_label_maps(piece.pixels for piece in slices)
+    masks.reject_label_maps(piece.pixels for piece in slices)
     return Picture(slices, kind)
-
-
-def _says_damaged(text: str) -> bool:
-    return any(words in text.lower() for words in ("truncated", "broken", "unrecognized data stream", "corrupt"))
 
 
 def _single(data: bytes, kind: str) -> np.ndarray:
@@ -98,7 +93,7 @@ def _single(data: bytes, kind: str) -> np.ndarray:
 
 
 def _jpeg_frame(data: bytes) -> tuple[int, int, int, int]:
-    """Return the process (SOF marker), the bits of a sample, height and width. Raises Unusable: truncated."""
+    """Return the SOF marker of a JPEG, the bits of a sample, height and width. Raises Unusable: truncated."""
     place = 2
     while place + 9 < len(data):
         if data[place] != 0xFF:
@@ -115,14 +110,14 @@ def _jpeg_frame(data: bytes) -> tuple[int, int, int, int]:
 
 
 def _orientation(image: Image.Image) -> int:
-    # A broken EXIF block turns nothing, and the picture is still good.
+    # Damaged EXIF data do not affect the picture.
     with contextlib.suppress(Exception):
         return int(image.getexif().get(0x0112, 1))
     return 1
 
 
 def _gray(image: Image.Image) -> np.ndarray:
-    """Return uint8 [height, width] of what Pillow opened."""
+    """Return uint8 [height, width] of a picture opened by Pillow."""
     image.load()
     with contextlib.suppress(Exception):
         image = ImageOps.exif_transpose(image)
@@ -137,7 +132,7 @@ def _gray(image: Image.Image) -> np.ndarray:
 
 
 def _visible(pixels: np.ndarray) -> np.ndarray:
-    """Return uint8 `pixels`, stretched if nearly all of them are dark, so that one bright pixel hides no head."""
+    """Return uint8 `pixels`, scaled by `to_gray` if nearly all are dark, even beside a few bright ones."""
     others = pixels[pixels != np.bincount(pixels.ravel(), minlength=256).argmax()]
     if len(np.unique(others)) < 8 or np.percentile(others, 99.5) >= DARK:
         return pixels
@@ -145,7 +140,7 @@ def _visible(pixels: np.ndarray) -> np.ndarray:
 
 
 def _flat_gray(values: np.ndarray, *, alpha: bool = True, inverted: bool = False) -> np.ndarray:
-    """Return uint8 [height, width] of [height, width] or [height, width, channels]: gray or RGB, then alpha or not."""
+    """Return uint8 [height, width] of [height, width] or [height, width, channels]: gray or RGB, perhaps alpha."""
     values = values[..., np.newaxis] if values.ndim == 2 else values
     channels = values.shape[-1]
     gray = values[..., 0] if channels < 3 else luminance(values)
@@ -159,7 +154,7 @@ def _flat_gray(values: np.ndarray, *, alpha: bool = True, inverted: bool = False
 
 
 def _tiff_pages(data: bytes) -> Iterator[Slice]:
-    """Yield each page of a TIFF that is no thumbnail."""
+    """Yield each page of a TIFF except thumbnails."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         count = len(file.pages)
         check_size(count, BUDGET.slices, "pages")
@@ -173,7 +168,7 @@ def _tiff_pages(data: bytes) -> Iterator[Slice]:
             total += samples
             check_size(total, BUDGET.voxels, "pixels")
             yield Slice(_tiff_page(data, page, number), number if count > 1 else None)
-        # ImageJ and others write frames behind the one page, and say so in a text only.
+        # ImageJ and others store all frames in one page, and only a text in the file tells so.
         if count == 1 and math.prod(file.series[0].shape) > samples * page.samplesperpixel:
             raise Unusable("unsupported", "TIFF with several frames behind one page: save each frame as a page")
 
@@ -184,7 +179,7 @@ def _tiff_page(data: bytes, page: tifffile.TiffPage, number: int) -> np.ndarray:
     if photometric == tifffile.PHOTOMETRIC.MASK:
         raise Unusable("not-a-picture", "a TIFF page that is a transparency mask")
     if bits <= 8 and page.sampleformat == tifffile.SAMPLEFORMAT.UINT:
-        # Pillow knows more colours, tifffile more layouts and compressions.
+        # Pillow supports more colour spaces, tifffile more layouts and compressions.
         with contextlib.suppress(OSError), Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
             image.seek(number)
             return _gray(image)
@@ -197,8 +192,7 @@ def _tiff_page(data: bytes, page: tifffile.TiffPage, number: int) -> np.ndarray:
         raise Unusable("unsupported", f"TIFF of {bits} bits that is neither gray nor RGB: save it as gray TIFF or PNG")
     if page.dtype is None or page.dtype.kind not in "iuf":
         raise Unusable("unsupported", f"TIFF of {bits} bits whose values are not real numbers: save it as gray PNG")
-    short = damage.of_page(data, page)
-    if short:
+    if short := damage.of_page(data, page):
         raise Unusable("truncated", short)
     separate, _, height, width, together = page.shaped
     stored = page.asarray().reshape(separate, height, width, together)

@@ -1,4 +1,4 @@
-"""Decode one file of any supported format into 2-D gray pictures."""
+"""Decodes one file of any supported format into 2-D gray pictures."""
 
 import contextlib
 import io
@@ -13,17 +13,16 @@ from jobs.mri import dicom, foreign, masks, nifti, raster
 from jobs.mri.slices import BUDGET, Picture, Unusable, check_size, decoder_error
 
 GZIP = b"\x1f\x8b"
-LOGGERS = ("pydicom", "nibabel", "nibabel.global", "PIL", "tifffile")
 
 
 def read(data: bytes, name: str, volume: int = 0) -> Picture:
     """Return the picture in `data`, uint8 with black 0 and white 255, as a radiologist would see it.
 
-    JPEG, PNG, BMP, TIFF, WebP, DICOM and NIfTI, as they are or gzipped, are told apart by content. `name`, the path
-    below the class folder, tells masks from pictures. A file of several pictures (NIfTI, multi-frame DICOM, TIFF of
-    several pages) is a volume; of a NIfTI with a fourth dimension `volume` is taken, counted from 0.
+    The format, JPEG, PNG, BMP, TIFF, WebP, DICOM or NIfTI, plain or gzipped, is recognized by content. `name`, the path
+    below the class folder, shows whether it is a mask. A file of several pictures (NIfTI, multi-frame DICOM, TIFF of
+    several pages) is a volume; of a NIfTI with several volumes, number `volume` is taken, counted from 0.
 
-    Raises Unusable, never anything else.
+    Raises Unusable and no other exception.
     """
     with _quiet():
         try:
@@ -51,14 +50,14 @@ def _read(data: bytes, name: str, volume: int) -> Picture:
         return dicom.read(data)
     kind = raster.kind_of(data)
     if not kind and not nifti.is_nifti(data):
-        raise foreign.refuse(data, name)
+        raise foreign.identify(data, name)
     if masks.named(name):
         raise Unusable("not-a-picture", "its name is that of a mask or a label map")
     return raster.read(data, kind) if kind else nifti.read(data, volume)
 
 
 def _unpacked(data: bytes, volume: int) -> tuple[bytes, bool]:
-    """Return what gzipped `data` hold, and whether that is whole; of NIfTI no more than is needed.
+    """Return the unpacked gzipped `data` and whether they are complete; of NIfTI only the bytes that are needed.
 
     Raises Unusable: decompression-bomb.
     """
@@ -73,18 +72,16 @@ def _unpacked(data: bytes, volume: int) -> tuple[bytes, bool]:
 
 
 def _inflate(data: bytes, length: int) -> tuple[bytes, bool]:
-    """Return the first `length` bytes that gzipped `data` hold, fewer if there are not so many, and if it went well."""
+    """Return at most `length` bytes of the unpacked gzipped `data`, and whether they could be unpacked."""
     parts: list[bytes] = []
-    left = length
-    while left > 0 and data.startswith(GZIP):
+    while length > 0 and data.startswith(GZIP):
         stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
         try:
-            part = stream.decompress(data, left)
+            parts.append(stream.decompress(data, length))
         except zlib.error:
             return b"".join(parts), False
-        parts.append(part)
-        left -= len(part)
-        if left > 0 and not stream.eof:
+        length -= len(parts[-1])
+        if length > 0 and not stream.eof:
             return b"".join(parts), False
         data = stream.unused_data
     return b"".join(parts), True
@@ -92,15 +89,12 @@ def _inflate(data: bytes, length: int) -> tuple[bytes, bool]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress the libraries' messages about unusual files; the user gets a reason for each file instead."""
-    loggers = [logging.getLogger(name) for name in LOGGERS]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
+    """Suppress the libraries' messages about damaged files; the user gets a reason for each file instead."""
+    disabled = logging.root.manager.disable
+    logging.disable()
     try:
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(disabled)

@@ -1,7 +1,7 @@
 """Reader processes for files of unknown origin: a file that crashes its reader is quarantined, and the job continues.
 
 Each process reads one file at a time, has limits of memory and processor time (the Budget), and is replaced when it
-crashes. The standard error of libraries is discarded, since it does not name the user's files.
+crashes. Messages of libraries on standard error are discarded, since they do not name the user's files.
 """
 
 import atexit
@@ -24,43 +24,47 @@ from jobs.common.machine import usable_cores, usable_memory
 from jobs.mri.slices import BUDGET, Budget, Unusable
 
 T = TypeVar("T")
-MOST = 8  # processes: each takes some 150 MB before it reads anything
+MOST = 8  # processes: each needs about 150 MB before it reads a file
 MOST_BYTES = 2**29  # of files that are read ahead
-WALL = 10  # times the processor seconds: limit of the elapsed time, for a process that waits
+WALL = 10  # limit of the elapsed time, in multiples of the limit of processor time
 
 
 class Reader:
-    """One process. `call` is for one thread at a time."""
+    """One process. Only one thread at a time may use `call`."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
 
-    def call(self, work: Callable[[bytes, str], T], data: bytes, name: str) -> T:
-        """Return what `work(data, name)` returns in the process; both must be picklable.
+    def call(self, work: Callable[[bytes, str], T], data: bytes, name: str) -> T | Unusable:
+        """Return the result of `work(data, name)` in the process, or the Unusable that it raises.
 
-        Raises what it raises; Unusable (too-slow, decompression-bomb, decoder-error) if the process does not survive
-        the file, MachineError if it cannot be started.
+        `work` and the result must be picklable. Also returns Unusable (too-slow, decompression-bomb, decoder-error) if
+        the process crashes or exceeds a limit. Raises MachineError if the process cannot be started.
         """
         if self._process is None:
             self._start()
-        assert self._connection is not None
+        process, connection, seconds = self._process, self._connection, self._budget.cpu_seconds
+        assert process is not None and connection is not None
         try:
-            self._connection.send((work, name))
-            self._connection.send_bytes(data)
-            if not self._connection.poll(WALL * self._budget.cpu_seconds):
-                self.stop()
-                raise Unusable("too-slow", f"not read after {WALL * self._budget.cpu_seconds} seconds")
-            result = self._connection.recv()
+            connection.send((work, name))
+            connection.send_bytes(data)
+            if connection.poll(WALL * seconds):
+                return connection.recv()
+            finding = Unusable("too-slow", f"not read after {WALL * seconds} seconds")
         except (EOFError, OSError):
-            raise self._death() from None
-        if isinstance(result, Exception):
-            raise result
-        return result
+            code = process.wait()
+            signals = {
+                -signal.SIGXCPU: ("too-slow", f"not read after {seconds} seconds of a processor"),
+                -signal.SIGKILL: ("decompression-bomb", "the system killed the reader, most likely out of memory"),
+            }
+            finding = Unusable(*signals.get(code, ("decoder-error", f"the decoder crashed (exit code {code})")))
+        self.stop()
+        return finding
 
     def stop(self) -> None:
-        """End the process; the next call starts another."""
+        """End the process; the next call starts a new one."""
         if self._connection is not None:
             self._connection.close()
         if self._process is not None:
@@ -71,7 +75,7 @@ class Reader:
     def _start(self) -> None:
         ours, theirs = Pipe()
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        # One thread each: there are as many processes as cores.
+        # One thread per process, since there are as many processes as cores.
         environment |= {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
         command = [sys.executable, "-P", "-m", "jobs.mri.readers", str(theirs.fileno()), *map(str, self._budget)]
         self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment)
@@ -84,19 +88,9 @@ class Reader:
             self.stop()
             raise MachineError(f"a reader process cannot be started: it ended with exit code {code}") from None
 
-    def _death(self) -> Unusable:
-        assert self._process is not None
-        code = self._process.wait()
-        self.stop()
-        if code == -signal.SIGXCPU:
-            return Unusable("too-slow", f"not read after {self._budget.cpu_seconds} seconds of a processor")
-        if code == -signal.SIGKILL:
-            return Unusable("decompression-bomb", "the system killed the reader, most likely out of memory")
-        return Unusable("decoder-error", f"the decoder crashed (exit code {code})")
-
 
 class Readers:
-    """As many reader processes as this machine has cores and memory for, started as they are needed."""
+    """As many reader processes as this machine has cores and memory for, each started when it is first needed."""
 
     def __init__(self, budget: Budget = BUDGET, count: int | None = None) -> None:
         self.count = count or affordable(budget)
@@ -106,9 +100,9 @@ class Readers:
             self._idle.put(reader)
 
     def map(self, work: Callable[[bytes, str], T], files: Iterable[tuple[str, bytes]]) -> Iterator[tuple[bytes, Any]]:
-        """Yield (data, result) for each (name, data) of `files`, in order, a few files ahead of the caller.
+        """Yield (data, result) for each (name, data) of `files`, in order; a few files are read ahead.
 
-        The result is what `work(data, name)` returns or the Unusable that it raises. Raises MachineError.
+        The result is that of `work(data, name)`, or the Unusable that it raises. Raises MachineError.
         """
         with ThreadPoolExecutor(self.count) as pool:
             under_way: deque[tuple[bytes, Future]] = deque()
@@ -122,13 +116,13 @@ class Readers:
                     data, future = under_way.popleft()
                     yield data, future.result()
             except BaseException:
-                # Nobody waits for what is under way; a process that is ended lets go its thread.
+                # The threads wait for the processes, and end when these are ended.
                 pool.shutdown(wait=False, cancel_futures=True)
                 self.stop()
                 raise
 
     def stop(self) -> None:
-        """End the processes; the next file starts new ones."""
+        """End all processes; the next file starts new ones."""
         for reader in self._readers:
             reader.stop()
 
@@ -136,22 +130,20 @@ class Readers:
         reader = self._idle.get()
         try:
             return reader.call(work, data, name)
-        except Unusable as finding:
-            return finding
         finally:
             self._idle.put(reader)
 
 
 @functools.cache
 def shared() -> Readers:
-    """Return the readers of this process, which end with it: to start one takes a second."""
+    """Return the readers of this process; they are shared because the start of one takes a second."""
     readers = Readers()
     atexit.register(readers.stop)
     return readers
 
 
 def affordable(budget: Budget) -> int:
-    """Return how many reader processes may run side by side: at most one a core, all within the memory there is."""
+    """Return the number of reader processes that may run in parallel within the cores and memory of this machine."""
     return max(1, min(MOST, usable_cores(), usable_memory() // budget.memory_bytes))
 
 
@@ -159,7 +151,7 @@ def affordable(budget: Budget) -> int:
 
 
 def _serve(connection: Connection, budget: Budget) -> None:
-    """Answer calls until the other end is closed."""
+    """Execute calls until the other end of the connection is closed."""
     connection.send(None)
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     while True:
@@ -182,7 +174,7 @@ def _serve(connection: Connection, budget: Budget) -> None:
 
 
 def _limit_memory(extra: int) -> None:
-    """Let this process take `extra` bytes beyond what it has; where the system cannot tell, there is no limit."""
+    """Limit the memory of this process to `extra` bytes more than now; no limit without /proc."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
     except (OSError, ValueError):
@@ -192,9 +184,9 @@ def _limit_memory(extra: int) -> None:
 
 
 def _main(descriptor: str, *limits: str) -> None:
-    # Ctrl-C reaches every process of a terminal: the job ends its readers itself.
+    # Ctrl-C signals every process of a terminal, but the job ends its readers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Before the limit: what the libraries take for themselves is no file's.
+    # Imported before the limit is set, since the memory of the libraries does not count.
     import jobs.mri.examine  # noqa: F401
 
     budget = Budget(*map(int, limits))

@@ -1,4 +1,4 @@
-"""Common types of all readers: results, reasons for refusal, and the resource limits of a file."""
+"""Common types of all file formats: pictures, reasons for rejection, and the resource limits of a file."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,10 +8,10 @@ from PIL import Image
 
 
 class Budget(NamedTuple):
-    """Resource limits of a file. They are checked before memory is allocated, or enforced by the reader process.
+    """Resource limits of a file. They are checked before memory is allocated, or enforced in the reader process.
 
-    `file_bytes` limits the file as it lies in storage and what it unpacks to; `pixels` one picture; `voxels` all
-    pictures of a file together; `slices` their number; `memory_bytes` and `cpu_seconds` what a reader process uses.
+    `file_bytes` limits the file in storage and its unpacked content; `pixels` one picture; `voxels` all pictures of a
+    file together; `slices` their number; `memory_bytes` and `cpu_seconds` the use of a reader process.
     """
 
     file_bytes: int = 2**30
@@ -51,8 +51,7 @@ class Unusable(Exception):  # noqa: N818 - a finding about a file, not a failure
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
+        self.reason, self.detail = reason, detail
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}"
@@ -60,7 +59,7 @@ class Unusable(Exception):  # noqa: N818 - a finding about a file, not a failure
 
 @dataclass(frozen=True)
 class Slice:
-    """One 2-D picture: `pixels` uint8 [height, width]; `number` is its place in a volume, None outside one."""
+    """One 2-D picture: `pixels` uint8 [height, width]; `number` is its index in a volume, None without a volume."""
 
     pixels: np.ndarray
     number: int | None = None
@@ -70,8 +69,8 @@ class Slice:
 class Picture:
     """The content of a file: its slices, the name of its format and, if the file has them, patient and study.
 
-    `patient` and `study` identify people: they are compared, but never stored. `remarks` are sentences about deviations
-    of the reader from the file's declarations.
+    `patient` and `study` identify people: they are compared, but never stored. `remarks` are sentences about
+    declarations of the file that were not followed.
     """
 
     slices: list[Slice]
@@ -90,20 +89,18 @@ def check_size(count: int, limit: int, what: str) -> None:
 
 
 def decoder_error(error: BaseException, what: str, remedy: str = "export it anew") -> Unusable:
-    """Return the finding for a failure of a library, whose text may quote the file and is left out."""
+    """Return the finding for an exception of a library, without its message, which may quote the file."""
     return Unusable("decoder-error", f"{what} cannot be decoded ({type(error).__name__}): {remedy}")
 
 
 def square_pixels(pixels: np.ndarray, row_mm: float, column_mm: float) -> np.ndarray:
-    """Return uint8 [height, width] with the coarser axis stretched so that a pixel is as high as it is wide.
+    """Return uint8 [height, width], resampled along the coarser axis so that pixels are square.
 
-    `row_mm` is the distance between rows, `column_mm` between columns. Nonsense spacings (not positive, or more than
-    16 to 1) and those equal within 1 % leave the picture as it is.
+    `row_mm` is the distance between rows, `column_mm` between columns. Nothing changes if they are equal within 1 % or
+    implausible (not positive, or more than 16 to 1).
     """
-    if not (row_mm > 0 and column_mm > 0) or not 1 / 16 <= row_mm / column_mm <= 16:
-        return pixels
-    ratio = row_mm / column_mm
-    if abs(ratio - 1) < 0.01:
+    ratio = row_mm / column_mm if row_mm > 0 and column_mm > 0 else 1.0
+    if not 1 / 16 <= ratio <= 16 or abs(ratio - 1) < 0.01:
         return pixels
     height, width = pixels.shape
     size = (width, round(height * ratio)) if ratio > 1 else (round(width / ratio), height)

@@ -1,4 +1,4 @@
-"""The user's files: listing, classes, and the groups that the user specifies."""
+"""The user's files: their list, their classes, and the groups that the user specifies."""
 
 import csv
 import io
@@ -17,31 +17,30 @@ from jobs.common.storage import PARALLEL, MissingKey, Storage, Version, open_sto
 from jobs.mri import walk
 from jobs.mri.slices import BUDGET
 
-# Folders that are parts of a split, when they hold folders of classes.
+# Names of folders that are parts of a split if they contain folders of classes.
 SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev", "holdout"})
-READ_AHEAD = 2**28  # bytes of files that are fetched at a time
+READ_AHEAD = 2**28  # bytes of files that are fetched together
 
 
 @dataclass(frozen=True)
 class Source:
-    """The files below `storage`, each with its version; those that cannot be opened are `refused`: reason, detail."""
+    """The files in `storage` with their versions; `rejected` has reason and detail of those that cannot be opened."""
 
     storage: Storage
     files: dict[str, Version]
-    refused: dict[str, tuple[str, str]] = field(default_factory=dict)
+    rejected: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def labels(self) -> list[str]:
         """The names of the classes, sorted."""
-        return sorted({label for key in (*self.files, *self.refused) if (label := label_of(key)) is not None})
+        return sorted({label for key in (*self.files, *self.rejected) if (label := label_of(key)) is not None})
 
 
-def find(url: str, flag: str = "--data") -> Source:
-    """Return the files at `url`, a folder or s3://bucket/prefix, hidden files and litter left out.
+def find_source(url: str, flag: str = "--data") -> Source:
+    """Return the files at `url`, a folder or s3://bucket/prefix, without hidden files and litter.
 
-    `flag` names the setting in messages.
-    Raises UserError if `url` is missing, holds no class folders, fewer than two, one without a file, one whose name is
-    taken or cannot be spelled, or folders that are the parts of a split.
+    `flag` is the setting that messages name. Raises UserError if `url` is missing or has fewer than two class folders,
+    if a class folder is empty or has a name that cannot be used, or if the folders are the parts of a split.
     """
     storage = open_storage(url)
     if url.startswith("s3://"):
@@ -51,13 +50,26 @@ def find(url: str, flag: str = "--data") -> Source:
         if not root.is_dir():
             raise UserError(f"{flag}: there is no folder {url}")
         found = walk.walk(root)
-    source = Source(storage, *_affordable(found))
+    too_large = {
+        key: ("decompression-bomb", f"{version.size} bytes, more than {BUDGET.file_bytes}")
+        for key, version in found.files.items()
+        if version.size > BUDGET.file_bytes
+    }
+    files = {key: version for key, version in found.files.items() if key not in too_large}
+    source = Source(storage, files, found.rejected | too_large)
     classes = sorted({*source.labels, *map(_nfc, found.folders)})
-    _check_names(classes, source, flag, url)
+    for label in classes:
+        if label in RESERVED_LABELS:
+            raise UserError(f"{flag}: a class cannot be called {label}, which is a reserved name: rename the folder")
+        if walk.spelled(label) != label or not label.isprintable() or label != label.strip() or "," in label:
+            raise UserError(
+                f"{flag}: the name of the folder {walk.spelled(label)!r} in {url} cannot be used in a setting: "
+                "rename the folder, without commas, blanks at its ends and bytes that are not UTF-8"
+            )
     _check_split(classes, source, flag, url)
     if not classes:
         what = "files but no class folders" if source.files else "nothing"
-        raise UserError(f"{flag}: {url} holds {what}: it must hold one folder of images for each class")
+        raise UserError(f"{flag}: {url} contains {what}: it must contain one folder of images for each class")
     if len(classes) == 1:
         inside = sorted({key.split("/")[1] for key in source.files if key.count("/") > 1})
         hint = f": if {', '.join(inside[:4])} are the classes, give {url.rstrip('/')}/{classes[0]}" if inside else ""
@@ -70,43 +82,20 @@ def find(url: str, flag: str = "--data") -> Source:
     return source
 
 
-def _affordable(tree: walk.Tree) -> tuple[dict[str, Version], dict[str, tuple[str, str]]]:
-    """Return the files that may be fetched, and what is refused: without the others, which are too large to be read."""
-    limit = BUDGET.file_bytes
-    large = {
-        key: ("decompression-bomb", f"{version.size} bytes, more than {limit}")
-        for key, version in tree.files.items()
-        if version.size > limit
-    }
-    return {key: version for key, version in tree.files.items() if key not in large}, tree.refused | large
-
-
-def _check_names(classes: Iterable[str], source: Source, flag: str, url: str) -> None:
-    for label in classes:
-        if label in RESERVED_LABELS:
-            raise UserError(
-                f"{flag}: a class cannot be called {label}: that name is taken in storage, rename the folder"
-            )
-        if walk.spelled(label) != label or not label.isprintable() or label != label.strip() or "," in label:
-            raise UserError(
-                f"{flag}: the name of the folder {walk.spelled(label)!r} in {url} cannot be spelled in a setting: "
-                "rename the folder, without commas, blanks at its ends and bytes that are not UTF-8"
-            )
-
-
 def _check_split(classes: list[str], source: Source, flag: str, url: str) -> None:
-    """Raise UserError if the folders are the parts of a split, with the classes inside them."""
+    """Raise UserError if the folders are the parts of a split that contain the classes."""
     inside: dict[str, set[str]] = {label: set() for label in classes}
     for key in source.files:
         label, (folder, slash, _) = label_of(key), below_class(key).partition("/")
         if label and slash:
             inside[label].add(folder)
-    parts = [label for label in classes if label.casefold() in SPLITS and len(inside[label]) > 1]
-    alone = len([label for label in classes if label.casefold() in SPLITS]) == len(classes)
-    if not parts or not (alone or (len(parts) > 1 and len(set.intersection(*(inside[part] for part in parts))) > 1)):
+    splits = [label for label in classes if label.casefold() in SPLITS]
+    parts = [label for label in splits if len(inside[label]) > 1]
+    shared = len(parts) > 1 and len(set.intersection(*(inside[part] for part in parts))) > 1
+    if not parts or not (splits == classes or shared):
         return
     train = next((part for part in parts if part.casefold().startswith("train")), parts[0])
-    others = [label for label in classes if label != train and label.casefold() in SPLITS]
+    others = [label for label in splits if label != train]
     place = url.rstrip("/")
     test = f" --test {place}/{others[0]}" if others else ""
     raise UserError(
@@ -116,7 +105,7 @@ def _check_split(classes: list[str], source: Source, flag: str, url: str) -> Non
 
 
 def label_of(key: str) -> str | None:
-    """Return the class of a file, the first folder of its path, in Unicode's composed form; None if it is in none."""
+    """Return the class of a file: the first folder of its path, in Unicode's composed form; None without a folder."""
     label, slash, _ = key.lstrip("/").partition("/")
     return _nfc(label) if slash else None
 
@@ -127,7 +116,7 @@ def below_class(key: str) -> str:
 
 
 def contents(source: Source) -> Iterator[tuple[str, bytes]]:
-    """Yield (key, content) of each file, in order, a few fetched ahead. Raises MachineError if one is gone."""
+    """Yield (key, content) of each file, in order; a few are fetched ahead. Raises MachineError if one was deleted."""
 
     def read(key: str) -> bytes:
         try:
@@ -142,7 +131,7 @@ def contents(source: Source) -> Iterator[tuple[str, bytes]]:
 
 
 def _batches(files: Mapping[str, Version]) -> Iterator[list[str]]:
-    """Yield runs of keys whose files are few and, together, not too large to be held at once."""
+    """Yield the keys in batches of at most PARALLEL files and READ_AHEAD bytes."""
     batch: list[str] = []
     held = 0
     for key, version in files.items():
@@ -155,17 +144,17 @@ def _batches(files: Mapping[str, Version]) -> Iterator[list[str]]:
         yield batch
 
 
-# -- what was read before ------------------------------------------------------------------------------------------
+# -- the record of files that were read ----------------------------------------------------------------------------
 
 
 def remembered(storage: Storage, url: str, files: Mapping[str, Version]) -> dict[str, str]:
-    """Return the SHA-256 of each of the `files` at `url` that has the version it had when it was last read."""
+    """Return the SHA-256 of each of the `files` at `url` whose version has not changed since it was last read."""
     try:
         record = unseal(storage.read(keys.source(digest(url)[:12])))
         read = {key: (Version(size, tag), sha256) for key, (size, tag, sha256) in record["files"].items()}
         named = ((key, version, read.get(walk.spelled(key))) for key, version in files.items())
         return {key: found[1] for key, version, found in named if found and found[0] == version}
-    # What is missing or damaged is read again.
+    # Without a valid record, all files are read again.
     except (MissingKey, ValueError, KeyError, TypeError):
         return {}
 
@@ -180,13 +169,12 @@ def remember(storage: Storage, url: str, files: Mapping[str, Version], digests: 
 
 
 def read_groups(url: str, found: Iterable[str]) -> tuple[bytes, dict[str, list[int]]]:
-    """Return the bytes of a groups file and, for each file it names, the numbers of the lines that do.
+    """Return the bytes of a groups file and, for each file that it lists, the numbers of the lines.
 
-    The file is CSV without a header; each line lists the files of one person, as paths below the data root. A person
-    with one file has a line too. A name counts as the file's in either of Unicode's forms, with ./ before it, and with
-    backslashes for slashes.
+    The groups file is CSV without a header; each line lists the files of one person, as paths below the data root. A
+    person with one file has a line too. Paths may be in any Unicode normal form, begin with ./ and have backslashes.
 
-    Raises UserError if it cannot be read or names a file that is not among `found`.
+    Raises UserError if it cannot be read or lists a file that is not in `found`.
     """
     folder, _, name = url.rpartition("/")
     try:

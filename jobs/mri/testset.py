@@ -12,31 +12,30 @@ from jobs.common.step import digest
 from jobs.mri import readers, sources
 from jobs.mri.crop import fit
 from jobs.mri.dataset import Dataset
-from jobs.mri.duplicates import describe, picture, repeats
+from jobs.mri.duplicates import describe, for_comparison, repeats
 from jobs.mri.examine import heads
 from jobs.mri.slices import Unusable
 
 
 class TestSet(NamedTuple):
-    """Usable images in order of source: `sources`, `labels`, and `heads`, (uint8 [height, width], background)."""
+    """Usable images in order of source: `sources`, `labels`, and `heads` (uint8 [height, width], background)."""
 
     sources: list[str]
     labels: list[str]
     heads: list[tuple[np.ndarray, int]]
 
     def pixels(self, size: int) -> np.ndarray:
-        """Return uint8 [n, size, size], cropped like a dataset's images."""
+        """Return uint8 [n, size, size], cropped like the images of a dataset."""
         return np.stack([fit(*head, size) for head in self.heads])
 
 
 def read_test_set(url: str, labels: Sequence[str], volume: int = 0) -> TestSet:
-    """Return the images below `url`, a folder or s3://bucket/prefix of class folders; unusable ones are left out.
+    """Return the usable images below `url`, a folder or s3://bucket/prefix of class folders.
 
-    `volume` is the one to take of a NIfTI file with several.
-
-    Raises UserError if a class is not one of `labels`, or fewer than two can be used.
+    Of a NIfTI file with several volumes, number `volume` is taken. Raises UserError if a class is not one of `labels`,
+    or if fewer than two classes have usable images.
     """
-    source = sources.find(url, "--test")
+    source = sources.find_source(url, "--test")
     for unknown in source.labels:
         if unknown not in labels:
             raise UserError(f"--test: class {unknown} is not a class of the champion, which has {', '.join(labels)}")
@@ -57,13 +56,13 @@ def read_test_set(url: str, labels: Sequence[str], volume: int = 0) -> TestSet:
 
 
 def fingerprint(url: str) -> str:
-    """Return the digest of the files below `url`: other images are another test set, whatever their folder's name."""
-    source = sources.find(url, "--test")
+    """Return the digest of the names and content of the files below `url`."""
+    source = sources.find_source(url, "--test")
     return digest([(key, hashlib.sha256(data).hexdigest()) for key, data in sources.contents(source)])
 
 
-def question(url: str) -> dict[str, str]:
-    """Return the `fingerprint` of a test set as `test`, nothing if there is none."""
+def identity(url: str) -> dict[str, str]:
+    """Return the `fingerprint` of a test set under the key `test`, nothing if `url` is empty."""
     return {"test": fingerprint(url)} if url else {}
 
 
@@ -73,18 +72,16 @@ def _check_classes(test: TestSet) -> None:
 
 
 def unseen(test: TestSet, datasets: Sequence[Dataset]) -> TestSet:
-    """Return the test images that are no near-duplicate of an image of `datasets`.
+    """Return the test images that are not near-duplicates of an image of `datasets`.
 
-    Compared at the size of each dataset's images, the only one that is stored. Raises UserError if fewer than two
-    classes are left.
+    The comparison uses the image size of each dataset. Raises UserError if fewer than two classes are left.
     """
-    seen: set[int] = set()
+    left = set(range(len(test.sources)))
     for dataset in datasets:
-        known = [picture(image) for image in dataset.pixels(dataset.rows)]
-        mine = np.stack([picture(image) for image in test.pixels(dataset.image_size)])
+        known = [for_comparison(image) for image in dataset.pixels(dataset.rows)]
+        mine = np.stack([for_comparison(image) for image in test.pixels(dataset.image_size)])
         found = repeats(mine, np.stack([describe(image) for image in known]), known.__getitem__)
-        seen.update(index for index, same in enumerate(found) if same)
-    left = [index for index in range(len(test.sources)) if index not in seen]
-    kept = TestSet(*([column[index] for index in left] for column in test))  # type: ignore[arg-type]
+        left -= {index for index, same in enumerate(found) if same}
+    kept = TestSet(*([column[index] for index in sorted(left)] for column in test))  # type: ignore[arg-type]
     _check_classes(kept)
     return kept

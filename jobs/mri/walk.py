@@ -29,18 +29,18 @@ BROKEN = {
 
 @dataclass
 class Tree:
-    """What a walk found, by path below the root: `files`, `refused` with reason and detail, and the first `folders`."""
+    """What a walk found: by path, `files` and `rejected` (reason, detail); `folders` directly below the root."""
 
     files: dict[str, Version] = field(default_factory=dict)
-    refused: dict[str, tuple[str, str]] = field(default_factory=dict)
+    rejected: dict[str, tuple[str, str]] = field(default_factory=dict)
     folders: set[str] = field(default_factory=set)
 
 
 def walk(root: Path) -> Tree:
-    """Return what is below `root`, sorted by path, hidden files and litter left out.
+    """Return what is below `root`, sorted by path, without hidden files and litter.
 
-    Links are followed. A folder that several paths lead to is entered once: by its own path if that is below `root`.
-    Raises UserError for a folder that may not be read, MachineError if the disk fails.
+    Links are followed. A folder with several paths is listed once: under its own path if that is below `root`. Raises
+    UserError for a folder without read permission, MachineError if the disk fails.
     """
     tree = Tree()
     entered: set[tuple[int, int]] = set()
@@ -55,12 +55,12 @@ def walk(root: Path) -> Tree:
             continue
         _enter(path, key + "/", tree, entered, links)
     tree.files = dict(sorted(tree.files.items()))
-    tree.refused = dict(sorted(tree.refused.items()))
+    tree.rejected = dict(sorted(tree.rejected.items()))
     return tree
 
 
 def _enter(folder: str, prefix: str, tree: Tree, entered: set[tuple[int, int]], links: list[tuple[str, str]]) -> None:
-    """Add to `tree` what `folder` holds, and to `links` the links to folders in it."""
+    """Add the content of `folder` to `tree`, and the links to folders in it to `links`."""
     entered.add(_identity(folder))
     try:
         found = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -75,7 +75,7 @@ def _enter(folder: str, prefix: str, tree: Tree, entered: set[tuple[int, int]], 
         try:
             status = entry.stat()
         except OSError as error:
-            tree.refused[key] = "broken-link", f"a link that {BROKEN.get(error.errno or 0, 'cannot be followed')}"
+            tree.rejected[key] = "broken-link", f"a link that {BROKEN.get(error.errno or 0, 'cannot be followed')}"
             continue
         if stat.S_ISDIR(status.st_mode):
             if not prefix:
@@ -87,20 +87,20 @@ def _enter(folder: str, prefix: str, tree: Tree, entered: set[tuple[int, int]], 
         elif stat.S_ISREG(status.st_mode):
             tree.files[key] = Version(status.st_size, f"{status.st_ino}-{status.st_mtime_ns}-{status.st_ctime_ns}")
         else:
-            tree.refused[key] = "not-an-image", "not a file but a pipe, a socket or a device"
+            tree.rejected[key] = "not-an-image", "not a file but a pipe, a socket or a device"
 
 
 def is_litter(path: str) -> bool:
-    """Return whether a part of `path` is hidden or litter; the marks of folders in S3 are litter too."""
+    """Return whether a part of `path` is hidden or litter, or an S3 object that only marks a folder."""
     parts = path.split("/")
     return any(part.startswith(".") or part.casefold() in LITTER for part in parts) or path.endswith("_$folder$")
 
 
 def spelled(text: str) -> str:
-    """Return a path as UTF-8 can hold it: bytes in another encoding become backslash escapes."""
+    """Return a path as valid UTF-8: bytes in another encoding become backslash escapes."""
     return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def _identity(path: str) -> tuple[int, int]:
-    status = os.stat(path)  # noqa: PTH116 - names may be no UTF-8
+    status = os.stat(path)  # noqa: PTH116 - names may not be UTF-8
     return status.st_dev, status.st_ino

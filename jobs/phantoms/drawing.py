@@ -1,12 +1,12 @@
-"""Draws synthetic axial slices of heads that resemble brain MRI, without data of any person and without a licence."""
+"""Draws axial slices of heads that resemble brain MRI, without data of any person."""
 
 import numpy as np
 from scipy import ndimage
 
-# The classes; phantom uses the first `classes` of them.
+# The kinds of heads; the first ones are the classes of a drawn data set.
 KINDS = ("healthy", "lesion", "ring-lesion", "cyst", "border-lesion", "many-lesions")
 
-# Gray values (0 black, 1 white) of scalp, skull, fluid, gray matter, white matter and lesion, by kind of sequence.
+# Gray values (0 black, 1 white) of scalp, skull, fluid, gray matter, white matter and lesion, by MRI sequence.
 SEQUENCES = (
     (0.85, 0.06, 0.10, 0.46, 0.66, 0.95),  # T1 with contrast agent
     (0.60, 0.05, 0.92, 0.55, 0.36, 0.85),  # T2
@@ -20,7 +20,7 @@ def draw_head(kind: str, rng: np.random.Generator) -> np.ndarray:
     values = SEQUENCES[rng.integers(len(SEQUENCES))]
     scalp, skull, fluid, gray, white, bright = np.array(values) * rng.uniform(0.9, 1.1, 6)
 
-    # From the outside in: each layer is painted over the one before.
+    # From the outside to the inside: each layer is painted over the previous ones.
     image = np.zeros(x.shape)
     edge = 0.98 - rng.uniform(0.02, 0.06)
     skull_edge = edge - rng.uniform(0.025, 0.045)
@@ -30,7 +30,7 @@ def draw_head(kind: str, rng: np.random.Generator) -> np.ndarray:
     brain = skull_edge - rng.uniform(0.012, 0.03) - radius
     image = paint(image, gray, brain)
 
-    # Folds: the white matter reaches into the gray along smooth random lines, fluid fills the furrows between.
+    # Folds: white matter extends into gray matter along smooth random lines, with fluid between the folds.
     lines = np.abs(noise(image.shape, rng.uniform(4.0, 5.5), rng))
     fade = np.maximum(brain - rng.uniform(0.10, 0.16), 0)
     image = paint(image, white, np.minimum(brain - 0.035, 0.16 * lines - 0.07 + 0.6 * fade))
@@ -38,7 +38,7 @@ def draw_head(kind: str, rng: np.random.Generator) -> np.ndarray:
     fissure = 0.008 + 0.012 * np.abs(y) ** 3 - np.abs(x + 0.012 * np.sin(5 * y + rng.uniform(0, 6)))
     image = paint(image, fluid, np.where((brain > 0) & (np.abs(y) > 0.32), fissure, -1))
 
-    # Deep gray matter, then the ventricles: horns to the front and to the back on each side.
+    # Deep gray matter, then the ventricles: a front and a back horn on each side.
     size, tilt, shift = rng.uniform(0.75, 1.35), rng.uniform(0.2, 0.45), rng.uniform(-0.06, 0.06)
     for side in (-1, 1):
         own = size * rng.uniform(0.9, 1.1)
@@ -84,7 +84,7 @@ def _with_lesion(
 
 
 def coordinates(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return x and y in a turned and shifted head, and the distance from its middle (1 at the skin).
+    """Return x and y in a turned and shifted head, and the distance from its centre (1 at the skin).
 
     Each is float64 [height, width], 150 to 260 pixels.
     """
@@ -107,26 +107,26 @@ def coordinates(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.nd
 def ellipse(
     x: np.ndarray, y: np.ndarray, centre_x: float, centre_y: float, half_x: float, half_y: float, turn: float
 ) -> np.ndarray:
-    """Return about the distance inside the edge of a turned ellipse, negative outside it."""
+    """Return the approximate distance from the edge of a turned ellipse, positive inside, negative outside."""
     dx, dy = x - centre_x, y - centre_y
     u, v = np.cos(turn) * dx + np.sin(turn) * dy, np.cos(turn) * dy - np.sin(turn) * dx
     return (1 - np.hypot(u / half_x, v / half_y)) * min(half_x, half_y)
 
 
 def paint(image: np.ndarray, value: float | np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Return `image` with `value` where `inside` (a distance) is positive; the edge is about two pixels soft."""
+    """Return `image` with `value` where `inside` (a distance) is positive; the soft edge is about two pixels wide."""
     cover = np.clip(inside / 0.016 + 0.5, 0, 1)
     return image + cover * (value - image)
 
 
 def noise(shape: tuple[int, ...], grain: float, rng: np.random.Generator) -> np.ndarray:
-    """Return smooth noise of unit variance whose grains are about `grain` pixels wide."""
+    """Return smooth noise of unit variance, with structures about `grain` pixels wide."""
     smooth = ndimage.gaussian_filter(rng.standard_normal(shape), grain, mode="wrap")
     return smooth / smooth.std()
 
 
 def scanned(image: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return `image` as a scanner gives it: blurred, brighter toward one side, with Rician noise; uint8."""
+    """Return uint8 `image` with the effects of a scanner: blur, a brightness gradient and Rician noise."""
     image = ndimage.gaussian_filter(image, rng.uniform(0.5, 0.8))
     slope_x, slope_y = rng.normal(0, 0.06, 2)
     image = image * (1 + slope_x * x + slope_y * y) * rng.uniform(0.8, 1.0)

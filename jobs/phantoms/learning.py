@@ -1,6 +1,6 @@
 """The phantoms for training: drawn heads, alternately without and with a lesion, stored in parts.
 
-They are the same for every dataset, and a larger number of phantoms keeps the first ones unchanged.
+They do not depend on the dataset, and a phantom does not depend on the number of phantoms.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,8 +14,8 @@ from jobs.common.step import Step
 from jobs.common.storage import Storage
 from jobs.phantoms.randomized import draw_randomized
 
-PART = 1000  # phantoms in a part: about a minute of one core
-FILE = "phantoms.safetensors"
+PART = 1000  # phantoms in a part: about a minute on one core
+PHANTOMS_FILE = "phantoms.safetensors"
 
 
 def parts(count: int) -> list[range]:
@@ -26,13 +26,8 @@ def parts(count: int) -> list[range]:
 def part(storage: Storage, image_size: int, numbers: range) -> Step:
     """Return the step of one part, finished or not."""
     settings = {"image_size": image_size, "first": numbers.start, "count": len(numbers)}
-    return Step(
-        storage,
-        keys.phantoms(image_size, numbers.start, len(numbers)),
-        job="draw-phantoms",
-        settings=settings,
-        inputs={},
-    )
+    prefix = keys.phantoms(image_size, numbers.start, len(numbers))
+    return Step(storage, prefix, job="draw-phantoms", settings=settings, inputs={})
 
 
 def drawn(storage: Storage, image_size: int, count: int) -> list[Step]:
@@ -46,23 +41,23 @@ def drawn(storage: Storage, image_size: int, count: int) -> list[Step]:
     return steps
 
 
-def draw(numbers: range) -> Iterator[tuple[np.ndarray, int]]:
+def labelled_heads(numbers: range) -> Iterator[tuple[np.ndarray, int]]:
     """Yield a head, uint8 [height, width], and 1 if it has a lesion, else 0, for each of the `numbers`."""
     for number in numbers:
-        lesion = number % 2
-        yield draw_randomized(bool(lesion), np.random.default_rng(derive(0, "phantoms", number))), lesion
+        rng = np.random.default_rng(derive(0, "phantoms", number))
+        yield draw_randomized(number % 2 == 1, rng), number % 2
 
 
 def write(step: Step, pixels: Sequence[np.ndarray], labels: Sequence[int]) -> None:
     """Write the phantoms of a part, each uint8 [image_size, image_size], and finish its step."""
-    step.write(FILE, tensors.to_bytes({"pixels": np.stack(pixels), "labels": np.array(labels, np.int64)}, {}))
+    step.write(PHANTOMS_FILE, tensors.to_bytes({"pixels": np.stack(pixels), "labels": np.array(labels, np.int64)}, {}))
     step.finish()
 
 
-def read(steps: Sequence[Step]) -> tuple[np.ndarray, np.ndarray]:
+def read_phantoms(steps: Sequence[Step]) -> tuple[np.ndarray, np.ndarray]:
     """Return pixels uint8 [count, image_size, image_size] and labels int64 [count]: 0 no lesion, 1 one or several.
 
     Raises MachineError if a file is missing or damaged.
     """
-    arrays = [tensors.from_bytes(step.read(FILE), FILE)[0] for step in steps]
+    arrays = [tensors.from_bytes(step.read(PHANTOMS_FILE), PHANTOMS_FILE)[0] for step in steps]
     return np.concatenate([one["pixels"] for one in arrays]), np.concatenate([one["labels"] for one in arrays])

@@ -1,6 +1,6 @@
-"""Heads with highly variable tissues, anatomy and lesions for training; they need not be realistic.
+"""Draws heads with highly variable tissues, anatomy and lesions for training; they need not be realistic.
 
-A network trained on many contrasts and shapes generalizes to unseen ones (domain randomization: Billot et al.,
+A network trained on many contrasts and shapes generalizes to new ones (domain randomization: Billot et al.,
 "SynthSeg", Medical Image Analysis 2023, https://arxiv.org/abs/2107.09559).
 """
 
@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from jobs.phantoms.drawing import SEQUENCES, coordinates, ellipse, noise, paint, scanned
 
-LESIONS = {"solid": 0.4, "ring": 0.3, "mixed": 0.2, "cyst": 0.1}  # how often each is drawn
+LESIONS = {"solid": 0.4, "ring": 0.3, "mixed": 0.2, "cyst": 0.1}  # probability of each kind
 
 
 class Tissues(NamedTuple):
@@ -39,7 +39,7 @@ def draw_randomized(lesion: bool, rng: np.random.Generator) -> np.ndarray:
     image = paint(image, tissues.skull, edge - radius)
     image = paint(image, tissues.fluid, skull_edge - radius)
     image = _with_matter(image, x, y, brain, tissues, rng)
-    # Inner structures are those of a head that is warped a little.
+    # Inner structures are slightly warped.
     amount = rng.uniform(0, 0.04)
     warped_x, warped_y = (axis + amount * noise(image.shape, rng.uniform(15, 40), rng) for axis in (x, y))
     image = _with_structures(image, warped_x, warped_y, brain, tissues, rng)
@@ -52,7 +52,7 @@ def draw_randomized(lesion: bool, rng: np.random.Generator) -> np.ndarray:
 
 
 def _tissues(rng: np.random.Generator) -> Tissues:
-    """Return the gray values of an MRI sequence, or random ones that are distinguishable."""
+    """Return the gray values of an MRI sequence, or random gray values that are distinguishable."""
     if rng.random() < 0.4:
         return Tissues(*np.array(SEQUENCES[rng.integers(len(SEQUENCES))][:5]) * rng.uniform(0.85, 1.15, 5))
     while True:
@@ -68,7 +68,7 @@ def _grainy(value: float, shape: tuple[int, ...], rng: np.random.Generator) -> n
 def _with_matter(
     image: np.ndarray, x: np.ndarray, y: np.ndarray, brain: np.ndarray, tissues: Tissues, rng: np.random.Generator
 ) -> np.ndarray:
-    """Paint gray matter, folded white matter, and fluid in the furrows and in the fissure between the halves."""
+    """Paint gray matter, folded white matter, and fluid between the folds and the hemispheres."""
     _, _, fluid, gray, white = tissues
     image = paint(image, _grainy(gray, image.shape, rng), brain)
     lines = np.abs(noise(image.shape, rng.uniform(3.5, 7), rng))
@@ -86,7 +86,7 @@ def _with_matter(
 def _with_structures(
     image: np.ndarray, x: np.ndarray, y: np.ndarray, brain: np.ndarray, tissues: Tissues, rng: np.random.Generator
 ) -> np.ndarray:
-    """Paint inner structures of a healthy brain: in pairs or on the midline, most often ventricles."""
+    """Paint inner structures of a healthy brain: in pairs or on the midline, mostly ventricles."""
     _, _, fluid, gray, white = tissues
 
     def some_value() -> float:
@@ -105,9 +105,8 @@ def _with_structures(
             where = inside(side * centre_x + shift_x, centre_y + shift_y, *sizes, side * turn)
             image = paint(image, value * rng.uniform(0.93, 1.07), where)
     for _ in range(rng.integers(0, 3)):
-        where = inside(
-            rng.normal(0, 0.01), rng.uniform(-0.7, 0.8), rng.uniform(0.02, 0.15), rng.uniform(0.02, 0.2), 0.0
-        )
+        centre_x, centre_y = rng.normal(0, 0.01), rng.uniform(-0.7, 0.8)
+        where = inside(centre_x, centre_y, rng.uniform(0.02, 0.15), rng.uniform(0.02, 0.2), 0.0)
         image = paint(image, some_value(), where)
     if rng.random() < 0.75:
         size, tilt, shift = rng.uniform(0.6, 1.6), rng.uniform(-0.1, 0.5), rng.uniform(-0.15, 0.15)
@@ -127,7 +126,7 @@ def _with_structures(
 def _with_outer_structures(
     image: np.ndarray, x: np.ndarray, y: np.ndarray, brain: np.ndarray, tissues: Tissues, rng: np.random.Generator
 ) -> np.ndarray:
-    """Paint structures of lower slices: sometimes eyes, a cerebellum, the base of the skull."""
+    """Paint structures of lower slices, each with a small probability: eyes, a cerebellum, the base of the skull."""
     _, skull, fluid, gray, white = tissues
     mirrored = np.abs(x)
     if rng.random() < 0.2:
@@ -165,7 +164,7 @@ def _with_lesion(
     image: np.ndarray, x: np.ndarray, y: np.ndarray, brain: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """Paint a lesion of random size, anywhere in the brain, with gray values that differ from the surroundings."""
-    pixels = 1 / (y[1, 0] - y[0, 0])  # of the head's half length
+    pixels = 1 / (y[1, 0] - y[0, 0])  # half the length of the head
     radius = np.exp(rng.uniform(np.log(0.12), np.log(0.4)))
     places = np.flatnonzero(brain > 0.06)
     place = places[rng.integers(len(places))]
@@ -178,7 +177,7 @@ def _with_lesion(
     seen = image[brain > 0.06]
     usual, bright = np.median(seen), np.percentile(seen, 97)
     if rng.random() < 0.6:
-        # Swelling around it, brighter or darker, with a soft rim.
+        # Swelling around the lesion, brighter or darker, with a soft rim.
         reach = rng.uniform(0.07, 0.27)
         swelling = np.clip(lesion / reach + 1 + 0.5 * noise(image.shape, 10, rng), 0, 1) * (brain > 0)
         swelling = ndimage.gaussian_filter(swelling, 2)

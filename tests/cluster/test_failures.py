@@ -35,7 +35,7 @@ def test_a_wrong_parameter(site: Site) -> None:
 def test_submit_ends_like_the_workflow(site: Site) -> None:
     ended = site.mrigan("submit", f"data={site.data}-of-nobody", ok=False)
     assert ended.returncode == 2
-    assert "holds nothing: it must hold one folder of images for each class" in ended.stderr.splitlines()[-1]
+    assert "contains nothing: it must contain one folder of images for each class" in ended.stderr.splitlines()[-1]
 
 
 def test_a_missing_bucket(site: Site) -> None:

@@ -1,7 +1,7 @@
 """Read every file that pydicom, nibabel and Pillow ship for their own tests: `python -m tests.mri.corpora FOLDER`.
 
 The archives that are not installed come from the package registry that pip knows, and are kept in FOLDER. Printed
-are how many files of each package are kept and refused, by reason, then what was said of each refused file.
+are how many files of each package are kept and rejected, by reason, then what was said of each rejected file.
 """
 
 import io
@@ -34,12 +34,12 @@ SHORTEST = 5  # characters of a value that is looked for: shorter ones stand in 
 
 
 class NotAtHand(Exception):  # noqa: N818 - a finding, which tests skip at
-    """The archive is neither installed nor to be had from a registry."""
+    """The archive is not installed and cannot be downloaded."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a file: `verdict` is "kept", a reason to refuse it, or "failed" if the reader broke."""
+    """The result for a file: `verdict` is "kept", a reason for rejection, or "failed" if the reader failed."""
 
     file: str
     verdict: str
@@ -49,7 +49,7 @@ class Outcome:
 
 
 def files(name: str, folder: Path) -> tuple[Path, list[Path]]:
-    """Return where the files of one of NAMES lie and which there are; archives are downloaded to `folder` once.
+    """Return the folder and the files of one of NAMES; archives are downloaded to `folder` once.
 
     Raises NotAtHand.
     """
@@ -101,7 +101,7 @@ def _unpacked(requirement: str, options: list[str], part: str, folder: Path) -> 
 
 
 def outcomes(root: Path, paths: Iterable[Path]) -> Iterator[Outcome]:
-    """Yield what becomes of each file, read by the processes with limits that jobs use."""
+    """Yield the result for each file, read by the reader processes that jobs use."""
     pool = readers.Readers()
     names = [str(path.relative_to(root)) for path in paths]
     try:
@@ -115,7 +115,7 @@ def outcomes(root: Path, paths: Iterable[Path]) -> Iterator[Outcome]:
 
 
 def judge(data: bytes, name: str) -> tuple[str, str, float, str]:
-    """Return verdict, detail, seconds and what leaked of the header of a file `data`."""
+    """Return verdict, detail, seconds and words of the header that leaked, for the file `data`."""
     start, verdict, detail = time.monotonic(), "kept", ""
     try:
         picture = read(data, name)
@@ -149,7 +149,7 @@ def _values(data: bytes) -> set[str]:
 
 
 def table(counts: dict[str, Counter[str]]) -> str:
-    """Return the Markdown table of how many files of each package met which verdict."""
+    """Return a Markdown table: the number of files of each package by verdict."""
     verdicts = sorted(
         {verdict for count in counts.values() for verdict in count}, key=lambda word: (word != "kept", word)
     )
@@ -160,7 +160,7 @@ def table(counts: dict[str, Counter[str]]) -> str:
 
 
 def main(folder: str) -> None:
-    """Print the table and every refusal; what cannot be had is said, and left out."""
+    """Print the table and every rejection; packages that are not available are named and omitted."""
     counts: dict[str, Counter[str]] = {}
     told = []
     for name in NAMES:

@@ -13,7 +13,7 @@ TINT = (1.0, 0.9, 0.8)
 
 
 def a_head(seed: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """Return a drawn head, float [height, width]: 0 around it, 0.05 to 1 inside it, alike in no two directions."""
+    """Return a drawn head, float [height, width]: 0 around it, 0.05 to 1 inside it, without any symmetry."""
     rng = np.random.default_rng(seed)
     y, x = coordinates(height, width)
     tilt, long, short = rng.uniform(-0.3, 0.3), rng.uniform(0.85, 0.95), rng.uniform(0.7, 0.8)
@@ -32,23 +32,23 @@ def a_head(seed: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
 
 
 def a_volume(shape: tuple[int, int, int] = (32, 40, 9)) -> np.ndarray:
-    """Return a drawn head, float [x, y, z]: of like size in each slice, each slice another's picture."""
+    """Return a drawn head, float [x, y, z]: of similar size in each slice, and all slices differ."""
     return np.stack([a_head(level, *shape[:2]) for level in range(shape[2])], axis=2)
 
 
 def coordinates(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return each pixel's place, -1 to 1 from edge to edge: down, and to the right."""
+    """Return the coordinates of each pixel, -1 to 1 from edge to edge: down, and to the right."""
     y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
     return y, x
 
 
 def outside(height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """Return what lies outside the ellipse that touches all four edges: what scanners leave as padding."""
+    """Return bool: the pixels outside the ellipse that touches all four edges, where scanners put padding."""
     return np.hypot(*coordinates(height, width)) > 1
 
 
 def check(shown: np.ndarray, head: np.ndarray, least: float = 0.99, shape: tuple[int, int] | None = None) -> None:
-    """Assert that a picture is the drawn head: in the same place, as bright, with the contrast of a picture.
+    """Assert that a picture is the drawn head: with the same position, brightness and contrast.
 
     `least` is the correlation that it must have. The picture must have the `shape` given, or else the head's.
     """
@@ -62,18 +62,18 @@ def check(shown: np.ndarray, head: np.ndarray, least: float = 0.99, shape: tuple
     assert np.corrcoef(shown.ravel(), head.ravel())[0, 1] >= least
 
 
-def slices(data: bytes, name: str = "a", refused: tuple[str, ...] = ()) -> list[Slice]:
-    """Return what is read from `data`; nothing if it is refused for a reason in `refused`."""
+def slices(data: bytes, name: str = "a", rejected: tuple[str, ...] = ()) -> list[Slice]:
+    """Return the slices read from `data`; none if it is rejected for a reason in `rejected`."""
     try:
         return read(data, name).slices
     except Unusable as finding:
-        if finding.reason in refused:
+        if finding.reason in rejected:
             return []
         raise
 
 
 def examples(count: int) -> settings:
-    """Return settings of a property's test: `count` examples, the same in every run, however slow the machine is."""
+    """Return the settings of a property test: `count` examples, the same in every run, without a time limit."""
     return settings(
         max_examples=count,
         derandomize=True,

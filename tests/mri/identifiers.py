@@ -35,14 +35,14 @@ Plant = tuple[int, str, bytes]  # a tag, its representation and its value
 
 
 def words(seed: int) -> Callable[[], str]:
-    """Return a source of words of 16 letters and digits, none of which comes twice or stands anywhere by chance."""
+    """Return a source of words of 16 letters and digits, all different, and none of which occurs by chance."""
     rng = random.Random(seed)
     return lambda: "".join(rng.choices(string.ascii_uppercase + string.digits, k=16))
 
 
 @functools.cache
 def spellings(word: str) -> frozenset[bytes]:
-    """Return, in lower case, how a word may stand somewhere: a half of it, coded, digested, or read as numbers.
+    """Return, in lower case, the forms in which a word may occur: a half of it, encoded, hashed, or read as numbers.
 
     Each has eight bytes or more.
     """
@@ -57,7 +57,7 @@ def spellings(word: str) -> frozenset[bytes]:
 
 
 def told(words: list[str], *places: bytes | str) -> list[str]:
-    """Return those of `words` that stand in one of `places`, however they are spelled."""
+    """Return those of `words` that occur in one of `places`, in any form."""
     whole = b"\n".join(place.encode(errors="replace") if isinstance(place, str) else place for place in places).lower()
     # Thousands of spellings are looked for in megabytes: first by their first eight bytes, all at once.
     ends = (len(whole) - start for start in range(8))
@@ -114,7 +114,7 @@ def item(*elements: bytes) -> bytes:
 
 
 def all_plants(word: Callable[[], str]) -> dict[str, tuple[str, Plant]]:
-    """Return, by name, each place in a header where a word may stand: the word, and the element that holds it."""
+    """Return, by name, each place in a header where a word may be: the word, and the element that contains it."""
     found: dict[str, tuple[str, Plant]] = {}
 
     def plant(vr: str, *path: str | int) -> None:

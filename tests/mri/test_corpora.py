@@ -1,4 +1,4 @@
-"""Every file that pydicom, nibabel and Pillow ship for their tests is read, or refused for a reason that is true."""
+"""Every file that pydicom, nibabel and Pillow ship for their tests is read, or rejected for the correct reason."""
 
 from collections import Counter
 from pathlib import Path
@@ -50,7 +50,7 @@ def downloads(request, tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_file_is_read_or_refused(name, downloads):
+def test_every_file_is_read_or_rejected(name, downloads):
     try:
         root, paths = files(name, downloads)
     except NotAtHand as why:

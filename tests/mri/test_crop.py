@@ -1,4 +1,4 @@
-"""The head is found, whatever lies around it."""
+"""The head is found, whatever is around it."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A dataset is read as it was written, and damage is told."""
+"""A dataset is read as it was written, and damage is reported."""
 
 import io
 
@@ -10,7 +10,7 @@ from jobs.common import keys
 from jobs.common.errors import MachineError, UserError
 from jobs.common.step import Step
 from jobs.common.storage import Storage, open_storage
-from jobs.mri.dataset import Row, from_csv, open_dataset, to_csv
+from jobs.mri.dataset import Row, open_dataset, rows_from_csv, rows_to_csv
 
 ROWS = [
     Row(f"{number:016x}", f'no/"a", {number}.png', label, f"g{number // 2}", number % 3, "PNG", 99, 40, 50, 1.25)
@@ -30,7 +30,7 @@ def storage(tmp_path) -> Storage:
         buffer = io.BytesIO()
         Image.fromarray(pixels_of(number)).save(buffer, "PNG")
         step.write(f"images/{row.id}.png", buffer.getvalue())
-    step.write("index.csv", to_csv(ROWS))
+    step.write("index.csv", rows_to_csv(ROWS))
     step.finish(patients="none")
     return storage
 
@@ -70,7 +70,7 @@ def test_a_dataset_without_a_manifest_is_not_there(storage):
 
 
 @pytest.mark.parametrize(
-    "index", [b"", b"a,b\n1,2\n", b"\xff\xfe", to_csv(ROWS)[:-30], to_csv(ROWS).replace(b"99", b"x")]
+    "index", [b"", b"a,b\n1,2\n", b"\xff\xfe", rows_to_csv(ROWS)[:-30], rows_to_csv(ROWS).replace(b"99", b"x")]
 )
 def test_a_damaged_index_is_told(storage, index):
     storage.write("datasets/d/index.csv", index)
@@ -114,5 +114,5 @@ def test_a_damaged_image_is_told(storage, damage):
 
 
 def test_the_index_is_plain_csv():
-    assert to_csv(ROWS[:1]).splitlines()[0] == b"id,source,label,group,fold,format,bytes,width,height,border"
-    assert from_csv(to_csv(ROWS)) == ROWS
+    assert rows_to_csv(ROWS[:1]).splitlines()[0] == b"id,source,label,group,fold,format,bytes,width,height,border"
+    assert rows_from_csv(rows_to_csv(ROWS)) == ROWS

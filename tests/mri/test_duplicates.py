@@ -1,4 +1,4 @@
-"""Planted copies of drawn heads are found; their neighbouring slices and other heads are not taken for them."""
+"""Planted copies of drawn heads are found; neighbouring slices and other heads do not count as copies."""
 
 import io
 from functools import cache
@@ -200,8 +200,8 @@ def test_a_descriptor_stays_when_the_picture_is_turned_or_mirrored_and_is_small(
 
 @pytest.mark.parametrize(("count", "neighbours"), [(1000, 20), (1000, 1), (130, 129), (70, 500)])
 def test_proposals_are_those_of_brute_force(count: int, neighbours: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "ROWS", 96)
-    monkeypatch.setattr(duplicates, "COLUMNS", 160)
+    monkeypatch.setattr(duplicates, "BLOCK_ROWS", 96)
+    monkeypatch.setattr(duplicates, "BLOCK_COLUMNS", 160)
     descriptors = np.random.default_rng(0).random((count, 24)).astype(np.float32)
     centered = descriptors - descriptors.mean(0, dtype=np.float64)
     centered /= np.linalg.norm(centered, axis=1, keepdims=True)
@@ -219,6 +219,6 @@ def test_proposals_among_few_or_equal_pictures() -> None:
     assert len(propose(np.ones((50, 4), np.float32), 3)) >= 50 * 3 / 2
 
 
-def test_a_picture_of_another_size_is_refused() -> None:
+def test_a_picture_of_another_size_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"128, 128"):
         describe(np.zeros((64, 64), np.uint8))

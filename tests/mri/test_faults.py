@@ -1,4 +1,4 @@
-"""The faults that files have in practice, each made small: what is read, and what is refused for a true reason."""
+"""The faults of real files, in small: what is read, and what is rejected for the correct reason."""
 
 import csv
 import io
@@ -164,9 +164,9 @@ def test_pictures_of_few_gray_values_are_kept(levels, size):
 def test_masks_in_one_class_are_set_aside_and_counted(data, caplog):
     for seed in (1, 3, 5):
         save(data / "yes" / f"{seed}_mask.tif", 255 * a_map(1))
-    kept, refused = prepare(data)
+    kept, rejected = prepare(data)
     assert len(kept) == 6
-    assert {reason for reason, _ in refused.values()} == {"not-a-picture"}
+    assert {reason for reason, _ in rejected.values()} == {"not-a-picture"}
     assert "3 of 9 files and slices are not used" in caplog.text
 
 
@@ -282,9 +282,9 @@ def test_damage_that_only_the_checksum_shows():
 def test_links_to_nowhere_are_in_quarantine(data):
     (data / "yes" / "gone.png").symlink_to("../.git/annex/objects/x.png")
     (data / "no" / "round.png").symlink_to("round.png")
-    kept, refused = prepare(data)
+    kept, rejected = prepare(data)
     assert len(kept) == 6
-    assert {source: reason for source, (reason, _) in refused.items()} == {
+    assert {source: reason for source, (reason, _) in rejected.items()} == {
         "yes/gone.png": "broken-link",
         "no/round.png": "broken-link",
     }
@@ -295,9 +295,9 @@ def test_each_folder_is_entered_once_and_where_it_lies(data):
     (data / "no" / "all").symlink_to("..")
     (data / "no" / "again").symlink_to("../yes")
     (data / "aside").rmdir()
-    kept, refused = prepare(data)
+    kept, rejected = prepare(data)
     assert sorted(kept) == sorted(f"{('no', 'yes')[seed % 2]}/{seed}.png" for seed in range(6))
-    assert refused == {}
+    assert rejected == {}
 
 
 def test_a_pipe_is_not_opened(data):
@@ -316,9 +316,9 @@ def test_litter_is_no_class_and_no_file(data):
         save(data / name / "1.png", gray(8))
     save(data / "no" / "@eaDir" / "0.png" / "SYNOPHOTO.png", gray(9))
     (data / "no" / "Icon\r").write_bytes(b"")
-    kept, refused = prepare(data)
+    kept, rejected = prepare(data)
     assert set(kept.values()) == {"no", "yes"}
-    assert len(kept) == 6 and refused == {}
+    assert len(kept) == 6 and rejected == {}
 
 
 def test_a_folder_name_that_is_no_utf_8(data):
@@ -331,8 +331,8 @@ def test_file_names_of_any_bytes_come_through(data):
     odd = [b"sch\xe4del.png", b"a\rb.png", b"a\nb.png", b'a"b,c.png', b" a.png "]
     for number, name in enumerate(odd):
         save(data / "no" / "x.png", gray(20 + number)).rename(os.fsdecode(os.fsencode(data / "no") + b"/" + name))
-    kept, refused = prepare(data)
-    assert refused == {}
+    kept, rejected = prepare(data)
+    assert rejected == {}
     assert set(kept) >= {"no/sch\\xe4del.png", "no/a\rb.png", "no/a\nb.png", 'no/a"b,c.png', "no/ a.png "}
 
 
@@ -406,7 +406,7 @@ def test_the_aspect_ratio_counts_where_no_spacing_is():
     assert only(a_dicom(RAMP, PixelAspectRatio=["2", "1"], PixelSpacing=[1, 1])).shape == (40, 60)
 
 
-def test_a_tiff_of_frames_behind_one_page_is_refused():
+def test_a_tiff_of_frames_behind_one_page_is_rejected():
     assert reason(deep_tiff(np.stack([TWELVE] * 5), photometric="minisblack", truncate=True)) == "unsupported"
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from jobs.common.errors import UserError
-from jobs.mri.folds import assign_folds, connect
+from jobs.mri.folds import assign_folds, connected_groups
 
 
 class Image(NamedTuple):
-    """What a split sees of an image."""
+    """The properties of an image that a split needs."""
 
     label: str
     group: str
@@ -20,7 +20,7 @@ class Image(NamedTuple):
 
 def test_chains_over_pairs_and_marks_connect():
     marks = [["a"], [], ["a", "b"], ["b"], [], [7], [7]]
-    groups = connect(7, [(1, 4)], marks)
+    groups = connected_groups(7, [(1, 4)], marks)
     assert groups[0] == groups[2] == groups[3]
     assert groups[1] == groups[4]
     assert groups[5] == groups[6]
@@ -36,13 +36,13 @@ def test_connect_agrees_with_brute_force():
             reach[one, other] = reach[other, one] = True
         for _ in range(5):
             reach = (reach.astype(int) @ reach) > 0
-        groups = connect(30, pairs, [()] * 30)
+        groups = connected_groups(30, pairs, [()] * 30)
         np.testing.assert_array_equal(groups[:, None] == groups[None], reach)
 
 
 def test_nothing_to_connect():
-    assert len(connect(0, [], [])) == 0
-    assert connect(3, [], [()] * 3).tolist() == [0, 1, 2]
+    assert len(connected_groups(0, [], [])) == 0
+    assert connected_groups(3, [], [()] * 3).tolist() == [0, 1, 2]
 
 
 def a_collection(seed: int, mixed: bool = False) -> list[Image]:

@@ -1,4 +1,4 @@
-"""Nothing that a file says of a person is stored, logged or raised, wherever in the file it stands."""
+"""Nothing in a file that identifies a person is stored, logged or raised, wherever it is in the file."""
 
 import io
 import logging
@@ -36,7 +36,7 @@ def a_file(number: int, name: str) -> tuple[bytes, list[str]]:
 
 
 def other_files() -> tuple[dict[str, bytes], list[str]]:
-    """Return files of other formats with words where those keep what is said of a picture."""
+    """Return files of other formats with words in their metadata."""
     planted = [WORD() for _ in range(8)]
     pixels = np.rint(255 * a_head(900)).astype(np.uint8)
     found = {}
@@ -92,7 +92,7 @@ def everything(storage: Path) -> list[bytes | str]:
 
 
 def logged(caplog) -> str:
-    """Return all that was logged at any level: what was written, and what would be with another format."""
+    """Return all that was logged at any level: what was written, and what another log format would write."""
     return "\n".join([caplog.text, *(f"{record.msg} {record.args} {vars(record)}" for record in caplog.records)])
 
 
@@ -105,7 +105,7 @@ def test_the_search_finds_words_however_they_are_spelled():
 
 
 @pytest.mark.parametrize("name", list(PLANTS))
-def test_a_refusal_says_nothing_of_the_header(name, capfd, caplog, recwarn):
+def test_a_rejection_says_nothing_of_the_header(name, capfd, caplog, recwarn):
     caplog.set_level(logging.DEBUG)
     data, planted = a_file(0, name)
     for part in (data, data[: 2 * len(data) // 3], data[:600]):

@@ -1,4 +1,4 @@
-"""Labels that say nothing, and a split that tears groups apart."""
+"""Uninformative labels, and a split that divides groups."""
 
 from collections import Counter
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What one dataset knows of another's images, against a search by hand."""
+"""The overlap of two datasets, compared with an exhaustive search."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def test_a_group_has_the_folds_of_all_that_is_known_of_it(seed: int, monkeypatch
     mine, others = rows(rng, list(range(30)), 12), rows(rng, list(range(20, 45)), 10)
     copies = {(row.id, other.id) for row in mine for other in others if row.id != other.id and rng.random() < 0.02}
     monkeypatch.setattr(Dataset, "pixels", lambda self, rows: np.array([[[int(row.id)]] for row in rows], np.uint8))
-    monkeypatch.setattr(overlap, "picture", lambda image: image)
+    monkeypatch.setattr(overlap, "for_comparison", lambda image: image)
     monkeypatch.setattr(overlap, "describe", lambda image: image.ravel())
 
     def repeats(pictures: np.ndarray, descriptors: np.ndarray, load: object) -> list[list[int]]:

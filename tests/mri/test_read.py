@@ -1,4 +1,4 @@
-"""Every supported format comes out as a radiologist would see it; everything else is refused with a reason."""
+"""Every supported format comes out as a radiologist would see it; everything else is rejected with a reason."""
 
 import gzip
 import io
@@ -245,7 +245,7 @@ def test_transfer_syntaxes_show_one_picture(variant):
     np.testing.assert_array_equal(plain, other)
 
 
-def test_every_dicom_of_pydicoms_collection_is_read_or_refused():
+def test_every_dicom_of_pydicoms_collection_is_read_or_rejected():
     outcomes = {}
     for path in sorted(bundled("MR_small.dcm").parent.glob("*.dcm")):
         try:
@@ -357,7 +357,7 @@ def test_damage_is_a_reason_and_never_a_crash(kind, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_decompression_bombs_are_refused_before_they_are_unpacked():
+def test_decompression_bombs_are_rejected_before_they_are_unpacked():
     header = struct.pack(">IIBBBBB", 60000, 60000, 8, 0, 0, 0, 0)
     chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
     assert reason(b"\x89PNG\r\n\x1a\n" + chunk + encoded(Image.fromarray(RAMP), "PNG")[33:]) == "decompression-bomb"

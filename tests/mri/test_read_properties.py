@@ -1,4 +1,4 @@
-"""A drawn head, stored in every supported way, is read as that head, or is refused with a reason that is true."""
+"""A drawn head, stored in every supported way, is read as that head, or is rejected for the correct reason."""
 
 import dataclasses
 from typing import Any
@@ -45,7 +45,7 @@ def test_dicom_of_any_depth(stored):
 def test_dicom_with_unused_bits(stored, high_bit):
     # Old files keep the values in the upper bits, or an overlay in the bits that the values leave.
     stored = dataclasses.replace(stored, dtype=stored.dtype.replace("t8", "t16"), bits=12, high_bit=high_bit)
-    for shown in slices(stored.encode(HEADS[:1]), refused=("unsupported",)):
+    for shown in slices(stored.encode(HEADS[:1]), rejected=("unsupported",)):
         check(shown.pixels, HEAD)
 
 
@@ -70,7 +70,7 @@ def test_dicom_in_colour(stored, frames):
 
 @st.composite
 def padded(draw) -> Dicom:
-    """The corners, or all that is not head, hold a value that is no signal."""
+    """The corners, or all pixels outside the head, have a padding value."""
     stored = dataclasses.replace(draw(depths()), dtype=draw(st.sampled_from(["uint16", "int16"])), bits=16)
     padding = draw(st.sampled_from(["value", "range", "other sign", "none"]))
     # The head takes the middle of what can be stored, so that a ring may lie far below and far above it.
@@ -96,7 +96,7 @@ def test_dicom_with_padding(stored):
 
 @st.composite
 def wrapped(draw) -> tuple[Dicom, int, str]:
-    """Every encoding, and a number of frames that the header tells, leaves out or denies."""
+    """Every encoding, with a number of frames that the header states, omits or contradicts."""
     syntax = draw(st.sampled_from(["explicit", "implicit", "big endian", "deflated", "RLE", "JPEG-LS", "JPEG 2000"]))
     plain = syntax in ("explicit", "implicit", "big endian")
     frames = draw(st.sampled_from([1, 3]))
@@ -121,9 +121,9 @@ def wrapped(draw) -> tuple[Dicom, int, str]:
 @given(wrapped())
 def test_dicom_in_any_encoding(case):
     stored, frames, name = case
-    refused = ("unsupported",) if stored.syntax in ("deflated", "JPEG-LS", "JPEG 2000") else ()
-    shown = slices(stored.encode(HEADS[:frames]), name, refused)
-    if not shown and refused:
+    rejected = ("unsupported",) if stored.syntax in ("deflated", "JPEG-LS", "JPEG 2000") else ()
+    shown = slices(stored.encode(HEADS[:frames]), name, rejected)
+    if not shown and rejected:
         return
     assert len(shown) == frames
     for piece, head in zip(shown, HEADS, strict=False):

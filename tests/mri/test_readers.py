@@ -1,4 +1,4 @@
-"""A file can neither end the job that reads it nor take more of the machine than its budget."""
+"""A file cannot end the job that reads it, or use more of the machine than its budget."""
 
 import gzip
 import io
@@ -95,7 +95,7 @@ def nifti_far_behind_its_header() -> bytes:
 
 
 def deflated_dicom(inflated: int) -> bytes:
-    """Return a DICOM file whose transfer syntax stands beyond the first kilobyte and whose data set inflates so far."""
+    """Return a DICOM file with the transfer syntax beyond the first kilobyte, and with a deflated data set."""
     data = pydicom.dcmread(io.BytesIO(a_dicom(np.zeros((8, 8), np.uint8))))
     data.file_meta.PrivateInformationCreatorUID, data.file_meta.PrivateInformation = "1.2.3", bytes(2000)
     data.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
@@ -114,7 +114,7 @@ def many_frames() -> bytes:
 
 
 def many_scans() -> bytes:
-    """Return a JPEG of a valid picture's header and 400 scans."""
+    """Return a JPEG with the header of a valid picture and 400 scans."""
     data = encoded(Image.fromarray(np.zeros((2000, 2000), np.uint8)), "JPEG", progressive=True)
     start = data.index(b"\xff\xda")
     scan = data[start : data.index(b"\xff\xda", start + 2)]
@@ -140,7 +140,7 @@ def many_pages() -> bytes:
         (lambda: gzip.compress(b"\x89PNG" + bytes(2**28), 1), str(MODEST.file_bytes)),
     ],
 )
-def test_bombs_are_refused_with_the_number_before_they_cost_anything(bomb, words, monkeypatch):
+def test_bombs_are_rejected_with_the_number_before_they_cost_anything(bomb, words, monkeypatch):
     for reader in (reading, dicom, nifti, raster):
         monkeypatch.setattr(reader, "BUDGET", MODEST)
     data = bomb()

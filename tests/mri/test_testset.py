@@ -1,4 +1,4 @@
-"""A test set is read like a dataset and rid of what was trained on, turned and recompressed copies too."""
+"""A test set is read like a dataset, without training images and their turned and recompressed copies."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture
 def folder(dataset: Dataset, tmp_path: Path) -> Path:
-    """Heads of others, and among them copies of training images, turned by 30 degrees and saved anew."""
+    """New heads, with copies of training images that are turned by 30 degrees and recompressed."""
     phantom.run(PhantomSettings(out=str(tmp_path / "new"), count=NEW, seed=7))
     for label in LABELS:
         for path in (tmp_path / "new" / label).iterdir():

@@ -1,4 +1,4 @@
-"""Phantoms to learn from: the same ones every time, half of them with a lesion, no two alike, drawn part by part."""
+"""Phantoms for training: always the same, half of them with a lesion, all different, drawn part by part."""
 
 from pathlib import Path
 
@@ -19,12 +19,12 @@ def draw(folder: Path, count: int, part: int | str = "all", size: int = 32) -> N
 
 
 def read(folder: Path, count: int, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    return learning.read(learning.drawn(open_storage(str(folder)), size, count))
+    return learning.read_phantoms(learning.drawn(open_storage(str(folder)), size, count))
 
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a part be of 4 phantoms: a whole one takes a minute."""
+    """Reduce a part to 4 phantoms: a normal one takes a minute."""
     monkeypatch.setattr(learning, "PART", 4)
 
 
@@ -53,7 +53,7 @@ def test_phantoms_drawn_by_parts_are_those_drawn_at_once(tmp_path: Path, monkeyp
     drawn = [learning.drawn(open_storage(str(tmp_path / name)), 32, 6) for name in ("two", "each")]
     digests = [[step.digest for step in steps] for steps in drawn]
     assert digests[0] == digests[1] and len(set(digests[0])) == 2
-    for mine, others in zip(whole, learning.read(drawn[0]), strict=True):
+    for mine, others in zip(whole, learning.read_phantoms(drawn[0]), strict=True):
         np.testing.assert_array_equal(mine, others)
 
 
@@ -61,8 +61,8 @@ def test_phantoms_drawn_by_parts_are_those_drawn_at_once(tmp_path: Path, monkeyp
 def test_what_is_drawn_is_not_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw(tmp_path, 6, part=0)
     began: list[range] = []
-    drawing = learning.draw
-    monkeypatch.setattr(learning, "draw", lambda numbers: began.append(numbers) or drawing(numbers))
+    drawing = learning.labelled_heads
+    monkeypatch.setattr(learning, "labelled_heads", lambda numbers: began.append(numbers) or drawing(numbers))
     draw(tmp_path, 6)
     draw(tmp_path, 6)
     # A last part that is not full is another one in more phantoms, a full one is the same.
@@ -71,7 +71,7 @@ def test_what_is_drawn_is_not_drawn_again(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_a_part_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_part_that_is_none_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--part: 6 phantoms have the parts 0 to 1"):
         draw(tmp_path, 6, part=2)
     assert list(tmp_path.rglob("*.safetensors")) == []
