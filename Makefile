@@ -2,8 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 DEMO := demo
-UV_COMPILE := $(BIN)/uv pip compile -q --no-header --no-emit-index-url --generate-hashes \
-	--python-version 3.11 --python-platform x86_64-manylinux_2_28 pyproject.toml
+UV_COMPILE := $(BIN)/uv pip compile -q --no-header --no-emit-index-url --generate-hashes --python-version 3.11 pyproject.toml
 # Name of the image, its variant (cpu or gpu), and the command that builds it: a tag and docker's arguments follow it.
 IMAGE ?= localhost/mrigan:dev
 ACCELERATOR ?= cpu
@@ -44,9 +43,9 @@ settings: .venv/dev  ## write docs/settings.md and the workflow's parameters fro
 	$(BIN)/python -m docs.write_settings
 
 lock: .venv/dev  ## update the locked requirements
-	$(UV_COMPILE) --extra cpu --upgrade -o images/requirements-cpu.txt
-	$(UV_COMPILE) --extra cpu --group dev -c images/requirements-cpu.txt --upgrade -o images/requirements-dev.txt
-	$(UV_COMPILE) --extra gpu -c images/requirements-cpu.txt --upgrade -o images/requirements-gpu.txt
+	$(UV_COMPILE) --universal --extra cpu --upgrade -o images/requirements-cpu.txt
+	$(UV_COMPILE) --universal --extra cpu --group dev -c images/requirements-cpu.txt --upgrade -o images/requirements-dev.txt
+	$(UV_COMPILE) --python-platform x86_64-manylinux_2_28 --extra gpu -c images/requirements-cpu.txt --upgrade -o images/requirements-gpu.txt
 
 clean:
 	rm -rf .venv $(DEMO)

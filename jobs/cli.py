@@ -3,6 +3,7 @@
 import argparse
 import ast
 import contextlib
+import importlib.metadata
 import importlib.util
 import os
 import signal
@@ -48,10 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     name = next((word for word in given[:1] if word in JOBS), None)
     try:
+        if sys.platform == "win32":
+            raise UserError("Windows is not supported: use WSL2 or the container image")
         if name:
             run(name, given[1:])
         elif given and given[0] in ("-h", "--help"):
             _overview().print_help()
+        elif given == ["--version"]:
+            print(f"mrigan {importlib.metadata.version('mrigan')}")
         else:
             raise UserError(f"unknown job {given[0]}: see mrigan --help" if given else "name a job: see mrigan --help")
         sys.stdout.flush()
