@@ -33,7 +33,7 @@ def ablations() -> Json:
 def write(results: Sequence[Json], found: Json, root: Path = ROOT) -> None:
     """Write docs/results.md, and the tables between BEGIN and END in README.md and docs/quality.md, in `root`."""
     (root / "docs" / "results.md").write_text(page(*results))
-    _fill(root / "README.md", table.markdown(*results))
+    _fill(root / "README.md", table.short(results[0]))
     _fill(root / "docs" / "quality.md", f"{table.ablations(found)}\n\n{table.ablated_images(found)}")
 
 
@@ -50,8 +50,19 @@ def page(result: Json, *others: Json) -> str:
     labels = ", ".join(one["label"] for one in data["labels"])
     parts = [
         "# Results",
-        f"Written by `python -m bench.quality.page` from {STORED}, the results of `make quality`, which continues "
-        "only from results with the results version of the code.",
+        "Accuracy on held-out real images, by what the classifier was trained on:",
+        table.answer(result),
+        "What limits these figures:",
+        f"- The recipe was chosen on images of all folds but fold {OUTER}: compare the accuracy on fold {OUTER} below.",
+        *(f"- {_networks(one)}: {_looks(one['looks'], one['run'])}" for one in (result, *others)),
+        *(
+            f"- {_networks(one)}: intervals contain {_resampled(one)}."
+            for one in (result, *others)
+        ),
+        "- The files do not say which images are of the same person: two slices of one head may be in two folds.",
+        "- Generators, pretraining and folds have one seed each: the intervals do not contain their variation.",
+        "- The random forest shows that the classes come from different sources. A network may use this too.",
+        "## Data and runs",
         f"{data['images']} images ({images}) in {data['groups']} groups and {data['folds']} folds; each group is in "
         f"one fold. {_start(result['recipe'])}",
         *(f"- {_networks(one)}: {_run(one)}" for one in (result, *others)),
@@ -77,6 +88,9 @@ def page(result: Json, *others: Json) -> str:
         table.generators(result),
         "## Report",
         "[The report of the run](images/results.png) as one picture, without its real images.",
+        "## How this page is made",
+        f"`python -m bench.quality.page` writes this page from {STORED}, the results of `make quality`. `make quality` "
+        "continues only from results with the results version of the code.",
         "## Recipe",
         *(f"- {job}: {_settings(one)}" for job, one in result["recipe"].items() if one),
         *(f"- {_networks(other)}, in place of that: {_changed(result, other)}" for other in others),
@@ -103,18 +117,22 @@ def _run(result: Json) -> str:
     return (
         f"{seeds} seed{'s' * (seeds > 1)}, run {result['run']}, trained with results version "
         f"{result['results_version']}, evaluated with commit {result['commit'][:7]}, "
-        f"{words.duration(result['seconds'])} of jobs, {pretraining}, on {'; '.join(sorted(hardware))}. "
-        f"{_looks(result['looks'], result['run'])}"
+        f"{words.duration(result['seconds'])} of jobs, {pretraining}, on {'; '.join(sorted(hardware))}."
     )
 
 
 def _looks(runs: list[str], run: str) -> str:
     if len(runs) == 1:
-        return "The only recipe that was evaluated on these folds."
+        return "the only recipe that was evaluated on these folds."
     return (
-        f"Recipe {runs.index(run) + 1} of {len(runs)} that were evaluated on these folds. It was chosen with knowledge "
-        "of the results before it, so that its own may be too good by chance."
+        f"recipe {runs.index(run) + 1} of {len(runs)} that were evaluated on these folds, so the figures may be too "
+        "good by chance."
     )
+
+
+def _resampled(result: Json) -> str:
+    seeds = result["settings"]["seeds"]
+    return f"the variation of images and of {seeds} seeds" if seeds > 1 else "the variation of images, not of seeds"
 
 
 def _changed(first: Json, other: Json) -> str:

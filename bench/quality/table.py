@@ -24,6 +24,35 @@ DRAWN = ("kid", "precision", "recall", "density", "coverage")
 Json = dict[str, Any]
 
 
+def short(result: Json) -> str:
+    """Return the accuracies of a result's first network, of phantoms alone and of file properties as a table."""
+    rows = [
+        [name, *(_estimate(found.get(metric), metric) for metric in ("accuracy", "roc_auc"))]
+        for name, found in _first_network(result).items()
+    ]
+    return render(["trained on", "accuracy", "ROC-AUC"], rows)
+
+
+def answer(result: Json) -> str:
+    """Return the accuracies of `short` as a list."""
+    accuracies = ((name, found["accuracy"]) for name, found in _first_network(result).items())
+    return "\n".join(f"- {name}: {_estimate(one, 'accuracy')}" for name, one in accuracies)
+
+
+def _first_network(result: Json) -> dict[str, dict[str, Json]]:
+    network = result["settings"]["networks"][0]
+    rows: dict[str, dict[str, Json]] = {}
+    for entry in result["results"]:
+        if entry["network"] == network:
+            name = f"{NETWORK_NAMES[network]}, {words.REGIMES[entry['regime']]} images"
+            rows.setdefault(name, {})[entry["metric"]] = entry
+    for entry in result["controls"]["results"] + result["baselines"]:
+        if entry["control"] in ("phantoms", "file-only"):
+            name = f"*control*: {NAMES[entry['control']].format(NETWORK_NAMES[network])}"
+            rows.setdefault(name, {})[entry["metric"]] = entry
+    return rows
+
+
 def markdown(*results: Json) -> str:
     """Return the accuracies of results on the same folds as a Markdown table. See docs/report.md for their parts."""
     rows: dict[tuple[str, str], dict[str, Json]] = {}

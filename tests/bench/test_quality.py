@@ -269,9 +269,9 @@ def test_the_page_and_the_readme_say_the_result(first: First, tmp_path: Path) ->
         assert written.count(table.markdown(result)) == 1
         for one in result["dataset"]["labels"]:
             assert f"\n| {one['label']} | " in written
-        assert "The only recipe" in written and "nan" not in written and "None" not in written
+        assert "the only recipe" in written and "nan" not in written and "None" not in written
         whole = (tmp_path / "README.md").read_text()
-        assert whole == f"before\n\n{page.BEGIN}\n\n{table.markdown(result)}\n\n{page.END}\n\nafter\n"
+        assert whole == f"before\n\n{page.BEGIN}\n\n{table.short(result)}\n\n{page.END}\n\nafter\n"
 
 
 def test_the_baseline_reads_no_label_of_the_fold_it_judges(
