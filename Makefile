@@ -11,7 +11,7 @@ BUILD ?= docker build -t
 # Training images of `make quality`: a folder with one folder per class.
 DATA ?= ../shared/data/brain_tumor_dataset
 
-.PHONY: demo test check dashboards settings image e2e quality lock clean
+.PHONY: demo test check dashboards settings chart-readme image e2e quality lock clean
 
 demo: .venv/run  ## a small run of the whole pipeline on phantom images
 	$(BIN)/mrigan phantom --out $(DEMO)/data --count 100
@@ -38,6 +38,9 @@ e2e: .venv/dev  ## tests on a cluster, with KUBECONFIG, kubectl, helm, argo, an 
 
 quality: .venv/dev  ## measure accuracy on five folds, stage by stage; continues where it stopped
 	$(BIN)/python -m bench.quality --data $(DATA)
+
+chart-readme: .venv/dev  ## write helm/mrigan/README.md from the comments in values.yaml
+	$(BIN)/python -m docs.write_values
 
 settings: .venv/dev  ## write docs/settings.md and the workflow's parameters from jobs/settings.py
 	$(BIN)/python -m docs.write_settings

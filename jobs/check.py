@@ -1,34 +1,64 @@
 """Check access to storage and data before the first run.
 
-Writes, reads, lists and deletes one object under <storage>/checks/. With --data, looks for class folders in the data.
+Writes, reads, lists and deletes one object under <storage>/checks/, with conditional writes too. With --data, looks for
+class folders in the data.
 """
 
 import logging
+import re
 import uuid
 
 from jobs.common import keys
-from jobs.common.errors import MachineError
-from jobs.common.storage import open_storage
+from jobs.common.errors import MachineError, UserError
+from jobs.common.s3 import S3
+from jobs.common.storage import Storage, open_storage
 from jobs.mri import sources
 from jobs.settings import CheckSettings
 
 log = logging.getLogger("mrigan.check")
+
+# Error codes of servers that do not know the header of a conditional write.
+REFUSED = re.compile(r"answers (NotImplemented|InvalidArgument|InvalidRequest|501|400)\b")
 
 
 def run(settings: CheckSettings) -> None:
     """Try every storage operation that a run needs. Raises UserError or MachineError if one fails."""
     where, storage = settings.storage, open_storage(settings.storage)
     key, data = keys.check(uuid.uuid4().hex), b"mrigan check\n"
-    if not storage.write_if(key, data, None):
-        raise MachineError(f"{where}: the storage reports that a new object already exists")
+    storage.write(key, data)
     try:
         if storage.read(key) != data or key not in storage.list(key.rpartition("/")[0]):
             raise MachineError(f"{where}: an object was written, but reading or listing it gives another result")
-        if storage.write_if(key, data, None):
-            raise MachineError(f"{where}: conditional writes are ignored: concurrent promotions could conflict")
+        _check_conditions(storage, key, data)
     finally:
         storage.delete(key)
     log.info("%s: written, read, listed and deleted", where)
     if settings.data:
         source = sources.find_source(settings.data)
         log.info("%s: %d files of %s", settings.data, len(source.files), ", ".join(source.labels))
+
+
+def _check_conditions(storage: Storage, key: str, data: bytes) -> None:
+    """Raise UserError if the storage makes a write whose condition does not hold. `key` holds `data`."""
+    lacking = ""
+    try:
+        if storage.write_if(key, b"other", None):
+            lacking = "ignores If-None-Match"
+        elif isinstance(storage, S3) and _Outdated(storage.url).write_if(key, b"other", data):
+            lacking = "ignores If-Match"
+    except MachineError as error:
+        if not REFUSED.search(str(error)):
+            raise
+        lacking = f"refuses If-None-Match or If-Match ({error})"
+    if lacking:
+        raise UserError(
+            f"{storage.url}: the S3 server has no conditional writes, so that two runs could overwrite each "
+            f"other's champion: it {lacking}: use a server that has them; docs/operator.md lists some"
+        )
+
+
+class _Outdated(S3):
+    """S3 in which each object appears to have been replaced since it was read."""
+
+    def _get(self, key: str) -> tuple[bytes, str]:
+        return super()._get(key)[0], '"outdated"'

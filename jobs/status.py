@@ -7,6 +7,7 @@ mrigan status WORKFLOW
 from typing import Any
 
 from jobs.argo import cluster, workflow
+from jobs.common import keys
 from jobs.common.errors import UserError
 from jobs.settings import StatusSettings
 
@@ -36,6 +37,30 @@ def run(settings: StatusSettings) -> None:
         if pods:
             rows = [[workflow.label(one, node), node.get("phase", ""), _why(there, one, node)] for node in pods]
             print(aligned([["POD", "PHASE", "MESSAGE"], *rows]))
+        for task, folder in _samples(one):
+            print(f"samples of {task}: {folder}")
+
+
+def _samples(found: Json) -> list[tuple[str, str]]:
+    """Return the task of each running train-gan pod, and the folder of its sample grids."""
+    run = workflow.output(found, "run")
+    specs = (found.get("spec", {}), found.get("status", {}).get("storedWorkflowTemplateSpec", {}))
+    storage = next(filter(None, (_parameters(spec.get("arguments")).get("storage") for spec in specs)), None)
+    tasks = [
+        inputs.get("task", "")
+        for node in workflow.pods(found)
+        if node.get("phase") == "Running" and (inputs := _parameters(node.get("inputs"))).get("job") == "train-gan"
+    ]
+    if not (run and storage):
+        return []
+    # As the plan names tasks: train-gan(0:yes).
+    places = [task.removeprefix("train-gan(").removesuffix(")").split(":", 1) for task in tasks]
+    folders = [f"{storage.rstrip('/')}/{keys.gan(run, fold, label)}/samples/" for fold, label in places]
+    return list(zip(tasks, folders, strict=True))
+
+
+def _parameters(holder: Json | None) -> dict[str, str]:
+    return {one["name"]: one.get("value", "") for one in (holder or {}).get("parameters") or ()}
 
 
 def _why(there: cluster.Cluster, found: Json, node: Json) -> str:

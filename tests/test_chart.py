@@ -1,6 +1,7 @@
 """The chart installs the workflow files as they are: only the site's fields differ, and each only if it is set."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -79,6 +80,8 @@ PLACED = {
     "resources": {"requests": {"cpu": 3, "ephemeral-storage": "9Gi"}},
     "nodeSelector": {"pool": "a"},
     "tolerations": [{"key": "taint", "operator": "Exists"}],
+    "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}},
+    "runtimeClassName": "nvidia",
 }
 EVERYTHING = {
     "name": "other",
@@ -94,11 +97,12 @@ EVERYTHING = {
     "proxy": {"http": "http://proxy:3128", "https": "http://proxy:3128", "none": ".example.org"},
     "extraEnv": [{"name": "MORE", "value": "1"}],
     "training": PLACED,
-    "light": PLACED,
+    "light": PLACED | {"image": {"tag": "cpu"}},
     "executor": {"resources": {"limits": {"memory": "64Mi"}}},
     "tmpSize": "9Gi",
     "parallelism": 2,
     "timeout": "1h",
+    "pendingTimeout": "6h",
     "activeDeadlineSeconds": 7200,
     "ttlStrategy": {"secondsAfterSuccess": 1, "secondsAfterFailure": 2},
     "priorityClassName": "batch",
@@ -144,7 +148,10 @@ JOBS = {
     for job in (*TRAINING, *LIGHT)
     for path in (
         *("container resources requests cpu", "container resources requests ephemeral-storage"),
-        *("timeout", "nodeSelector pool", "tolerations 0 key", "tolerations 0 operator"),
+        *("timeout", "pendingTimeout", "nodeSelector pool", "tolerations 0 key", "tolerations 0 operator"),
+        "affinity nodeAffinity requiredDuringSchedulingIgnoredDuringExecution nodeSelectorTerms",
+        "podSpecPatch runtimeClassName",
+        *(["container image"] if job in LIGHT else []),
     )
 }
 GPUS = {
@@ -166,6 +173,7 @@ def test_a_site_changes_its_fields_and_no_others() -> None:
     texts = [found[f"arguments parameters {name} value"] for name in EVERYTHING["parameters"]]
     assert texts == ["quick", "1000000", "gan_learning_rate: 0.0002"]
     assert found["templateDefaults container image"] == "images.example.org/mrigan@sha256:" + "0" * 64
+    assert {found[f"templates {job} container image"] for job in LIGHT} == {"images.example.org/mrigan:cpu"}
     assert found["templates training-task podSpecPatch containers main resources limits example.org/gpu"] == (
         "{{workflow.parameters.gpus}}"
     )
@@ -265,7 +273,9 @@ def test_the_check_runs_as_the_jobs_do() -> None:
     pod = rendered["Pod", "other-check"]["spec"]
     job = spec["templateDefaults"]["container"]
     container = pod["containers"][0]
-    assert {name: container[name] for name in job} == job
+    assert {name: container[name] for name in job} == job | {"image": "images.example.org/mrigan:cpu"}
+    for name in ("nodeSelector", "tolerations", "affinity", "runtimeClassName"):
+        assert pod[name] == PLACED[name]
     assert container["args"] == ["check", "--storage", EVERYTHING["storage"], "--data", EVERYTHING["data"]]
     assert (pod["securityContext"], pod["volumes"]) == (spec["securityContext"], spec["volumes"])
     assert pod["serviceAccountName"] == spec["serviceAccountName"] == "other"
@@ -278,6 +288,105 @@ def test_rights_are_the_namespaces_and_few() -> None:
     assert rules == [{"apiGroups": ["argoproj.io"], "resources": ["workflowtaskresults"], "verbs": ["create", "patch"]}]
 
 
+# Of docs/runbook.md: what is left to the operator, and what the other commands need in the workflows' namespace.
+OPERATORS = {"kubectl exec POD", "kubectl get podmonitor", "kubectl describe deploy/mrigan-exporter"}
+NEEDED = {
+    "mrigan status": ["list workflows.argoproj.io", "get pods"],
+    "argo get": ["get workflows.argoproj.io"],
+    "argo logs": ["get workflows.argoproj.io", "list pods", "watch pods", "get pods/log"],
+    "argo stop": ["get workflows.argoproj.io", "patch workflows.argoproj.io"],
+    "argo submit": [
+        "create workflows.argoproj.io",
+        *(f"get {kind}.argoproj.io" for kind in ("workflowtemplates", "cronworkflows")),
+    ],
+    "kubectl get pods": ["list pods"],
+    "kubectl describe pod": ["get pods", "list events"],
+    "kubectl delete pod": ["delete pods"],
+    "kubectl top pod": ["get pods.metrics.k8s.io"],
+    "kubectl logs -l": ["list pods", "get pods/log"],
+    "kubectl get cronworkflow": ["list cronworkflows.argoproj.io"],
+    "kubectl describe cronworkflow": ["get cronworkflows.argoproj.io", "list events"],
+}
+
+
+def test_who_submits_may_do_what_the_runbook_says() -> None:
+    rules = render()["Role", "mrigan-submit"]["rules"]
+    allowed = {
+        f"{verb} {'.'.join(filter(None, (resource, group)))}"
+        for rule in rules
+        for verb in rule["verbs"]
+        for resource in rule["resources"]
+        for group in rule["apiGroups"]
+    }
+    text = " ".join((ROOT / "docs" / "runbook.md").read_text().split())
+    asked = re.findall(r"(?:argo|mrigan) \w+(?= -n mri| --namespace mri)|kubectl -n mri \w+ [\w/-]+", text)
+    commands = {word.replace(" -n mri", "") for word in asked} - OPERATORS
+    assert commands >= {"argo stop", "kubectl delete pod", "kubectl top pod"}
+    assert commands <= NEEDED.keys()
+    assert {right for command in commands for right in NEEDED[command]} <= allowed
+    # `argo suspend`, `argo resume`, `argo cron suspend` and `argo cron resume`.
+    assert allowed >= {"update workflows.argoproj.io", "patch cronworkflows.argoproj.io"}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "port"),
+    [
+        ("", 443),
+        ("https://s3.example.org", 443),
+        ("http://s3.example.org/", 80),
+        ("http://minio.minio:9000", 9000),
+        ("https://s3.example.org:8443/", 8443),
+    ],
+)
+def test_a_network_policy_lets_the_s3_endpoint_through(endpoint: str, port: int) -> None:
+    def ports(**more: Json) -> Json:
+        values = {"s3": {"endpoint": endpoint}, "networkPolicy": {"enabled": True, **more}}
+        return render(values)["NetworkPolicy", "mrigan"]["spec"]["egress"][1]["ports"]
+
+    assert ports() == [{"protocol": "TCP", "port": port}]
+    assert ports(s3={"ports": [1]}) == [{"protocol": "TCP", "port": 1}]
+
+
+def test_labels_for_a_queue_are_the_workflows_only() -> None:
+    values = {"podLabels": {"queue": "mri"}, "exporter": {"enabled": True}, "networkPolicy": {"enabled": True}}
+    found = render(values)
+    assert found["WorkflowTemplate", "mrigan"]["spec"]["podMetadata"]["labels"]["queue"] == "mri"
+    others = [
+        found["Deployment", "mrigan-exporter"]["spec"]["template"]["metadata"]["labels"],
+        found["Pod", "mrigan-check"]["metadata"]["labels"],
+    ]
+    selected = found["NetworkPolicy", "mrigan"]["spec"]["podSelector"]["matchLabels"]
+    for labels in others:
+        assert "queue" not in labels and labels.items() >= selected.items()
+
+
+@pytest.mark.parametrize(
+    ("image", "light", "expected"),
+    [
+        ({}, {}, "localhost/mrigan:dev"),
+        ({}, {"tag": "cpu"}, "localhost/mrigan:cpu"),
+        ({"digest": "sha256:" + "0" * 64}, {"tag": "cpu"}, "localhost/mrigan:cpu"),
+        ({"tag": "gpu"}, {"repository": "here/small", "digest": "sha256:" + "1" * 64}, "here/small@sha256:" + "1" * 64),
+    ],
+)
+def test_light_pods_have_their_own_image_where_a_site_sets_one(image: Json, light: Json, expected: str) -> None:
+    found = render({"image": image, "light": {"image": light}, "exporter": {"enabled": True}})
+    spec = found["WorkflowTemplate", "mrigan"]["spec"]
+    default = spec["templateDefaults"]["container"]["image"]
+    images = {one["container"].get("image", default) for one in spec["templates"] if one["name"] in LIGHT}
+    pods = found["Deployment", "mrigan-exporter"]["spec"]["template"], found["Pod", "mrigan-check"]
+    assert images | {pod["spec"]["containers"][0]["image"] for pod in pods} == {expected}
+
+
+@pytest.mark.parametrize(("kinds", "ok"), [((), False), (("WorkflowArtifactGCTask",), True)])
+def test_a_cluster_with_an_old_argo_or_none_is_refused(kinds: tuple[str, ...], ok: bool) -> None:
+    # Only a cluster has this API, not `helm template`.
+    there = ["apiregistration.k8s.io/v1", *(f"argoproj.io/v1alpha1/{kind}" for kind in ("WorkflowTemplate", *kinds))]
+    ended = helm("template", "site", CHART, *(word for one in there for word in ("--api-versions", one)))
+    assert (ended.returncode == 0) == ok
+    assert ok or "no Argo Workflows, or one older than 3.4: install 3.6 or newer" in ended.stderr
+
+
 def test_nothing_outlives_the_release() -> None:
     assert "resource-policy" not in json.dumps([one["metadata"] for one in render(EVERYTHING).values()])
 
@@ -288,6 +397,8 @@ def test_nothing_outlives_the_release() -> None:
         ({"parameters": {"presett": "quick"}}, "parameters.presett: no such setting; there are: name, groups, "),
         ({"parameters": {"gpus": 1}}, "parameters.gpus: no such setting"),
         ({"schedule": {"enabled": True, "parameters": {"sedes": 5}}}, "schedule.parameters.sedes: no such setting"),
+        ({"parameters": {"healthy": False}}, "parameters.healthy: YAML reads no, off and yes without quotes as false"),
+        ({"schedule": {"enabled": True, "parameters": {"healthy": False}}}, "schedule.parameters.healthy: YAML reads"),
         ({"unknown": 1}, "'unknown' not allowed"),
         ({"image": {"registry": "here"}}, "'registry' not allowed"),
         ({"storage": "out"}, "does not match pattern"),

@@ -1,4 +1,4 @@
-"""What the workflow tries again, by the message and the exit code that Argo 4.0 makes of a pod's end."""
+"""What the workflow tries again, by the message and the exit code that Argo makes of a pod's end."""
 
 import re
 from pathlib import Path
@@ -12,13 +12,15 @@ JOBS = [one for one in TEMPLATE["spec"]["templates"] if "container" in one]
 REFUSED = 'pods "mrigan-x7k2p-train-gan-1234" is forbidden: '
 
 
-def tried_again(status: str, code: str, message: str) -> bool:
+def tried_again(status: str, code: str, message: str, retries: int = 0) -> bool:
     """Evaluate the retry's expression as Argo does; -1 is no exit code. What it has of expr-lang is put into Python."""
-    (expression,) = {one["retryStrategy"]["expression"] for one in JOBS}
+    ((expression, limit),) = {(one["retryStrategy"]["expression"], one["retryStrategy"]["limit"]) for one in JOBS}
     words = expression.replace("&&", "and").replace("||", "or")
     words = re.sub(r"(lastRetry\.\w+) matches ('[^']*')", r"search(\2, \1)", words)
     last = SimpleNamespace(status=status, exitCode=code, message=message)
-    return bool(eval(words, {"__builtins__": {}}, {"lastRetry": last, "search": re.search}))
+    # Argo gives `retries` as text, and asks for the limit before the expression.
+    names = {"lastRetry": last, "search": re.search, "retries": str(retries), "asInt": int}
+    return retries < limit and bool(eval(words, {"__builtins__": {}}, names))
 
 
 @pytest.mark.parametrize(
@@ -47,6 +49,30 @@ def tried_again(status: str, code: str, message: str) -> bool:
 )
 def test_the_machines_failures_are_tried_again(status: str, code: str, message: str) -> None:
     assert tried_again(status, code, message)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        ("Failed", "75", "main: Error (exit code 75): mrigan train-gan: interrupted"),
+        ("Failed", "143", "main: Error (exit code 143)"),
+        ("Error", "-1", "pod deleted"),
+        ("Failed", "-1", "pod failed: neither main nor wait container completed successfully"),
+        ("Failed", "0", "pod failed: wait container did not complete successfully"),
+        ("Failed", "137", "Pod was terminated in response to imminent node shutdown."),
+    ],
+)
+def test_interruptions_do_not_use_up_the_retries(status: str, code: str, message: str) -> None:
+    assert tried_again(status, code, message, retries=5) and tried_again(status, code, message, retries=99)
+    assert not tried_again(status, code, message, retries=100)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"), [("3", "main: Error (exit code 3): mrigan"), ("137", "main: OOMKilled (exit code 137)")]
+)
+def test_the_machines_failures_are_tried_again_five_times(code: str, message: str) -> None:
+    assert tried_again("Failed", code, message, retries=4)
+    assert not tried_again("Failed", code, message, retries=5)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,10 @@ def configure(execution: Any, depthwise: bool = False) -> Hardware:
         tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.experimental.enable_op_determinism()
     gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        # By default TensorFlow takes all memory at once, so that a second process on a shared GPU would fail.
+        # TF_FORCE_GPU_ALLOW_GROWTH=false still overrides this.
+        tf.config.experimental.set_memory_growth(gpu, True)
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
         device = details.get("device_name", "GPU")

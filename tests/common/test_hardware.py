@@ -42,3 +42,12 @@ def test_no_threads_are_all_cores(threads: int, expected: int, monkeypatch: pyte
     # TensorFlow takes its threads once in a process, and other tests have set them.
     monkeypatch.setattr(hardware.tf.config.threading, "get_intra_op_parallelism_threads", lambda: expected)
     assert hardware.configure(ExecutionSettings(threads=threads)).threads == expected
+
+
+def test_a_gpu_can_be_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus, growing = [object(), object()], {}
+    monkeypatch.setattr(hardware.tf.config, "list_physical_devices", lambda kind: gpus)
+    monkeypatch.setattr(hardware.tf.config.experimental, "get_device_details", lambda gpu: {"device_name": "a GPU"})
+    monkeypatch.setattr(hardware.tf.config.experimental, "set_memory_growth", growing.__setitem__)
+    assert hardware.configure(ExecutionSettings(threads=1)).kind == "gpu"
+    assert growing == dict.fromkeys(gpus, True)

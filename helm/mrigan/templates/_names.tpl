@@ -11,8 +11,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ .Values.serviceAccount.name | default .Values.name }}
 {{- end }}
 
+{{/* The address of an image. Takes a list: the values `image`, and a map of those that differ, or an empty one. */}}
 {{- define "mrigan.image" -}}
-{{- with .Values.image -}}
+{{- $image := first . }}
+{{- $other := last . }}
+{{- /* Another tag is not that of the digest. */}}
+{{- if $other.tag }}{{ $image = omit $image "digest" }}{{ end }}
+{{- with merge dict $other $image -}}
 {{- if .digest }}{{ .repository }}@{{ .digest }}{{ else }}{{ .repository }}:{{ .tag }}{{ end -}}
 {{- end -}}
 {{- end }}
@@ -22,9 +27,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if kindIs "string" . }}{{ . }}{{ else }}{{ toJson . }}{{ end -}}
 {{- end }}
 
-{{/* Fails for a parameter that the workflow lacks. Takes values (map), known (names), path (of the values). */}}
+{{/* Fails for an unknown parameter, or a boolean. Takes values (map), known (names), path (of the values). */}}
 {{- define "mrigan.check-parameters" -}}
 {{- range $name := keys .values | sortAlpha }}
+{{- if kindIs "bool" (get $.values $name) }}
+{{- fail (printf "%s.%s: YAML reads no, off and yes without quotes as false and true: write \"no\"" $.path $name) }}
+{{- end }}
 {{- if not (has $name $.known) }}
 {{- fail (printf "%s.%s: no such setting; there are: %s" $.path $name (join ", " $.known)) }}
 {{- end }}

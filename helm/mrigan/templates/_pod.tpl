@@ -1,9 +1,10 @@
-{{/* Spec of a pod outside workflows: the jobs' container with other arguments. Takes root, args, resources. */}}
+{{/* Spec of a light pod outside workflows: the jobs' container, other arguments. Takes root, args, resources. */}}
 {{- define "mrigan.pod" -}}
 {{- $values := .root.Values }}
 {{- $spec := include "mrigan.spec" .root | fromYaml }}
 {{- $container := $spec.templateDefaults.container }}
 {{- $_ := set $container "name" "main" }}
+{{- $_ := set $container "image" (include "mrigan.image" (list $values.image $values.light.image)) }}
 {{- $_ := set $container "args" .args }}
 {{- $_ := set $container "resources" .resources }}
 {{- $pod := dict
@@ -15,7 +16,8 @@
   "volumes" $spec.volumes }}
 {{- with $values.imagePullSecrets }}{{ $_ := set $pod "imagePullSecrets" . }}{{ end }}
 {{- with $values.priorityClassName }}{{ $_ := set $pod "priorityClassName" . }}{{ end }}
-{{- with $values.light.nodeSelector }}{{ $_ := set $pod "nodeSelector" . }}{{ end }}
-{{- with $values.light.tolerations }}{{ $_ := set $pod "tolerations" . }}{{ end }}
+{{- range $name := list "nodeSelector" "tolerations" "affinity" "runtimeClassName" }}
+{{- with get $values.light $name }}{{ $_ := set $pod $name . }}{{ end }}
+{{- end }}
 {{- toYaml $pod }}
 {{- end }}

@@ -84,7 +84,7 @@
 
 {{- /* The jobs' containers. */}}
 {{- $container := $spec.templateDefaults.container }}
-{{- $_ := set $container "image" (include "mrigan.image" .) }}
+{{- $_ := set $container "image" (include "mrigan.image" (list $values.image dict)) }}
 {{- $_ := set $container "imagePullPolicy" $values.image.pullPolicy }}
 {{- range $container.ports }}
 {{- if eq .name "metrics" }}{{ $_ := set . "containerPort" $values.metrics.port }}{{ end }}
@@ -99,17 +99,19 @@
 {{- range $template := $spec.templates }}
 {{- if hasKey . "container" }}
 {{- $kind := ternary $values.training $values.light (eq .name "training-task") }}
+{{- with $kind.image }}{{ $_ := set $template.container "image" (include "mrigan.image" (list $values.image .)) }}{{ end }}
 {{- $_ := set .container "resources" $kind.resources }}
-{{- with $kind.nodeSelector }}{{ $_ := set $template "nodeSelector" . }}{{ end }}
-{{- with $kind.tolerations }}{{ $_ := set $template "tolerations" . }}{{ end }}
+{{- range $name := list "nodeSelector" "tolerations" "affinity" }}
+{{- with get $kind $name }}{{ $_ := set $template $name . }}{{ end }}
+{{- end }}
 {{- $_ := set . "timeout" $values.timeout }}
-{{- if hasKey . "podSpecPatch" }}
-{{- $patch := .podSpecPatch | fromYaml }}
+{{- with $values.pendingTimeout }}{{ $_ := set $template "pendingTimeout" . }}{{ end }}
+{{- $patch := .podSpecPatch | default "" | fromYaml }}
 {{- range $patch.containers }}
 {{- $_ := set .resources "limits" (dict $values.gpuResource (get .resources.limits "nvidia.com/gpu")) }}
 {{- end }}
-{{- $_ := set . "podSpecPatch" (toYaml $patch) }}
-{{- end }}
+{{- with $kind.runtimeClassName }}{{ $_ := set $patch "runtimeClassName" . }}{{ end }}
+{{- with $patch }}{{ $_ := set $template "podSpecPatch" (toYaml .) }}{{ end }}
 {{- end }}
 {{- end }}
 {{- toYaml $spec }}

@@ -1,0 +1,105 @@
+"""README and docs: their commands run as they are written, and their links lead somewhere."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import documents
+
+# As small as a run goes: settings in the environment take the place of a preset's.
+SMALL = {
+    "IMAGE_SIZE": "32",
+    "FOLDS": "2",
+    "REGIMES": "synthetic",
+    "GAN_EPOCHS": "2",
+    "GAN_WIDTH": "4",
+    "LATENT": "8",
+    "GAN_BATCH": "8",
+    "SYNTHETIC_COUNT": "8",
+    "COUNT": "8",
+    "PHANTOMS": "8",
+    "PHANTOM_EPOCHS": "1",
+    "CLASSIFIER_EPOCHS": "1",
+    "CLASSIFIER_STEPS_PER_EPOCH": "2",
+    "CLASSIFIER_BATCH": "8",
+    "RESAMPLES": "100",
+    "WORKERS": "1",
+}
+HERE = (r"\.venv/bin/mrigan (plan|pipeline|images|predict|check|phantom) ", r"\.venv/bin/mrigan --version")
+# Why a command does not run in these tests.
+ELSEWHERE = {
+    r"git clone|pip install|uv build": "tests/test_packaging.py builds and installs the package",
+    r"make \.venv/(run|dev)|make (check|test|demo|image|e2e)$|\.ci/run": ".ci/run does it",
+    r"make test-fast": "a part of make test",
+    r"make quality|\.venv/bin/python bench/": "takes hours, or measures",
+    r"docker run": "needs Docker",
+    r"\.venv/bin/pytest": "runs tests",
+    r"kubectl|helm|argo|\.venv/bin/mrigan (submit|status|report) ": "tests/cluster/test_documents.py",
+    r"\$CLUSTER": "needs a cluster",
+}
+COMMANDS = documents.everything()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with what the pages assume: .venv, and images in class folders."""
+    folder = tmp_path_factory.mktemp("documents")
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    script = folder / ".venv" / "bin" / "mrigan"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m jobs.cli "$@"\n')
+    script.chmod(0o755)
+    shell(folder, ".venv/bin/mrigan phantom --out images --count 8")
+    (folder / "new").mkdir()
+    for number, image in enumerate(sorted(folder.glob("images/*/*"))[:2]):
+        (folder / "new" / f"{number}.jpg").write_bytes(image.read_bytes())
+    return folder
+
+
+def shell(folder: Path, command: str) -> str:
+    """Run a command of a page and return its output; it must succeed."""
+    environment = os.environ | {f"MRIGAN_{name}": value for name, value in SMALL.items()}
+    environment["PYTHONPATH"] = str(documents.ROOT)
+    runs = sorted((folder / "out" / "runs").glob("*"), key=lambda path: path.stat().st_mtime)
+    for name, value in (("RUN", runs[-1].name if runs else ""), ("CLASS", "lesion"), ("yes", "lesion")):
+        command = re.sub(rf"\b{name}\b", value, command)
+    ended = subprocess.run(["sh", "-ec", command], cwd=folder, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, f"{command}\n{ended.stdout}\n{ended.stderr}"
+    return ended.stdout
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def test_it_is_known_where_a_command_runs(page: str, command: str) -> None:
+    places = [pattern for pattern in (*HERE, *ELSEWHERE) if re.match(pattern, command)]
+    assert len(places) == 1, f"{page}: {command!r} is in {places or 'no list'} of tests/test_documents.py"
+
+
+def test_commands_run_as_they_are_written(folder: Path) -> None:
+    ours = dict.fromkeys(command for _, command in COMMANDS if re.match("|".join(HERE), command))
+    assert len(ours) > 5
+    for command in ours:
+        shell(folder, command)
+    assert list(folder.glob("out/runs/*/report/report.html"))
+    assert list(folder.glob("synthetic/*/000000.png"))
+
+
+@pytest.mark.parametrize("page", documents.PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    text = re.sub(r"(?ms)^```.*?^```$", "", page.read_text())
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        path, _, heading = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), f"{page.name}: {target}"
+        if heading:
+            headings = re.findall(r"(?m)^#+ (.*)$", file.read_text())
+            anchors = {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in headings}
+            assert heading in anchors, f"{page.name}: {target}"
+
+
+def test_the_readme_is_short() -> None:
+    assert len((documents.ROOT / "README.md").read_text().splitlines()) <= 130
