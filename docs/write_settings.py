@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jobs.common import fields
 from jobs.common.fields import Settings
-from jobs.settings import JOBS, MAIN, PRESET_COSTS, PRESETS, PipelineSettings, ProcessSettings
+from jobs.settings import JOBS, MAIN, PRESET_COSTS, PRESETS, PipelineSettings, ProcessSettings, RunOfTasksSettings
 
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "docs" / "settings.md"
@@ -31,16 +31,18 @@ def table() -> str:
         "",
         "Presets (`--preset`): " + "; ".join(f"`{name}` ({cost})" for name, cost in PRESET_COSTS.items()) + ".",
     ]
+    # Rows, not names: a name may have another default or text in another job.
     seen: set[str] = set()
     kinds = {job: JOBS[job].settings for job in ("pipeline", *JOBS)}
     for job, kind in {**kinds, "every job": ProcessSettings}.items():
-        for title, names in fields.grouped(kind, MAIN).items():
-            new = [name for name in names if name not in seen]
+        for title, names in fields.grouped(kind, MAIN if issubclass(kind, RunOfTasksSettings) else ()).items():
+            rows = [f"| `{name}` | {_default(kind, name)} | {_meaning(kind, name)} |" for name in names]
+            new = [row for row in rows if row not in seen]
             seen |= set(new)
             if new:
                 title = f"only {job}" if title == "only this job" else title
                 lines += ["", f"## {title[0].upper()}{title[1:]}", "", "| setting | default | |", "|---|---|---|"]
-                lines += [f"| `{name}` | {_default(kind, name)} | {_meaning(kind, name)} |" for name in new]
+                lines += new
     return "\n".join(lines) + "\n"
 
 

@@ -3,7 +3,8 @@
 Reads   runs/<run>/fold-<fold>/<class>/gan/, or all-classes/gan/ of a class-conditional GAN; datasets/<id>/.
 Writes  runs/<run>/fold-<fold>/<class>/synthetic/: images/<i>.png, grid.png, nearest.png, quality.json, manifest.json.
 
-Image i depends only on the generator, the seed, the bend and i: a larger --count keeps the first images unchanged.
+Image i depends only on the generator, the seed, the bend and i: a larger --synthetic-count keeps the first images
+unchanged.
 
 nearest.png shows generated images, each above its nearest training image.
 """
@@ -13,19 +14,16 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
-from jobs.common import hardware, keys, metrics, png, progress
+from jobs.common import hardware, keys, png, progress
 from jobs.common.errors import UserError
 from jobs.common.files import file_digest, local_file
 from jobs.common.seeds import derive
-from jobs.common.step import Step, manifest_digest, read_manifest, read_output
-from jobs.common.storage import Storage, open_storage
-from jobs.gan import features, grid, nearest, networks, quality, synthetic
-from jobs.gan.bending import NODES, bend
+from jobs.common.step import Step, manifest_digest, read_output
+from jobs.common.storage import open_storage
+from jobs.gan import drawing, features, grid, nearest, networks, quality, synthetic
 from jobs.gan.features import Features
-from jobs.gan.networks import GanConfig
 from jobs.mri.dataset import Dataset, Row, open_dataset
 from jobs.mri.duplicates import describe, for_comparison, repeats
 from jobs.settings import GenerateSettings
@@ -33,9 +31,6 @@ from jobs.settings import GenerateSettings
 log = logging.getLogger("mrigan.generate")
 
 QUALITY_SCHEMA = 2
-# Images are always generated in whole blocks of this size, even if only part of a block is needed: the summation order
-# of a matrix product may depend on its shape, and an image must not depend on the other images of its batch.
-BLOCK = 32
 READ_IMAGES = 256  # real images in memory at a time during a pass over all of them
 GRID_IMAGES = 64
 NEAREST_SHOWN = 16  # generated images shown with the nearest training image
@@ -57,7 +52,7 @@ def run(settings: GenerateSettings) -> Step:
     what = f"fold {settings.fold}, {settings.label}"
     training = [row for row in dataset.training(settings.fold) if row.label == settings.label]
     held_out = [row for row in dataset.held_out(settings.fold) if row.label == settings.label]
-    prefix, manifest = find_generator(storage, settings)
+    prefix, manifest = drawing.find_generator(storage, settings.run, settings.fold, settings.label)
     path = settings.feature_weights
     hw = hardware.configure(settings)
     # A generator runs in float32, whatever the precision of its training.
@@ -83,7 +78,7 @@ def run(settings: GenerateSettings) -> Step:
         judges = features.inception(str(local_file("--feature-weights", path)), step.inputs["feature_weights"])
     else:
         judges = features.random_networks(dataset.image_size)
-    generator, config = networks.load_generator(read_output(storage, prefix, manifest, "generator.safetensors"))
+    generator, config = networks.load_generator(read_output(storage, prefix, manifest, networks.GENERATOR))
     if config.image_size != dataset.image_size:
         raise UserError(
             f"the generator in {prefix} generates {config.image_size} pixels, dataset {dataset.id} has "
@@ -103,7 +98,8 @@ def run(settings: GenerateSettings) -> Step:
     judged: list[np.ndarray] = []
 
     def files() -> Iterator[tuple[str, bytes]]:
-        for number, image in draw_images(generator, config, settings, numbers):
+        seed, bend = settings.seed, settings.synthetic_bend
+        for number, image in drawing.draw_images(generator, config, settings.label, numbers, seed=seed, bend=bend):
             # The images are independent and identically distributed, so the first ones are a random sample.
             if len(judged) < quality.MOST_IMAGES:
                 judged.append(image)
@@ -126,47 +122,6 @@ def run(settings: GenerateSettings) -> Step:
         log.warning("%s: the generator copies training images (see nearest.png)", what)
     step.finish(hardware=hw.record() | exact, count=len(numbers), suspicious=suspicious)
     return step
-
-
-def find_generator(storage: Storage, settings: GenerateSettings) -> tuple[str, dict[str, Any]]:
-    """Return prefix and manifest of the generator of this class, else of the class-conditional one."""
-    for place in (settings.label, keys.CLASS_CONDITIONAL):
-        prefix = keys.gan(settings.run, settings.fold, place)
-        manifest = read_manifest(storage, prefix)
-        if manifest:
-            return prefix, manifest
-    raise UserError(
-        f"no finished generator in {keys.gan(settings.run, settings.fold, settings.label)}: run train-gan first"
-    )
-
-
-def draw_images(
-    generator: keras.Model, config: GanConfig, settings: GenerateSettings, numbers: range
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (number, image) for each of the consecutive `numbers`; an image is uint8 [size, size]."""
-    seed, label = settings.seed, config.labels.index(settings.label)
-    for block in range(numbers.start // BLOCK * BLOCK, numbers.stop, BLOCK):
-        within = range(block, block + BLOCK)
-        with metrics.gpu_use():
-            images = networks.sample(generator, latents(seed, within, config.latent), label)
-        for number, image in zip(within, networks.to_uint8(images[..., 0]), strict=True):
-            if number not in numbers:
-                continue
-            if settings.synthetic_bend:
-                normal = _stream(seed, "bends", number).standard_normal((2, NODES, NODES))
-                image = bend(image, settings.synthetic_bend * normal)
-            yield number, image
-
-
-def latents(seed: int, numbers: range, length: int) -> np.ndarray:
-    """Return float32 [len(numbers), length], standard normal; a row depends on `seed` and its number alone."""
-    return np.stack([_stream(seed, "latents", number).standard_normal(length, np.float32) for number in numbers])
-
-
-def _stream(seed: int, purpose: str, number: int) -> np.random.Generator:
-    """Return the random number generator of one image."""
-    # The highest word of the counter is the image's number, so that the streams do not overlap.
-    return np.random.Generator(np.random.Philox(key=derive(seed, purpose), counter=[0, 0, 0, number]))
 
 
 def judge(

@@ -47,7 +47,7 @@ def run(settings: PipelineSettings) -> Step | None:
             carry_out(works, perform, found, display)
     else:
         log.info("all results exist: nothing to do")
-        activity.note(storage, plan.name, "succeeded")
+    activity.note(storage, plan.name, "succeeded")
     return stored(storage, keys.report(plan.run))
 
 

@@ -9,7 +9,6 @@ Writes  plans/<id>.json, the input of the pods of a workflow. In --plan-folder: 
 """
 
 import json
-import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,14 +41,15 @@ from jobs.settings import (
     SyntheticSettings,
 )
 
-log = logging.getLogger("mrigan.plan")
-
-RATE_FROM_RANDOM_WEIGHTS = 3e-3  # peak learning rate of a MobileNetV2 without pretraining on phantoms
 # Settings that name files; only the job reads their content.
 FILES = ("classifier_weights", "feature_weights")
 ON_GPU = frozenset({"train-gan", "generate", "pretrain", "train-classifier"})
 # The stages of the workflow. All tasks of a stage belong to one job.
-STAGES = ("draw-phantoms", "pretrain", "train-gan", "generate", "on-real", "on-synthetic")
+OF_ALL = "-of-all"  # suffix of the stages that leave out no fold
+STAGES = (
+    *("draw-phantoms", "pretrain", "train-gan", "generate", "on-real", "on-synthetic"),
+    *("train-gan" + OF_ALL, "generate" + OF_ALL),
+)
 
 
 class Task(NamedTuple):
@@ -132,25 +132,35 @@ def tasks(settings: RunOfTasksSettings, dataset: str, labels: Sequence[str], run
         # One seed is enough: controls only validate the evaluation.
         kinds += [(settings.networks[0], "real", settings.seed, control) for control in CONTROLS]
     generators = [keys.CLASS_CONDITIONAL] if settings.gan_conditional else list(labels)
+
+    def add_images(fold: int | str) -> tuple[list[str], list[str]]:
+        """Add the generators of a fold and their images; return the places of both."""
+        here = where | {"fold": fold}
+        gans = {
+            label: add("train-gan", f"{fold}:{label}", keys.gan(run, fold, label), [data], **here, label=label)
+            for label in generators
+        }
+        synthetic = []
+        for label in labels:
+            needs = [data, gans.get(label) or gans[keys.CLASS_CONDITIONAL]]
+            place = keys.synthetic(run, fold, label)
+            synthetic.append(add("generate", f"{fold}:{label}", place, needs, **here, label=label))
+        return list(gans.values()), synthetic
+
     for fold in range(settings.folds):
         here = where | {"fold": fold}
-        synthetic = []
-        if set(settings.regimes) != {"real"}:
-            gans = {
-                label: add("train-gan", f"{fold}:{label}", keys.gan(run, fold, label), [data], **here, label=label)
-                for label in generators
-            }
-            for label in labels:
-                needs = [data, gans.get(label) or gans[keys.CLASS_CONDITIONAL]]
-                place = keys.synthetic(run, fold, label)
-                synthetic.append(add("generate", f"{fold}:{label}", place, needs, **here, label=label))
-            images += [*gans.values(), *synthetic]
+        gans, synthetic = add_images(fold) if set(settings.regimes) != {"real"} else ([], [])
+        images += [*gans, *synthetic]
         for network, regime, seed, control in kinds:
             place = keys.classifier(run, fold, network, keys.controlled(regime, control), seed)
             item = f"{fold}:{place.rpartition('/')[2]}"
             needs = [data, *starts[network], *(synthetic if regime != "real" else ())]
             own = {"network": network, "regime": regime, "seed": seed, "control": control}
             classifiers.append(add("train-classifier", item, place, needs, **here, **own))
+
+    # No classifier and no report uses the generators of all images: they leave no image out to judge on.
+    if settings.gan_of_all:
+        add_images("all")
 
     report = add("evaluate", "", keys.report(run), [data, *images, *classifiers], **where, name=name)
     add("promote", "", keys.champion(name), [report], **where, name=name)
@@ -160,29 +170,12 @@ def tasks(settings: RunOfTasksSettings, dataset: str, labels: Sequence[str], run
 def name_of_run(settings: RunOfTasksSettings, dataset: str) -> str:
     """Return the run's name: the digest of the dataset's id, the recipe's settings, the seed and the results version.
 
-    The networks, regimes and seeds do not affect the name, so that they can be added to a run later.
+    The networks, regimes, seeds and gan_of_all do not affect the name, so that they can be added to a run later.
     """
     recipe: dict[str, Any] = {"gan_conditional": settings.gan_conditional}
     for group in (GanSettings, SyntheticSettings, ClassifierSettings, ExecutionSettings):
         recipe |= group.of(settings).result()
     return digest([dataset, recipe, settings.seed, RESULTS_VERSION])[:12]
-
-
-def resolved(settings: RunOfTasksSettings, labels: Iterable[str]) -> RunOfTasksSettings:
-    """Return `settings` with `healthy` resolved: the class if it is `auto`, and '' for training without phantoms.
-
-    Without phantoms, the default learning rate is replaced by one for networks with random weights. Raises UserError if
-    `healthy` is not a class.
-    """
-    changes: dict[str, Any] = {"healthy": healthy.resolve(settings.healthy, labels)}
-    default = ClassifierSettings.model_fields["classifier_learning_rate"].default
-    if not changes["healthy"] and settings.classifier_learning_rate == default:
-        log.info(
-            "peak learning rate of classifiers: %g, for training without phantoms (--classifier-learning-rate)",
-            RATE_FROM_RANDOM_WEIGHTS,
-        )
-        changes["classifier_learning_rate"] = RATE_FROM_RANDOM_WEIGHTS
-    return settings.model_copy(update=changes)
 
 
 def name_of_folder(data: str) -> str:
@@ -295,9 +288,10 @@ def prepare(settings: RunOfTasksSettings) -> Plan:
 
     Raises UserError for every mistake that would stop a later task.
     """
-    if set(settings.regimes) != {"real"} and settings.image_size not in IMAGE_SIZES:
+    if (settings.gan_of_all or set(settings.regimes) != {"real"}) and settings.image_size not in IMAGE_SIZES:
         raise UserError(
-            f"--image-size: generators support {', '.join(map(str, IMAGE_SIZES))} pixels; or use --regimes real"
+            f"--image-size: GANs support {', '.join(map(str, IMAGE_SIZES))} pixels; "
+            "use one of these, or --regimes real without --gan-of-all"
         )
     if settings.classifier_weights not in ("none", "imagenet"):
         local_file("--classifier-weights", settings.classifier_weights)
@@ -308,8 +302,8 @@ def prepare(settings: RunOfTasksSettings) -> Plan:
     labels = sorted(step.facts["labels"])
     champion.check_labels(step.storage, name, labels)
     if settings.test:
-        testset.read_test_set(settings.test, labels)
-    return make(resolved(settings, labels), step, name)
+        testset.read_test_set(settings.test, labels, settings.volume, settings.slice_step)
+    return make(healthy.resolved(settings, labels), step, name)
 
 
 def make(settings: RunOfTasksSettings, dataset: Step, name: str, variant: str = "") -> Plan:
@@ -371,8 +365,11 @@ def stages(plan: Plan, known: Mapping[str, Any]) -> dict[str, list[str]]:
         stage = task.job
         if stage == "train-classifier":
             stage = "on-real" if task.settings["regime"] == "real" else "on-synthetic"
+        if fold == "all":
+            stage += OF_ALL
+        elif colon:
+            found["folds"].append(fold)
         if stage in found:
-            found["folds"] += [fold] * bool(colon)
             found[stage].append(item or fold)
     return {stage: list(dict.fromkeys(items)) for stage, items in found.items()}
 

@@ -4,14 +4,17 @@ mrigan is not a medical device: for research only, never for diagnosis.
 """
 
 import functools
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from jobs.classifier.champion import read_champion
 from jobs.classifier.ensemble import mean_prediction
+from jobs.common import tables
 from jobs.common.errors import UserError
 from jobs.common.hardware import configure
 from jobs.common.storage import open_storage
@@ -23,8 +26,25 @@ from jobs.settings import PredictSettings
 DISCLAIMER = "mrigan is not a medical device: this output is for research, not a diagnosis."
 
 
+class Prediction(NamedTuple):
+    """The prediction for a file, or for the slice `slice` of a volume.
+
+    Either `probabilities`, one for each class, or a `finding`: why the image cannot be used.
+    """
+
+    file: str
+    slice: int | None
+    probabilities: Sequence[float] = ()
+    finding: str = ""
+
+    @property
+    def name(self) -> str:
+        """The file, with `#n` for slice n."""
+        return self.file if self.slice is None else f"{self.file}#{self.slice}"
+
+
 def run(settings: PredictSettings) -> None:
-    """Print a line for each image, or each slice of a volume: file, label, probability.
+    """Print the prediction of each image, or of each slice of a volume.
 
     Images are read and cropped like the training images. The probability is the mean over the champion's models.
     Unreadable images are listed and skipped; UserError is then raised after all other images.
@@ -32,43 +52,83 @@ def run(settings: PredictSettings) -> None:
     storage = open_storage(settings.storage)
     champion = read_champion(storage, settings.name)
 
-    names: list[str] = []
     pixels: list[np.ndarray] = []
-    findings: list[str] = []
-    paths: list[str] = []
+    # By the number of the file, since files are read ahead.
+    predictions: dict[int, list[Prediction]] = {number: [] for number in range(len(settings.images))}
+    readable: list[int] = []
 
     def contents() -> Iterator[tuple[str, bytes]]:
-        for path in settings.images:
+        for number, path in enumerate(settings.images):
             try:
                 data = Path(path).read_bytes()
             except OSError as error:
-                findings.append(f"{path}: {error.strerror}")
+                predictions[number].append(Prediction(path, None, finding=str(error.strerror)))
                 continue
-            paths.append(path)
+            readable.append(number)
             yield Path(path).name, data
 
-    work = functools.partial(examine.heads, volume=settings.volume)
-    for number, (_, found) in enumerate(readers.shared().map(work, contents())):
-        if isinstance(found, Unusable):
-            findings.append(f"{paths[number]}: {found}")
-            continue
-        for slice, head, background in found:
-            name = paths[number] if slice is None else f"{paths[number]}#{slice}"
-            if isinstance(head, Unusable):
-                findings.append(f"{name}: {head}")
-            else:
+    work = functools.partial(examine.heads, volume=settings.volume, step=settings.slice_step)
+    for order, (_, found) in enumerate(readers.shared().map(work, contents())):
+        number = readable[order]
+        path = settings.images[number]
+        for slice, head, background in [(None, found, 0)] if isinstance(found, Unusable) else found:
+            finding = str(head) if isinstance(head, Unusable) else ""
+            predictions[number].append(Prediction(path, slice, finding=finding))
+            if not isinstance(head, Unusable):
                 pixels.append(fit(head, background, champion.image_size))
-                names.append(name)
-    for finding in findings:
-        print(f"mrigan predict: {finding}", file=sys.stderr)
+    rows = [row for several in predictions.values() for row in several]
+    findings = [row for row in rows if row.finding]
+    for row in findings:
+        print(f"mrigan predict: {row.name}: {row.finding}", file=sys.stderr)
 
     if pixels:
         configure(settings)
-        means = mean_prediction(storage, champion, np.stack(pixels))
-        width = max(map(len, names))
-        for name, probabilities in zip(names, means, strict=True):
-            best = int(np.argmax(probabilities))
-            print(f"{name:<{width}}  {champion.labels[best]}  {probabilities[best]:.3f}")
+        means = iter(mean_prediction(storage, champion, np.stack(pixels)).tolist())
+        rows = [row if row.finding else row._replace(probabilities=next(means)) for row in rows]
+    PRINTERS[settings.format](rows, champion.labels)
+    if pixels:
         print(DISCLAIMER, file=sys.stderr)
     if findings:
-        raise UserError(f"{len(findings)} of {len(findings) + len(pixels)} images could not be read: see above")
+        raise UserError(f"{len(findings)} of {len(rows)} images could not be read: see above")
+
+
+def _best(row: Prediction) -> int:
+    return int(np.argmax(row.probabilities))
+
+
+def _print_text(rows: Sequence[Prediction], labels: Sequence[str]) -> None:
+    """Print name, label and probability of each image that could be read."""
+    usable = [row for row in rows if not row.finding]
+    width = max((len(row.name) for row in usable), default=0)
+    for row in usable:
+        print(f"{row.name:<{width}}  {labels[_best(row)]}  {row.probabilities[_best(row)]:.3f}")
+
+
+def _print_csv(rows: Sequence[Prediction], labels: Sequence[str]) -> None:
+    """Print a table with the columns of predictions.csv for label and probabilities."""
+    lines = []
+    for row in rows:
+        shown = [""] * (1 + len(labels))
+        if not row.finding:
+            shown = [labels[_best(row)], *(format(value, ".9g") for value in row.probabilities)]
+        lines.append([row.file, "" if row.slice is None else row.slice, *shown, row.finding])
+    header = ["file", "slice", "prediction", *(f"p:{label}" for label in labels), "finding"]
+    print(tables.to_csv(header, lines).decode(), end="")
+
+
+def _print_json(rows: Sequence[Prediction], labels: Sequence[str]) -> None:
+    """Print an array of objects; what an image does not have is null."""
+    objects = [
+        {
+            "file": row.file,
+            "slice": row.slice,
+            "prediction": None if row.finding else labels[_best(row)],
+            "probabilities": None if row.finding else dict(zip(labels, row.probabilities, strict=True)),
+            "finding": row.finding or None,
+        }
+        for row in rows
+    ]
+    print(json.dumps(objects, indent=1))
+
+
+PRINTERS = {"text": _print_text, "csv": _print_csv, "json": _print_json}

@@ -60,10 +60,12 @@ def run(settings: PreprocessSettings) -> Step:
             log.info("%s exists, and no file has changed: nothing to do", step.prefix)
             return step
     with tempfile.TemporaryDirectory(prefix="mrigan-") as scratch:
-        size, volume, ids = settings.image_size, settings.volume, settings.header_ids
+        size, ids = settings.image_size, settings.header_ids
         spool = intake.Spool(scratch, size)
         with metrics.phase("read"):
-            taken = intake.read_all(source, lines_of, spool, size=size, volume=volume, ids=ids)
+            taken = intake.read_all(
+                source, lines_of, spool, size=size, volume=settings.volume, step=settings.slice_step, ids=ids
+            )
         step = _step(storage, settings, source, taken.digests, groups)
         if step.finished():
             log.info("%s exists: nothing to do", step.prefix)
@@ -117,6 +119,7 @@ def _prepare(settings: PreprocessSettings, step: Step, source: Source, taken: In
     step.write("remarks.csv", tables.to_csv(("source", "remark"), taken.remarks))
     # Logged first, since it explains the errors below.
     _tell_quarantine(step, rejections, taken)
+    _tell_slices(entries, settings.slice_step)
     kept = [index for index in range(len(entries)) if index not in disputed]
     _check_classes(source, {entries[index].row.label for index in kept}, rejections, step)
 
@@ -224,6 +227,14 @@ def _tell_quarantine(step: Step, rejections: list[Rejection], taken: Intake) -> 
         log.warning("%d of %d files and slices are not used, copies not counted: see %s", lost, total, where)
     for remark, count in sorted(Counter(remark for _, remark in taken.remarks).items()):
         log.warning("%s (files: %d, see %s)", remark, count, _path(step, "remarks.csv"))
+
+
+def _tell_slices(entries: Sequence[Entry], step: int) -> None:
+    """Log the number of slices that are taken from volumes, and which."""
+    marks = [mark for entry in entries for mark in entry.marks if mark.kind == "volume"]
+    if marks:
+        which = "every slice with a head; see --slice-step" if step == 1 else f"--slice-step {step}"
+        log.info("%d slices of %d volumes are used (%s)", len(marks), len(set(marks)), which)
 
 
 def _facts(rows: list[Row], rejections: list[Rejection], folds: int, known: int) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def _on_dataset(
 def _on_test_set(
     storage: Storage, settings: PromoteSettings, challenger: Candidate, champion: Candidate
 ) -> fair.Comparison:
-    test = testset.read_test_set(settings.test, challenger.labels, settings.volume)
+    test = testset.read_test_set(settings.test, challenger.labels, settings.volume, settings.slice_step)
     datasets = [open_dataset(storage, id) for id in sorted({challenger.dataset, champion.dataset})]
     left = testset.unseen(test, datasets)
     configure(settings)

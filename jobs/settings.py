@@ -11,12 +11,14 @@ from typing import Annotated, Any, Literal, NamedTuple
 import pydantic
 
 from jobs.common.fields import NAME, Settings, Several, setting
+from jobs.gan import IMAGE_SIZES
 
 Network = Literal["mobilenetv2", "resnet152v2"]
 Regime = Literal["synthetic", "real", "real+synthetic"]
 Control = Literal["none", "permuted", "leaky"]
 CONTROLS: tuple[Control, ...] = ("permuted", "leaky")  # what --controls trains
 Fold = int | Literal["all"]
+SIDE = f"side of the square images: {', '.join(map(str, IMAGE_SIZES))}; with --regimes real, which needs no GAN, any from 32 to 256"
 EMPTY_OR_NAME = f"^$|{NAME}"
 PLAIN_LEARNING_RATE = 2e-4  # of the plain DCGAN: Radford et al., ICLR 2016, https://arxiv.org/abs/1511.06434
 
@@ -42,13 +44,14 @@ class SeedSettings(Settings):
 class ImageSizeSettings(Settings):
     """images"""
 
-    image_size: int = setting(64, "side of the square images", unit="pixels", ge=32, le=256)
+    image_size: int = setting(64, SIDE, unit="pixels", ge=32, le=256)
 
 
 class ReadingSettings(Settings):
     """image files"""
 
     volume: int = setting(0, "volume to read of a NIfTI file with a fourth dimension, counted from 0", ge=0)
+    slice_step: int = setting(1, "of a volume, use every n-th slice with a head", unit="slices", ge=1)
 
 
 class DatasetSettings(Settings):
@@ -233,6 +236,7 @@ class RunOfTasksSettings(
     """a run"""
 
     gan_conditional: bool = setting(True, "train one class-conditional GAN for all classes, not one GAN for each class")
+    gan_of_all: bool = setting(False, "also train a GAN on all images, for mrigan images", result=False)
     name: str = setting("", "name of the dataset, under which its champion is kept; empty: the name of its folder", result=False, pattern=EMPTY_OR_NAME)
 
 
@@ -262,6 +266,16 @@ class PredictSettings(ReadingSettings, StorageSettings, ExecutionSettings):
 
     images: Annotated[tuple[str, ...], Several] = setting(..., "image files", positional=True, result=False)
     name: str = setting("", "name of the dataset of the champion; empty: the only champion in storage", result=False)
+    format: Literal["text", "csv", "json"] = setting("text", "format of the output; csv and json have the probability of every class, and a finding for each unreadable file", result=False)
+
+
+class ImagesSettings(StorageSettings):
+    """Settings of images."""
+
+    runs: tuple[str, ...] = setting(..., "run whose synthetic images to write", result=False, positional=True)
+    out: str = setting("synthetic", "folder on this machine to write to, with one folder for each class", result=False, min_length=1)
+    label: str = setting("", "classes, separated by commas; empty: all", result=False)
+    count: int = setting(0, "images of each class; more than are stored are drawn; 0: those that are stored", unit="images", result=False, ge=0)
 
 
 class CheckSettings(StorageSettings):
@@ -324,7 +338,8 @@ class ProcessSettings(Settings):
 
 # ---- recipes: settings that go together ------------------------------------------------------------------------------
 
-# The defaults are the recipe of docs/results.md: 64 px, 5 folds, MobileNetV2; 2.5 hours of one core for 250 images.
+# The defaults are the recipe of docs/results.md: 64 px, 5 folds, MobileNetV2; 2.5 hours of one core and 250 MB of
+# storage for 250 images.
 PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
         "image_size": 32,
@@ -356,9 +371,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 PRESET_COSTS = {
-    "demo": "32 px, 2 folds, MobileNetV2, no phantoms: three minutes on 2 cores for 200 drawn heads",
-    "quick": "64 px, 2 folds, MobileNetV2, no phantoms: under an hour on 2 cores for 250 images",
-    "full": "128 px, 5 folds, both networks, 3 seeds, controls: for a GPU; not measured",
+    "demo": "32 px, 2 folds, MobileNetV2, no phantoms: three minutes on 2 cores and 60 MB of storage for 200 drawn heads",
+    "quick": "64 px, 2 folds, MobileNetV2, no phantoms: under an hour on 2 cores and 70 MB of storage for 250 images",
+    "full": "128 px, 5 folds, both networks, 3 seeds, controls: for a GPU, and 12 GB of storage; time not measured",
 }
 
 # ---- the jobs --------------------------------------------------------------------------------------------------------
@@ -381,6 +396,7 @@ JOBS: dict[str, Job] = {
     "draw-phantoms": Job(DrawPhantomsSettings, "drawn heads with and without a lesion, for pretrain"),
     "pretrain": Job(PretrainSettings, "phantoms -> initial weights of classifiers"),
     "train-classifier": Job(TrainClassifierSettings, "real or synthetic images -> a classifier and its predictions"),
+    "images": Job(ImagesSettings, "synthetic images of a run -> a folder of images, as many as wanted"),
     "evaluate": Job(EvaluateSettings, "all predictions of a run -> report.json and report.html"),
     "promote": Job(PromoteSettings, "report and champion -> the champion stays or changes"),
     "predict": Job(PredictSettings, "images and champion -> labels and probabilities"),

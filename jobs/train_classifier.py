@@ -42,7 +42,7 @@ def run(settings: TrainClassifierSettings) -> Step:
 
     storage = open_storage(settings.storage)
     dataset = open_dataset(storage, settings.dataset)
-    settings = settings.model_copy(update={"healthy": healthy.resolve(settings.healthy, dataset.labels)})
+    settings = healthy.resolved(settings, dataset.labels)
     generated = []
     if settings.regime != "real":
         generated = synthetic.find_images(storage, dataset.step, dataset.labels, settings.run, settings.fold)

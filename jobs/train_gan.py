@@ -182,7 +182,7 @@ def _train(
     ended = time.monotonic()
     per_step = (ended - warm) / (now - first) if now > first else None
     step.write("losses.csv", history.losses_csv(losses, per_epoch))
-    step.write("generator.safetensors", networks.save_generator(state.average, config))
+    step.write(networks.GENERATOR, networks.save_generator(state.average, config))
     step.finish(
         hardware=hw.record(),
         images=count,

@@ -1,6 +1,7 @@
 """The command line as a stranger meets it."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,30 @@ def test_help_of_a_job_shows_what_it_shares_with_others_by_the_same_groups(
     )
     for title in own.keys() & of_all.keys() - {"only this job"}:
         assert set(own[title]) <= {*of_all[title], *MAIN}
+
+
+def defaults(job: str, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """Return the default of each flag in the help of a job."""
+    with pytest.raises(SystemExit):
+        cli.main([job, "--help"])
+    found = {}
+    for part in capsys.readouterr().out.partition("sources of settings:")[2].split("\n  --")[1:]:
+        default = re.search(r"\(default: ([^)]*)\)", " ".join(part.split()))
+        if default:
+            found[re.split(r"[ ,]", part, maxsplit=1)[0]] = default[1]
+    return found
+
+
+@pytest.mark.parametrize("job", ["train-gan", "generate", "pretrain", "train-classifier", "evaluate"])
+def test_the_defaults_of_a_job_are_those_of_the_pipeline(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+    own, of_pipeline = defaults(job, capsys), defaults("pipeline", capsys)
+    shared = own.keys() & of_pipeline.keys()
+    assert {flag: own[flag] for flag in shared} == {flag: of_pipeline[flag] for flag in shared}
+    expected = {"train-gan": "gan-epochs", "generate": "synthetic-count", "evaluate": "resamples"}
+    assert expected.get(job, "classifier-batch") in shared
+    # What a job has under a name of its own: one network, and no label for one GAN of all classes.
+    assert of_pipeline["networks"] == own.get("network", of_pipeline["networks"])
+    assert "label" not in own and of_pipeline["gan-conditional"] == "true"
 
 
 class WithOneMore(PreprocessSettings):

@@ -15,43 +15,11 @@ from jobs import generate, phantom, preprocess
 from jobs.common import fields, hardware, keys, png
 from jobs.common.errors import MachineError, UserError
 from jobs.common.step import Step, manifest_digest, read_manifest, read_output
-from jobs.common.storage import Storage, open_storage
-from jobs.gan import features, grid, networks
-from jobs.mri.dataset import Dataset, Row, open_dataset, rows_to_csv
+from jobs.common.storage import open_storage
+from jobs.gan import drawing, features, grid, networks
+from jobs.mri.dataset import Dataset, open_dataset
 from jobs.settings import ExecutionSettings, GenerateSettings, PhantomSettings, PreprocessSettings
-
-LABELS = ("no", "yes")
-SIZE = 32
-
-
-def write_dataset(storage: Storage, name: str, size: int = SIZE, seed: int = 0) -> str:
-    """A dataset of 2 folds, 12 groups of 2 images a class; return its digest."""
-    random = np.random.default_rng(seed)
-    step = Step(storage, keys.dataset(name), job="preprocess", settings={"image_size": size, "folds": 2}, inputs={})
-    rows = []
-    for number in range(48):
-        label, group = LABELS[number % 2], number // 4
-        pixels = random.integers(0, 256, (size // 8, size // 8), np.uint8)
-        image = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC))
-        row = Row(f"{number:016x}", f"{number}.png", label, f"g{group}{label}", group % 2, "PNG", 99, 40, 50, 1.0)
-        step.write(f"images/{row.id}.png", png.encode(image))
-        rows.append(row)
-    step.write("index.csv", rows_to_csv(rows))
-    step.finish(labels=dict.fromkeys(LABELS, 24))
-    return step.digest
-
-
-def write_generator(
-    storage: Storage, dataset: str, place: str, labels: tuple[str, ...], fold: int | str = 0, size: int = SIZE
-) -> None:
-    config = networks.GanConfig(size, width=2, latent=4, labels=labels)
-    model = networks.build_generator(config, seed=5)
-    for variable in model.trainable_variables:
-        # As they are drawn the weights give images of one gray.
-        variable.assign(variable * 20)
-    step = Step(storage, keys.gan("r", fold, place), job="train-gan", settings={}, inputs={"dataset": dataset})
-    step.write(generate.GENERATOR, networks.save_generator(model, config))
-    step.finish()
+from tests.untrained import LABELS, SIZE, write_dataset, write_generator
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -101,9 +69,9 @@ def test_an_image_depends_on_its_number_and_on_no_other_image(filled: Path, fort
     shutil.copytree(filled / "runs/r/fold-0/yes/gan", tmp_path / "runs/r/fold-0/yes/gan")
     first = generate.run(asked(tmp_path, synthetic_count=17))
     assert first.facts["count"] == 17
-    prefix, manifest = generate.find_generator(first.storage, asked(tmp_path))
-    generator, config = networks.load_generator(read_output(first.storage, prefix, manifest, "generator.safetensors"))
-    others = generate.draw_images(generator, config, asked(tmp_path), range(17, 40))
+    prefix, manifest = drawing.find_generator(first.storage, "r", 0, "yes")
+    generator, config = networks.load_generator(read_output(first.storage, prefix, manifest, networks.GENERATOR))
+    others = drawing.draw_images(generator, config, "yes", range(17, 40), seed=0, bend=asked(tmp_path).synthetic_bend)
     drawn = outputs(first) | {keys.synthetic_image(number): png.encode(image) for number, image in others}
     assert drawn == whole
 
@@ -128,12 +96,12 @@ def test_images_are_gray_and_of_the_datasets_size(forty: Step) -> None:
 
 
 def test_latents_are_standard_normal_by_number() -> None:
-    latents = generate.latents(0, range(2000), 8)
+    latents = drawing.latents(0, range(2000), 8)
     assert latents.dtype == np.float32
     assert abs(latents.mean()) < 0.05 and abs(latents.std() - 1) < 0.05
     assert abs(np.corrcoef(latents[:-1].ravel(), latents[1:].ravel())[0, 1]) < 0.05
-    assert generate.latents(0, range(100, 103), 8).tobytes() == latents[100:103].tobytes()
-    assert not np.isclose(generate.latents(1, range(5), 8), latents[:5]).any()
+    assert drawing.latents(0, range(100, 103), 8).tobytes() == latents[100:103].tobytes()
+    assert not np.isclose(drawing.latents(1, range(5), 8), latents[:5]).any()
 
 
 def test_what_is_done_is_not_done_again(filled: Path, forty: Step) -> None:
@@ -275,7 +243,7 @@ def test_a_generator_for_another_size_or_dataset_is_refused(tmp_path: Path) -> N
 def test_a_damaged_generator_is_refused(tmp_path: Path, damage: str) -> None:
     storage = open_storage(str(tmp_path))
     write_generator(storage, write_dataset(storage, "d"), "yes", ("yes",))
-    name = f"runs/r/fold-0/yes/gan/{generate.GENERATOR}"
+    name = f"runs/r/fold-0/yes/gan/{networks.GENERATOR}"
     data = storage.read(name)
     if damage == "missing":
         storage.delete(name)

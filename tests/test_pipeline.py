@@ -1,6 +1,8 @@
 """All jobs together on phantom heads, as small as they go: killed, gone on with, repeated, and used to predict."""
 
+import csv
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -11,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from jobs import plan as planning
 from jobs.classifier.champion import parse_record
@@ -132,6 +135,67 @@ def test_predict_reads_images_with_the_champion(heads: Path, finished: tuple[Pat
     for line in lines:
         label, probability = line.split()[1:]
         assert label in ("healthy", "lesion") and 0.5 <= float(probability) <= 1
+
+
+def test_predict_writes_tables_and_json_with_every_probability(
+    heads: Path, finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    storage, _ = finished
+    image = str(next((heads / "lesion").glob("lesion-0*.jpg")))
+    volume, note, gone = (str(tmp_path / name) for name in ('a "volume", of 3.tif', "note.txt", "gone.png"))
+    pages = [Image.open(path).convert("L").resize((96, 96)) for path in sorted((heads / "healthy").glob("healthy-0*"))]
+    Image.new("L", (96, 96)).save(volume, save_all=True, append_images=pages[:2])
+    Path(note).write_text("no image")
+    shown = {
+        form: mrigan("predict", gone, image, note, volume, "--storage", str(storage), "--format", form)
+        for form in ("text", "csv", "json")
+    }
+    for process in shown.values():
+        assert process.returncode == 2 and "3 of 6 images could not be read" in process.logged
+        assert "not a medical device" in process.logged and "not a medical device" not in process.shown
+    objects = json.loads(shown["json"].shown)
+    assert [(one["file"], one["slice"]) for one in objects] == [
+        (gone, None), (image, None), (note, None), (volume, 0), (volume, 1), (volume, 2)
+    ]  # fmt: skip
+    findings = [(one["finding"] or "").partition(":")[0] for one in objects]
+    assert findings == ["No such file or directory", "", "not-an-image", "blank", "", ""]
+    table = list(csv.DictReader(io.StringIO(shown["csv"].shown)))
+    texts = iter(line.split()[-2:] for line in shown["text"].shown.splitlines())
+    for one, row in zip(objects, table, strict=True):
+        assert (row["file"], row["slice"]) == (one["file"], "" if one["slice"] is None else str(one["slice"]))
+        assert row["finding"] == (one["finding"] or "") and row["prediction"] == (one["prediction"] or "")
+        if one["finding"]:
+            assert one["probabilities"] is None and row["p:lesion"] == ""
+            continue
+        probabilities = one["probabilities"]
+        assert list(probabilities) == ["healthy", "lesion"] and sum(probabilities.values()) == pytest.approx(1)
+        assert {label: float(row[f"p:{label}"]) for label in probabilities} == pytest.approx(probabilities)
+        best = max(probabilities, key=probabilities.__getitem__)
+        assert one["prediction"] == best and next(texts) == [best, f"{probabilities[best]:.3f}"]
+    assert not list(texts)
+
+
+def test_a_gan_of_all_images_is_added_to_a_finished_run(
+    heads: Path, finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    storage = tmp_path / "storage"
+    shutil.copytree(finished[0], storage)
+    words = ("pipeline", "--data", str(heads), "--storage", str(storage), "--gan-of-all")
+    added = mrigan(*words)
+    assert added.returncode == 0, added.logged
+    before, after = digests(finished[0]), digests(storage)
+    new = after.keys() - before.keys()
+    [run] = (path.name for path in storage.glob("runs/*"))
+    assert {key for key in new if not key.startswith("done/")} == {
+        key for key in after if key.startswith(f"runs/{run}/fold-all/")
+    }
+    assert {key for key in before if before[key] != after[key]} == {"activity/heads.json"}
+    activity = json.loads((storage / "activity" / "heads.json").read_text())
+    assert activity["succeeded"] >= activity["began"]
+    got = mrigan("images", run, "--storage", str(storage), "--out", str(tmp_path / "out"), "--count", "20")
+    assert got.returncode == 0 and "images of fold all" in got.logged
+    assert sorted(len(list(folder.iterdir())) for folder in (tmp_path / "out").iterdir()) == [20, 20]
+    assert "nothing to do" in mrigan(*words).logged
 
 
 def test_new_data_are_judged_on_s3_too(heads: Path, tmp_path: Path, s3_url: str) -> None:

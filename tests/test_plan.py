@@ -12,6 +12,7 @@ import yaml
 from jobs import evaluate, phantom
 from jobs import plan as planning
 from jobs.common import keys
+from jobs.common.errors import UserError
 from jobs.common.storage import open_storage
 from jobs.plan import Plan, Task
 from jobs.settings import PRESETS, EvaluateSettings, PhantomSettings, PipelineSettings
@@ -38,7 +39,9 @@ def plan(**settings: Any) -> Plan:
     return Plan("d", run, "n", found.model_dump(mode="json"), planning.tasks(found, "d", LABELS, run, "n"))
 
 
-@pytest.mark.parametrize("settings", [{}, {"gan_conditional": False}, {"regimes": ("real",)}, {"healthy": ""}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"gan_conditional": False}, {"regimes": ("real",)}, {"healthy": ""}, {"gan_of_all": True}]
+)
 def test_tasks_can_be_done_in_their_order(settings: dict[str, Any]) -> None:
     done = {keys.dataset("d")}
     tasks = plan(**settings).tasks
@@ -75,6 +78,19 @@ def test_what_is_not_wanted_is_not_planned() -> None:
     }
     assert "pretrain" not in {task.job for task in plan(phantom_epochs=0).tasks}
     assert sum(task.job == "train-gan" for task in plan(gan_conditional=False).tasks) == 6
+
+
+@pytest.mark.parametrize("settings", [{}, {"gan_conditional": False}, {"regimes": ("real",)}])
+def test_a_gan_of_all_images_is_added_to_a_run_and_changes_nothing_else(settings: dict[str, Any]) -> None:
+    before, after = plan(**settings), plan(**settings, gan_of_all=True)
+    assert before.run == after.run
+    added = [task for task in after.tasks if task not in before.tasks]
+    assert [task for task in after.tasks if task not in added] == before.tasks
+    gans = LABELS if "gan_conditional" in settings else ["all-classes"]
+    names = [*(f"train-gan(all:{label})" for label in gans), *(f"generate(all:{label})" for label in LABELS)]
+    assert [task.name for task in added] == names
+    for task in added:
+        assert planning.settings_of(after, task).fold == "all"
 
 
 def test_a_plan_survives_storage(tmp_path: Path) -> None:
@@ -120,7 +136,15 @@ def carried_out(template: str, given: dict[str, str], stages: dict[str, list[str
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"gan_conditional": False}, {"regimes": ("real",)}, {"healthy": "", "controls": False}]
+    "settings",
+    [
+        {},
+        {"gan_conditional": False},
+        {"regimes": ("real",)},
+        {"healthy": "", "controls": False},
+        {"gan_of_all": True},
+        {"gan_of_all": True, "gan_conditional": False, "regimes": ("real",)},
+    ],
 )
 def test_the_workflow_starts_every_task_after_what_it_needs(settings: dict[str, Any]) -> None:
     made = plan(**settings)
@@ -186,7 +210,9 @@ def test_without_phantoms_the_learning_rate_is_that_for_random_weights(
     settings = {"data": str(data), "storage": str(tmp_path / "out"), **SMALL, "healthy": healthy}
     found = planning.prepare(PipelineSettings(**settings))
     assert (found.settings["healthy"], found.settings["classifier_learning_rate"]) == ("", 0.003)
-    warnings = [record.message for record in caplog.records if record.name == "mrigan.healthy"]
+    warnings = [
+        record.message for record in caplog.records if record.name == "mrigan.healthy" and record.levelname == "WARNING"
+    ]
     assert len(warnings) == (healthy == "auto") and all("(of a, b)" in one for one in warnings)
     assert "--classifier-learning-rate" in caplog.text
     own = planning.prepare(PipelineSettings(**settings, classifier_learning_rate=0.01))
@@ -218,6 +244,12 @@ def test_a_person_reads_what_is_done_and_what_is_left() -> None:
     ]
     assert lines[-1] == f"{len(made.tasks)} tasks, {len(made.tasks) - 3} to do"
     assert planning.table(made, known, {task.place: 60.0 for task in made.tasks}).endswith("of one core")
+
+
+@pytest.mark.parametrize("settings", [{"regimes": ("real",), "gan_of_all": True}, {}])
+def test_a_gan_needs_an_image_size_that_it_supports(settings: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="GANs support 32, 64, 128, 256 pixels"):
+        planning.prepare(PipelineSettings(data="x", storage=str(tmp_path), image_size=48, **settings))
 
 
 @pytest.mark.parametrize(("amount", "words"), [(4.4, "4 s"), (119, "2 min"), (5400, "90 min"), (12000, "3 h 20 min")])

@@ -90,7 +90,7 @@ def content(storage: Path) -> dict[str, bytes]:
 
 
 def take(source: sources.Source, spool: intake.Spool, lines: dict[str, list[int]] | None = None) -> intake.Intake:
-    return intake.read_all(source, lines or {}, spool, size=32, volume=0, ids=("patient", "study"))
+    return intake.read_all(source, lines or {}, spool, size=32, volume=0, step=1, ids=("patient", "study"))
 
 
 def groups_of(step: preprocess.Step) -> dict[str, str]:
@@ -268,6 +268,20 @@ def test_pages_of_a_volume_are_one_group(heads, tmp_path):
     groups = groups_of(step)
     assert groups["yes/volume.tif#0"] == groups["yes/volume.tif#1"] == groups["yes/volume.tif#2"]
     assert step.facts["patients"] == "none"
+
+
+@pytest.mark.parametrize(("step", "numbers", "said"), [(1, "01345", "5 slices of 1 volumes"), (2, "035", "3 slices")])
+def test_every_nth_slice_with_a_head_is_used(step, numbers, said, heads, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    pages = [Image.fromarray(a_head(number)) for number in (60, 61, 62, 63, 64, 65)]
+    pages[2] = Image.new("L", pages[2].size)
+    pages[0].save(heads / "yes" / "volume.tif", save_all=True, append_images=pages[1:])
+    found = prepare(heads, tmp_path, slice_step=step)
+    used = [source for source in groups_of(found) if "volume" in source]
+    assert sorted(used) == [f"yes/volume.tif#{number}" for number in numbers]
+    assert quarantine(found)["yes/volume.tif#2"] == "blank"
+    assert said in caplog.text and "--slice-step" in caplog.text
+    assert len([source for source in groups_of(found) if "volume" not in source]) == 8, "single images are all used"
 
 
 def test_any_file_name_comes_back_from_the_index_and_the_quarantine(heads, tmp_path):

@@ -18,7 +18,7 @@ from bench.quality import cells, command, kept, protocol, table
 from bench.quality.inner import inner_dataset
 from bench.quality.table import margin
 from jobs import plan as planning
-from jobs.classifier import findings, metrics
+from jobs.classifier import findings, healthy, metrics
 from jobs.classifier.findings import Recipe
 from jobs.common.storage import open_storage
 from jobs.mri.dataset import open_dataset
@@ -59,7 +59,7 @@ def run(name: str, settings: PipelineSettings, results: Path) -> Json:
     results /= outer.name
     storage = open_storage(settings.storage)
     inner = inner_dataset(open_dataset(storage, outer.dataset))
-    settings = planning.resolved(settings, inner.facts["labels"])
+    settings = healthy.resolved(settings, inner.facts["labels"])
     off = protocol.OFF.get(name, ())
     plan = planning.make(settings, inner, outer.name, f"-{name}" if off else "")
     cells.run(storage, plan, SPLITS, results, settings.workers, off)

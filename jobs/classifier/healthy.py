@@ -3,11 +3,15 @@
 import logging
 import re
 from collections.abc import Iterable
+from typing import Any, TypeVar
 
 from jobs.common.errors import UserError
+from jobs.common.fields import Settings
 
 log = logging.getLogger("mrigan.healthy")
 
+T = TypeVar("T", bound=Settings)
+RATE_FROM_RANDOM_WEIGHTS = 3e-3  # peak learning rate of a MobileNetV2 without pretraining on phantoms
 AUTO, OFF = "auto", "off"
 # Usual names of this class in collections, without spaces, underscores and hyphens.
 USUAL_NAMES = frozenset(
@@ -33,7 +37,11 @@ def resolve(asked: str, labels: Iterable[str]) -> str:
     if asked == OFF:
         return ""
     if asked != AUTO:
-        raise UserError(f"--healthy: one of {', '.join(labels)}, not {asked!r}")
+        made_by_yaml = " (YAML reads no and off without quotes as false: write them in quotes)" * (asked == "false")
+        raise UserError(
+            f"--healthy: the class without lesions, one of {', '.join(labels)}, or off to train without phantoms, "
+            f"not {asked!r}{made_by_yaml}"
+        )
     found = by_name(labels)
     if found is None:
         log.warning(
@@ -43,3 +51,21 @@ def resolve(asked: str, labels: Iterable[str]) -> str:
         return ""
     log.info("class without lesions: %s (from its name; --healthy sets another class)", found)
     return found
+
+
+def resolved(settings: T, labels: Iterable[str]) -> T:
+    """Return settings of classifiers with `healthy` resolved (see `resolve`) for a dataset with these classes.
+
+    Without phantoms, the default learning rate is replaced by one for networks with random weights. Raises UserError if
+    `healthy` is not a class.
+    """
+    asked: Any = settings
+    changes: dict[str, Any] = {"healthy": resolve(asked.healthy, labels)}
+    default = type(settings).model_fields["classifier_learning_rate"].default
+    if not changes["healthy"] and asked.classifier_learning_rate == default:
+        log.info(
+            "peak learning rate of classifiers: %g, for training without phantoms (--classifier-learning-rate)",
+            RATE_FROM_RANDOM_WEIGHTS,
+        )
+        changes["classifier_learning_rate"] = RATE_FROM_RANDOM_WEIGHTS
+    return settings.model_copy(update=changes)

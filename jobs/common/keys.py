@@ -26,6 +26,16 @@ def pretrained(name: str) -> str:
     return f"pretrained/{name}"
 
 
+def run(name: str) -> str:
+    """Return the prefix of everything that belongs to a run; of all runs if `name` is empty."""
+    return f"runs/{name}".rstrip("/")
+
+
+def fold(run: str, fold: int | str) -> str:
+    """Return the prefix of one fold of a run; fold may be 'all'."""
+    return f"runs/{run}/fold-{fold}"
+
+
 def gan(run: str, fold: int | str, label: str) -> str:
     """Return the prefix of the generator for one class, or for CLASS_CONDITIONAL all of them; fold may be 'all'."""
     return f"runs/{run}/fold-{fold}/{label}/gan"

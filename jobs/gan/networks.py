@@ -21,6 +21,7 @@ from jobs.gan import IMAGE_SIZES
 from jobs.gan.anchors import Anchors
 from jobs.gan.dropout import Dropout
 
+GENERATOR = "generator.safetensors"  # file of a trained generator, an output of train-gan
 SMALLEST = 4
 KERNEL = 4
 SLOPE = 0.2
@@ -210,7 +211,7 @@ def load_generator(data: bytes) -> tuple[keras.Model, GanConfig]:
     """
     arrays, meta = tensors.from_bytes(data, "the generator")
     if meta.get("kind") != "generator":
-        raise UserError("the file is not a generator: use generator.safetensors of train-gan")
+        raise UserError(f"the file is not a generator: use {GENERATOR} of train-gan")
     stored = {field.name: json.loads(meta[field.name]) for field in fields(GanConfig)}
     config = GanConfig(**stored | {"labels": tuple(stored["labels"])})
     generator = build_generator(config)

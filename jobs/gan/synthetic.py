@@ -37,6 +37,19 @@ def find_images(storage: Storage, dataset: Step, labels: Sequence[str], run: str
     return steps
 
 
+def finished(storage: Storage, run: str, fold: int | str) -> dict[str, Step]:
+    """Return the finished steps of generate in a fold of a run, by class in sorted order."""
+    prefixes = {label: keys.synthetic(run, fold, label) for label in _labels(storage, run, fold)}
+    steps = {label: stored(storage, prefix) for label, prefix in prefixes.items()}
+    return {label: step for label, step in steps.items() if step}
+
+
+def _labels(storage: Storage, run: str, fold: int | str) -> list[str]:
+    """Return what stands for a class in the keys of a fold."""
+    folder = keys.fold(run, fold)
+    return sorted({key.removeprefix(f"{folder}/").partition("/")[0] for key in storage.list(folder)})
+
+
 def read_images(steps: Sequence[Step], image_size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return pixels uint8 [n, image_size, image_size] and the number of each image's step, int64 [n].
 

@@ -121,20 +121,28 @@ class Intake:
 
 
 def read_all(
-    source: Source, lines_of: Mapping[str, list[int]], spool: Spool, *, size: int, volume: int, ids: Iterable[str]
+    source: Source,
+    lines_of: Mapping[str, list[int]],
+    spool: Spool,
+    *,
+    size: int,
+    volume: int,
+    step: int,
+    ids: Iterable[str],
 ) -> Intake:
     """Return the images in the files of `source`; their pixels are in `spool`, in the order of the entries.
 
     `size` is the side of the prepared images, in pixels; `volume` the number of the volume to take from a NIfTI file
-    with several; `ids` which of a DICOM file's `patient` and `study` identify a person; `lines_of` the lines of the
-    user's groups file for each key. Ids are kept only as hashes with a random key that is never stored.
+    with several; of several slices, every `step`-th with a head is used; `ids` which of a DICOM file's `patient` and
+    `study` identify a person; `lines_of` the lines of the user's groups file for each key. Ids are kept only as hashes
+    with a random key that is never stored.
 
     Raises MachineError if a file was deleted.
     """
     secret = secrets.token_bytes(32)
     intake = Intake()
     intake.rejections = [Rejection(spelled(key), *why) for key, why in source.rejected.items()]
-    work = functools.partial(examine, size=size, volume=volume)
+    work = functools.partial(examine, size=size, volume=volume, step=step)
     named = ((below_class(key), data) for key, data in contents(source))
     for key, (data, result) in zip(source.files, readers.shared().map(work, named), strict=True):
         intake.digests[key] = hashlib.sha256(data).hexdigest()

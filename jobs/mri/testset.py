@@ -29,10 +29,11 @@ class TestSet(NamedTuple):
         return np.stack([fit(*head, size) for head in self.heads])
 
 
-def read_test_set(url: str, labels: Sequence[str], volume: int = 0) -> TestSet:
+def read_test_set(url: str, labels: Sequence[str], volume: int = 0, step: int = 1) -> TestSet:
     """Return the usable images below `url`, a folder or s3://bucket/prefix of class folders.
 
-    Of a NIfTI file with several volumes, number `volume` is taken. Raises UserError if a class is not one of `labels`,
+    Of a NIfTI file with several volumes, number `volume` is taken, and of several slices every `step`-th with a head.
+    Raises UserError if a class is not one of `labels`,
     or if fewer than two classes have usable images.
     """
     source = sources.find_source(url, "--test")
@@ -41,7 +42,7 @@ def read_test_set(url: str, labels: Sequence[str], volume: int = 0) -> TestSet:
             raise UserError(f"--test: class {unknown} is not a class of the champion, which has {', '.join(labels)}")
     test = TestSet([], [], [])
     named = ((sources.below_class(key), data) for key, data in sources.contents(source))
-    work = functools.partial(heads, volume=volume)
+    work = functools.partial(heads, volume=volume, step=step)
     for key, (_, found) in zip(source.files, readers.shared().map(work, named), strict=True):
         label = sources.label_of(key)
         if label is None or isinstance(found, Unusable):

@@ -64,6 +64,8 @@ def test_pages_after_a_blank_one_are_read(folder: Path) -> None:
     pages[0].save(folder / "lesion" / "volume.tiff", save_all=True, append_images=pages[1:])
     sources = read_test_set(str(folder), LABELS).sources
     assert [source for source in sources if "volume" in source] == ["lesion/volume.tiff#0", "lesion/volume.tiff#2"]
+    sources = read_test_set(str(folder), LABELS, step=2).sources
+    assert [source for source in sources if "volume" in source] == ["lesion/volume.tiff#0"]
 
 
 def test_other_images_are_another_test_set(folder: Path) -> None:

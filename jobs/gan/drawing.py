@@ -1,0 +1,68 @@
+"""Draws synthetic images by number with a stored generator."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from jobs.common import keys, metrics
+from jobs.common.errors import UserError
+from jobs.common.seeds import derive
+from jobs.common.step import read_manifest
+from jobs.common.storage import Storage
+from jobs.gan import bending, networks
+from jobs.gan.networks import GanConfig
+
+# Images are always generated in whole blocks of this size, even if only part of a block is needed: the summation order
+# of a matrix product may depend on its shape, and an image must not depend on the other images of its batch.
+BLOCK = 32
+
+
+def generators(storage: Storage, run: str, fold: int | str, label: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield prefix and manifest of the finished generators of a class: its own, then the class-conditional one."""
+    for place in (label, keys.CLASS_CONDITIONAL):
+        prefix = keys.gan(run, fold, place)
+        manifest = read_manifest(storage, prefix)
+        if manifest:
+            yield prefix, manifest
+
+
+def find_generator(storage: Storage, run: str, fold: int | str, label: str) -> tuple[str, dict[str, Any]]:
+    """Return prefix and manifest of the first of these generators. Raises UserError if there is none."""
+    for found in generators(storage, run, fold, label):
+        return found
+    raise UserError(f"no finished generator in {keys.gan(run, fold, label)}: run train-gan first")
+
+
+def draw_images(
+    generator: keras.Model, config: GanConfig, label: str, numbers: range, *, seed: int, bend: float
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (number, image) for each of the consecutive `numbers`; an image is uint8 [size, size].
+
+    An image depends on the generator, the class `label`, `seed`, `bend` (share of the side, 0 to 0.1) and its number
+    alone.
+    """
+    index = config.labels.index(label)
+    for block in range(numbers.start // BLOCK * BLOCK, numbers.stop, BLOCK):
+        within = range(block, block + BLOCK)
+        with metrics.gpu_use():
+            images = networks.sample(generator, latents(seed, within, config.latent), index)
+        for number, image in zip(within, networks.to_uint8(images[..., 0]), strict=True):
+            if number not in numbers:
+                continue
+            if bend:
+                normal = _stream(seed, "bends", number).standard_normal((2, bending.NODES, bending.NODES))
+                image = bending.bend(image, bend * normal)
+            yield number, image
+
+
+def latents(seed: int, numbers: range, length: int) -> np.ndarray:
+    """Return float32 [len(numbers), length], standard normal; a row depends on `seed` and its number alone."""
+    return np.stack([_stream(seed, "latents", number).standard_normal(length, np.float32) for number in numbers])
+
+
+def _stream(seed: int, purpose: str, number: int) -> np.random.Generator:
+    """Return the random number generator of one image."""
+    # The highest word of the counter is the image's number, so that the streams do not overlap.
+    return np.random.Generator(np.random.Philox(key=derive(seed, purpose), counter=[0, 0, 0, number]))
