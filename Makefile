@@ -34,7 +34,7 @@ image:  ## build the container image
 	$(BUILD) $(IMAGE) --build-arg ACCELERATOR=$(ACCELERATOR) -f images/Dockerfile .
 
 e2e: .venv/dev  ## tests on a cluster, with KUBECONFIG, kubectl, helm, argo, an S3 server, and the image in the cluster
-	IMAGE=$(IMAGE) $(BIN)/pytest -v $(addprefix tests/cluster/,test_metrics.py test_run.py test_failures.py test_chart.py)
+	IMAGE=$(IMAGE) $(BIN)/pytest -v $(addprefix tests/cluster/,test_metrics.py test_run.py test_failures.py test_chart.py test_documents.py)
 
 quality: .venv/dev  ## measure accuracy on five folds, stage by stage; continues where it stopped
 	$(BIN)/python -m bench.quality --data $(DATA)

@@ -18,7 +18,7 @@ from jobs.settings import CheckSettings
 log = logging.getLogger("mrigan.check")
 
 # Error codes of servers that do not know the header of a conditional write.
-REFUSED = re.compile(r"answers (NotImplemented|InvalidArgument|InvalidRequest|501|400)\b")
+REFUSED = re.compile(r"responds with (NotImplemented|InvalidArgument|InvalidRequest|501|400)\b")
 
 
 def run(settings: CheckSettings) -> None:

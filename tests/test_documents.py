@@ -33,13 +33,14 @@ HERE = (r"\.venv/bin/mrigan (plan|pipeline|images|predict|check|phantom) ", r"\.
 # Why a command does not run in these tests.
 ELSEWHERE = {
     r"git clone|pip install|uv build": "tests/test_packaging.py builds and installs the package",
-    r"make \.venv/(run|dev)|make (check|test|demo|image|e2e)$|\.ci/run": ".ci/run does it",
+    r"make \.venv/(run|dev)$|make (check|test|demo|image|e2e)$|\.ci/run": ".ci/run does it",
     r"make test-fast": "a part of make test",
     r"make quality|\.venv/bin/python bench/": "takes hours, or measures",
     r"docker run": "needs Docker",
     r"\.venv/bin/pytest": "runs tests",
-    r"kubectl|helm|argo|\.venv/bin/mrigan (submit|status|report) ": "tests/cluster/test_documents.py",
-    r"\$CLUSTER": "needs a cluster",
+    r"kubectl |helm (?!push)|argo |mrigan ": "tests/cluster/test_documents.py",
+    r"docker push|helm push|make image .*IMAGE=": "needs a registry",
+    r"aws ": "needs the AWS CLI",
 }
 COMMANDS = documents.everything()
 

@@ -55,10 +55,7 @@ def page(result: Json, *others: Json) -> str:
         "What limits these figures:",
         f"- The recipe was chosen on images of all folds but fold {OUTER}: compare the accuracy on fold {OUTER} below.",
         *(f"- {_networks(one)}: {_looks(one['looks'], one['run'])}" for one in (result, *others)),
-        *(
-            f"- {_networks(one)}: intervals contain {_resampled(one)}."
-            for one in (result, *others)
-        ),
+        *(f"- {_networks(one)}: intervals contain {_resampled(one)}." for one in (result, *others)),
         "- The files do not say which images are of the same person: two slices of one head may be in two folds.",
         "- Generators, pretraining and folds have one seed each: the intervals do not contain their variation.",
         "- The random forest shows that the classes come from different sources. A network may use this too.",

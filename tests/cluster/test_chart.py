@@ -1,7 +1,6 @@
 """The chart in a real namespace: what the server takes, who may do what, upgrade and uninstall during a run."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -66,21 +65,6 @@ def test_accounts_may_do_what_they_must_and_no_more(site: Site, account: str, al
     assert {one for one, answer in answers.items() if answer == "yes"} == allowed
     elsewhere = call("kubectl", "-n", "default", "auth", "can-i", "create", "workflows", who, ok=False)
     assert elsewhere.stdout.strip() == "no"
-
-
-def test_the_short_examples_run_as_they_stand(site: Site, bucket: Any) -> None:
-    """The others go through the same jobs as these tests do, at greater length."""
-    before = {item.key for item in bucket.objects.filter(Prefix="phantom/")}
-    jobs = {"phantom-data": {"phantom"}}
-    try:
-        for example, expected in jobs.items():
-            ended = site.wait(site.argo_submit(f"workflows/examples/{example}.yaml"))
-            assert ended["status"]["phase"] == "Succeeded", ended["status"].get("message")
-            assert {node["templateName"] for node in pods(ended)} == expected
-    finally:
-        for item in bucket.objects.filter(Prefix="phantom/"):
-            if item.key not in before:
-                item.delete()
 
 
 # In the next two a run has a name of its own, so that the champion of other tests stays.
