@@ -11,12 +11,15 @@ BUILD ?= docker build -t
 # Training images of `make quality`: a folder with one folder per class.
 DATA ?= ../shared/data/brain_tumor_dataset
 
-.PHONY: demo test check dashboards settings chart-readme image e2e quality lock clean
+.PHONY: demo example test test-fast check dashboards settings chart-readme image e2e quality lock clean
 
 demo: .venv/run  ## a small run of the whole pipeline on phantom images
 	$(BIN)/mrigan phantom --out $(DEMO)/data --count 100
 	$(BIN)/mrigan pipeline --preset demo --data $(DEMO)/data --storage $(DEMO)/storage
 	@echo "open the report: $$(ls -t $(DEMO)/storage/runs/*/report/report.html | head -1)"
+
+example: demo  ## write docs/example-report.html, the report of the demo
+	cp "$$(ls -t $(DEMO)/storage/runs/*/report/report.html | head -1)" docs/example-report.html
 
 test: .venv/dev  ## all tests without a cluster
 	$(BIN)/pytest -n 2 --dist worksteal

@@ -249,6 +249,13 @@ def test_the_page_is_whole_and_asks_for_nothing_from_outside(page: str) -> None:
     assert links <= {f"#{name}" for name in ids}
 
 
+def test_the_example_in_docs_has_the_sections_of_a_report_and_is_small(page: str) -> None:
+    example = Path(__file__).parents[1] / "docs" / "example-report.html"
+    Reader(text := example.read_text())
+    assert re.findall("<h2>.*</h2>", text) == re.findall("<h2>.*</h2>", page)
+    assert example.stat().st_size < 1_500_000
+
+
 def test_what_is_drawn_is_also_said(page: str) -> None:
     tags = Reader(page).tags
     assert all(attrs.get("aria-label") for tag, attrs in tags if tag == "svg")
@@ -280,7 +287,7 @@ def test_what_phantoms_taught_is_not_said_to_come_of_images(report: Any) -> None
 def test_the_page_tells_what_a_reader_must_know(page: str) -> None:
     text = Reader(page).words()
     for part in (
-        "Independence of patients cannot be shown",
+        "The files do not identify the patient",
         "No image chose anything in 20 to 21 epochs",
         "features of random, untrained networks",
         "“Positive” is yes",

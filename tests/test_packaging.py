@@ -22,7 +22,7 @@ def built(tmp_path_factory):
     source = folder / "source"
     source.mkdir()
     # A copy: setuptools writes its own folders into the source.
-    for name in ("pyproject.toml", "README.md", "LICENSE", "jobs"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "jobs", "mrigan"):
         subprocess.run(["cp", "-r", ROOT / name, source], check=True)
     uv = Path(sys.executable).parent / "uv"
     command = [uv, "build", "-q", "--offline", "--no-build-isolation", "--python", sys.executable, "-o", folder, source]
@@ -49,10 +49,11 @@ def test_wheel_installs_and_runs(built, tmp_path):
     assert shown.stdout == f"mrigan {VERSION}\n"
 
 
-def test_wheel_and_source_have_every_file_of_the_package(built):
+def test_wheel_and_source_have_every_file_of_the_packages(built):
     ours = {
         str(path.relative_to(ROOT))
-        for path in (ROOT / "jobs").rglob("*")
+        for package in ("jobs", "mrigan")
+        for path in (ROOT / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
     [wheel] = built.glob("*.whl")

@@ -102,9 +102,9 @@ def caveats(report: Json) -> list[str]:
     patients = about.get("patients", "none")
     if patients != "all":
         found.append(
-            f"Independence of patients cannot be shown: {'not all' if patients == 'some' else 'none'} of the images "
-            "identify the patient. Near-duplicates were kept together. Different slices of one head may still be on "
-            "both sides of a split; that would make all results here too optimistic."
+            f"{'Some' if patients == 'some' else 'The'} files do not identify the patient. Near-duplicates were kept "
+            "in one fold, but other slices of one head may be both in the training images and in the held-out images. "
+            "All results are then too high."
         )
     if about.get("large_groups"):
         found.append(

@@ -25,13 +25,13 @@ BASELINES = {
     "majority": Baseline("always the largest class", "predicts the most frequent class of the training images"),
     "file-only": Baseline(
         "file properties only",
-        "is a random forest on file size, width, height, aspect ratio and border brightness, without the image",
+        "is a random forest on file size, width, height, aspect ratio and border brightness, without other pixels",
     ),
     "nearest-pixels": Baseline(
         "nearest training image",
         "predicts the class of the training image with the highest pixel correlation (1-nearest neighbour)",
     ),
-    "phantoms": Baseline("phantoms alone", "is the first network after pretraining on phantoms, before any image"),
+    "phantoms": Baseline("phantoms alone", "is the first network after pretraining on phantoms alone"),
 }
 QUALITY = {
     "kid": "KID",
