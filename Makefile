@@ -24,6 +24,9 @@ example: demo  ## write docs/example-report.html, the report of the demo
 test: .venv/dev  ## all tests without a cluster
 	$(BIN)/pytest -n 2 --dist worksteal
 
+test-fast: .venv/dev  ## the fast half of the tests
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+
 check: .venv/dev  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -4,8 +4,9 @@ import logging
 
 import pytest
 
-from jobs.classifier.healthy import by_name, resolve
+from jobs.classifier.healthy import by_name, resolve, resolved
 from jobs.common.errors import UserError
+from jobs.settings import TrainClassifierSettings
 
 
 @pytest.mark.parametrize(
@@ -62,3 +63,11 @@ def test_what_yaml_makes_of_no_and_off_is_refused_unless_it_is_a_class() -> None
     with pytest.raises(UserError, match=r"not 'false' \(YAML reads no and off without quotes as false: write them in"):
         resolve("false", ["no", "yes"])
     assert resolve("false", ["false", "true"]) == "false"
+
+
+@pytest.mark.parametrize(
+    ("healthy", "given", "rate"), [("no", {}, 1e-3), ("off", {}, 3e-3), ("off", {"classifier_learning_rate": 0.1}, 0.1)]
+)
+def test_train_classifier_has_the_learning_rate_of_the_pipeline(healthy: str, given: dict, rate: float) -> None:
+    asked = TrainClassifierSettings(dataset="d", run="r", fold=0, healthy=healthy, **given)
+    assert resolved(asked, ["no", "yes"]).classifier_learning_rate == rate
