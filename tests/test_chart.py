@@ -292,6 +292,11 @@ def test_rights_are_the_namespaces_and_few() -> None:
 OPERATORS = {"kubectl exec POD", "kubectl get podmonitor", "kubectl describe deploy/mrigan-exporter"}
 NEEDED = {
     "mrigan status": ["list workflows.argoproj.io", "get pods"],
+    "mrigan submit": [
+        *(f"get {kind}.argoproj.io" for kind in ("workflowtemplates", "workflows")),
+        "create workflows.argoproj.io",
+        "get pods",
+    ],
     "argo get": ["get workflows.argoproj.io"],
     "argo logs": ["get workflows.argoproj.io", "list pods", "watch pods", "get pods/log"],
     "argo stop": ["get workflows.argoproj.io", "patch workflows.argoproj.io"],
