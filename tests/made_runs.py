@@ -11,10 +11,9 @@ from PIL import Image
 from jobs import promote
 from jobs.classifier.champion import Record, parse_record
 from jobs.classifier.predictions import Predictions, write_predictions
-from jobs.common import keys
+from jobs.common import keys, png
 from jobs.common.step import Step, manifest_digest, read_manifest
 from jobs.common.storage import Storage
-from jobs.gan.grid import png
 from jobs.mri.crop import fit
 from jobs.mri.dataset import Row, rows_to_csv
 from jobs.settings import PromoteSettings
@@ -46,7 +45,7 @@ def make_dataset(
     )
     pictures = {row.id: fit(picture, 0, size) for row, picture in zip(rows, heads, strict=bool(heads))}
     for name, picture in pictures.items():
-        step.write(f"images/{name}.png", png(picture))
+        step.write(f"images/{name}.png", png.encode(picture))
     step.write("index.csv", rows_to_csv(rows))
     step.finish(labels={label: sum(row.label == label for row in rows) for label in LABELS}, name="mri")
     return pictures

@@ -54,6 +54,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m jobs.cli "$@"\n')
     script.chmod(0o755)
     shell(folder, ".venv/bin/mrigan phantom --out images --count 8")
+    for faulty in ("blank.png", "not-an-image.png", "too-small.png", "truncated.jpg"):
+        next(folder.glob(f"images/*/{faulty}")).unlink()
     (folder / "new").mkdir()
     for number, image in enumerate(sorted(folder.glob("images/*/*"))[:2]):
         (folder / "new" / f"{number}.jpg").write_bytes(image.read_bytes())

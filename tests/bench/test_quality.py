@@ -38,7 +38,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def first(data: Path, tmp_path_factory: pytest.TempPathFactory) -> First:
     """Return the settings, the results' folder and the result of a run."""
     folder = tmp_path_factory.mktemp("quality")
-    small = TINY | {"gan_conditional": False, "workers": 2}
+    small = TINY | {"gan_conditional": False, "workers": 1}
     settings = PipelineSettings(data=str(data), storage=str(folder / "storage"), **small)
     return settings, folder / "results" / "heads", quality.run(settings, folder / "results")
 
