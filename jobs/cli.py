@@ -131,13 +131,15 @@ def _read(name: str, arguments: Sequence[str]) -> tuple[Any, ProcessSettings]:
 def _overview() -> argparse.ArgumentParser:
     jobs = "\n".join(f"  {name:<{max(map(len, JOBS))}}  {job.summary}" for name, job in JOBS.items())
     about = "Train classifiers of brain MRI on synthetic images."
-    return argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="mrigan",
         usage="mrigan JOB [settings]",
         description=f"{about}\n\njobs (mrigan JOB --help for each):\n{jobs}",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="store_true", help="show the version and exit")
+    return parser
 
 
 def _parser(name: str, kind: type[fields.Settings], presets: Mapping[str, Any]) -> argparse.ArgumentParser:

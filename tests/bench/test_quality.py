@@ -287,7 +287,7 @@ def test_the_baseline_reads_no_label_of_the_fold_it_judges(
 
 
 def test_variants_are_judged_on_inner_splits_alone(data: Path, tmp_path: Path) -> None:
-    settings = PipelineSettings(data=str(data), storage=str(tmp_path / "storage"), **TINY, workers=2)
+    settings = PipelineSettings(data=str(data), storage=str(tmp_path / "storage"), **TINY, workers=1)
     results = tmp_path / "results" / "heads"
     found = ablate.run("no-bends", settings, tmp_path / "results")
     # One that cannot be tried again stays.
