@@ -5,12 +5,11 @@ class folders in the data.
 """
 
 import logging
-import re
 import uuid
 
 from jobs.common import keys
 from jobs.common.errors import MachineError, UserError
-from jobs.common.s3 import S3
+from jobs.common.s3 import S3, ServerError
 from jobs.common.storage import Storage, open_storage
 from jobs.mri import sources
 from jobs.settings import CheckSettings
@@ -18,7 +17,7 @@ from jobs.settings import CheckSettings
 log = logging.getLogger("mrigan.check")
 
 # Error codes of servers that do not know the header of a conditional write.
-REFUSED = re.compile(r"responds with (NotImplemented|InvalidArgument|InvalidRequest|501|400)\b")
+REFUSED = ("NotImplemented", "InvalidArgument", "InvalidRequest", "501", "400")
 
 
 def run(settings: CheckSettings) -> None:
@@ -46,8 +45,8 @@ def _check_conditions(storage: Storage, key: str, data: bytes) -> None:
             lacking = "ignores If-None-Match"
         elif isinstance(storage, S3) and _Outdated(storage.url).write_if(key, b"other", data):
             lacking = "ignores If-Match"
-    except MachineError as error:
-        if not REFUSED.search(str(error)):
+    except ServerError as error:
+        if error.code not in REFUSED:
             raise
         lacking = f"refuses If-None-Match or If-Match ({error})"
     if lacking:

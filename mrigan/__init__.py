@@ -22,10 +22,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jobs.classifier.predictions import Predictions, join_predictions, read_predictions
-from jobs.common import keys, png
+from jobs.common import keys
 from jobs.common.errors import MachineError, UserError
-from jobs.common.step import MANIFEST, read_listing, read_outputs, stored
+from jobs.common.step import MANIFEST, stored
 from jobs.common.storage import Storage, open_storage
+from jobs.gan import synthetic
 from jobs.mri.dataset import Dataset, Row, open_dataset
 
 __all__ = [
@@ -55,9 +56,10 @@ class Run(NamedTuple):
 
 def runs(storage: Place) -> list[Run]:
     """Return the runs that have a report, sorted by the name of the data and of the run."""
-    found = (key.split("/") for key in _open(storage).list("runs"))
+    place = _open(storage)
+    found = (key.split("/") for key in place.list("runs"))
     names = [parts[1] for parts in found if parts[2:] == ["report", MANIFEST]]
-    reports = (report(storage, name) for name in names)
+    reports = (_report(place, name) for name in names)
     known = [Run(one["run"], one["dataset"]["id"], one["dataset"]["name"]) for one in reports]
     return sorted(known, key=lambda one: (one.name, one.run))
 
@@ -86,8 +88,7 @@ def images(storage: Place, run: str, label: str, fold: int | str = 0) -> np.ndar
             f"{place.url} has no synthetic images of class {label} in fold {fold} of run {run}: check these names, or "
             "wait until the images are generated"
         )
-    digests = read_listing(place, step.prefix, step.manifest, "images")
-    return np.stack([png.decode(data) for data in read_outputs(place, step.prefix, digests, digests)])
+    return np.stack(list(synthetic.images(step)))
 
 
 def predictions(
@@ -102,7 +103,8 @@ def predictions(
     network: "mobilenetv2" or "resnet152v2"; regime: "real", "synthetic" or "real+synthetic". By default those that the
     report names as selected, of the first seed.
     """
-    place, found = _open(storage), report(storage, run)
+    place = _open(storage)
+    found = _report(place, run)
     network = network or found["selected"]["network"]
     regime = regime or found["selected"]["regime"]
     seed = found["settings"]["seed"] if seed is None else seed
@@ -122,7 +124,10 @@ def predictions(
 
 def report(storage: Place, run: str) -> dict[str, Any]:
     """Return the content of a run's report.json; docs/report.md describes every field."""
-    place = _open(storage)
+    return _report(_open(storage), run)
+
+
+def _report(place: Storage, run: str) -> dict[str, Any]:
     step = stored(place, keys.report(run))
     if step is None:
         raise UserError(f"{place.url} has no report of run {run}: see mrigan.runs, or wait until the report is written")

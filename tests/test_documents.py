@@ -2,8 +2,6 @@
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -48,10 +46,7 @@ COMMANDS = documents.everything()
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with what the pages assume: .venv, and images in class folders."""
     folder = tmp_path_factory.mktemp("documents")
-    (folder / ".venv" / "bin").mkdir(parents=True)
-    script = folder / ".venv" / "bin" / "mrigan"
-    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m jobs.cli "$@"\n')
-    script.chmod(0o755)
+    documents.install(folder / ".venv" / "bin" / "mrigan")
     shell(folder, ".venv/bin/mrigan phantom --out images --count 8")
     for faulty in ("blank.png", "not-an-image.png", "too-small.png", "truncated.jpg"):
         next(folder.glob(f"images/*/{faulty}")).unlink()
@@ -61,17 +56,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def shell(folder: Path, command: str) -> str:
-    """Run a command of a page and return its output; it must succeed."""
+def shell(folder: Path, command: str) -> None:
+    """Run a command of a page; it must succeed."""
     environment = os.environ | {f"MRIGAN_{name}": value for name, value in SMALL.items()}
-    environment["PYTHONPATH"] = str(documents.ROOT)
     # The pages speak of one run: the first.
     reports = sorted(folder.glob("out/runs/*/report"), key=lambda path: path.stat().st_mtime)
     for name, value in (("RUN", reports[0].parent.name if reports else ""), ("CLASS", "lesion"), ("yes", "lesion")):
         command = re.sub(rf"\b{name}\b", value, command)
-    ended = subprocess.run(["sh", "-ec", command], cwd=folder, env=environment, capture_output=True, text=True)
-    assert ended.returncode == 0, f"{command}\n{ended.stdout}\n{ended.stderr}"
-    return ended.stdout
+    documents.run(command, folder, environment)
 
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS)

@@ -164,7 +164,7 @@ def _stock(network: str, shape: tuple[int, int, int], weights: str) -> keras.Mod
 
 
 def initial_weights(architecture: Architecture, weights: str, seed: int) -> dict[str, np.ndarray]:
-    """Every variable of a new network, identical to the last bit for the same seed. Raises the errors of `build`."""
+    """Every variable of a new network, bit-identical for the same seed. Raises the errors of `build`."""
     return tensors.model_arrays(build(architecture, weights, seed=seed))
 
 
@@ -235,7 +235,7 @@ def _probabilities(logits: list[np.ndarray], classes: int) -> np.ndarray:
 
 
 def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """Class probabilities, identical to the last bit for an image alone and in a batch.
+    """Class probabilities, bit-identical for an image alone and in a batch.
 
     They are those of the mean logits of an image's views (see jobs.classifier.augmentation).
 

@@ -97,7 +97,7 @@ def train(
             second.
         frequencies: float [classes], sums to 1: the classes' shares of each batch's images.
         held_out: images for a loss curve; the training does not depend on them.
-        checkpoints: entered by the caller; training resumes from them, with results identical to the last bit.
+        checkpoints: entered by the caller; training resumes from them, with bit-identical results.
         phantoms: half of each batch, if given.
 
     Returns:

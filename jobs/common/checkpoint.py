@@ -1,4 +1,4 @@
-"""Checkpoints: an interrupted training loop resumes from the last one, with results identical to the last bit."""
+"""Checkpoints: an interrupted training loop resumes from the last one, with bit-identical results."""
 
 import hashlib
 import signal

@@ -52,6 +52,14 @@ UNTRUSTED = (
 HEADER = re.compile(r"(authorization|credential|signature|security-token)['\"]?\s*[:=]|AWS4-HMAC", re.IGNORECASE)
 
 
+class ServerError(MachineError):
+    """The server responded with an error; `code` is that of S3, or the HTTP status if there is none."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class _LostWriteError(MachineError):
     """Another writer changed the object before a conditional write."""
 
@@ -186,7 +194,7 @@ class S3(Storage):
                 raise UserError(f"{where}: access is denied ({code}): {advice}") from error
             if code in ELSEWHERE:
                 raise UserError(f"{said}: set AWS_DEFAULT_REGION to the bucket's region") from error
-            raise MachineError(said) from error
+            raise ServerError(said, code) from error
         except (failures.ProfileNotFound, failures.ConfigParseError) as error:
             raise UserError(f"{where}: {self._plain(error)}: check AWS_PROFILE and the AWS configuration") from error
         except (failures.NoCredentialsError, failures.PartialCredentialsError) as error:

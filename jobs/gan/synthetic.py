@@ -1,6 +1,6 @@
 """Finds, checks and reads the synthetic images of a fold, written by `generate`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from prometheus_client import Counter
@@ -50,6 +50,15 @@ def _labels(storage: Storage, run: str, fold: int | str) -> list[str]:
     return sorted({key.removeprefix(f"{folder}/").partition("/")[0] for key in storage.list(folder)})
 
 
+def images(step: Step) -> Iterator[np.ndarray]:
+    """Yield the images of a finished step in the order of their numbers, gray pixels [height, width].
+
+    Raises MachineError if an image is missing or damaged.
+    """
+    digests = read_listing(step.storage, step.prefix, step.manifest, "images")
+    return map(png.decode, read_outputs(step.storage, step.prefix, digests, digests))
+
+
 def read_images(steps: Sequence[Step], image_size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return pixels uint8 [n, image_size, image_size] and the number of each image's step, int64 [n].
 
@@ -57,9 +66,7 @@ def read_images(steps: Sequence[Step], image_size: int) -> tuple[np.ndarray, np.
     """
     pixels, numbers = [], []
     for number, step in enumerate(steps):
-        digests = read_listing(step.storage, step.prefix, step.manifest, "images")
-        for data in read_outputs(step.storage, step.prefix, digests, digests):
-            image = png.decode(data)
+        for image in images(step):
             if image.shape != (image_size, image_size) or image.dtype != np.uint8:
                 raise UserError(
                     f"{step.prefix} has images that are not {image_size} x {image_size} 8-bit gray: generate them again"

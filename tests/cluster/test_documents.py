@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,10 +23,7 @@ def folder(bucket: Any, tmp_path: Path) -> Iterator[Path]:
     before = {item.key for item in bucket.objects.all()}
     for name in ("helm", "workflows"):
         (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "bin").mkdir()
-    script = tmp_path / "bin" / "mrigan"
-    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m jobs.cli "$@"\n')
-    script.chmod(0o755)
+    documents.install(tmp_path / "bin" / "mrigan")
     smallest = yaml.safe_load((ROOT / "workflows" / "examples" / "smallest.yaml").read_text())
     parameters = {one["name"]: one["value"] for one in smallest["spec"]["arguments"]["parameters"]}
     data = parameters.pop("data")
@@ -50,13 +45,10 @@ def folder(bucket: Any, tmp_path: Path) -> Iterator[Path]:
 
 def run(folder: Path, page: str) -> int:
     """Run the commands of a page that need only a cluster, and return their number; each must succeed."""
-    environment = ENVIRONMENT | {"PATH": f"{folder / 'bin'}:{ENVIRONMENT['PATH']}", "PYTHONPATH": str(ROOT)}
+    environment = ENVIRONMENT | {"PATH": f"{folder / 'bin'}:{ENVIRONMENT['PATH']}"}
     commands = [command for command in documents.commands(ROOT / page) if re.match(IN_CLUSTER, command)]
     for command in commands:
-        ended = subprocess.run(
-            ["sh", "-ec", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT
-        )
-        assert ended.returncode == 0, f"{command}\n{ended.stdout[-3000:]}\n{ended.stderr[-3000:]}"
+        documents.run(command, folder, environment, LIMIT)
     return len(commands)
 
 
