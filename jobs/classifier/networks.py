@@ -19,6 +19,7 @@ import tensorflow as tf
 from jobs.classifier.augmentation import views
 from jobs.common import tensors
 from jobs.common.errors import MachineError, UserError, first_line
+from jobs.common.normalization import FusedBatchNormalization
 from jobs.common.seeds import derive
 
 # Keras builds MobileNetV2 with a BatchNorm momentum of 0.999: after a few hundred steps the moving statistics are still
@@ -128,6 +129,7 @@ def _edited(config: dict, architecture: Architecture, precision: str, seed: int)
                 settings[name]["config"]["seed"] = derive(seed, settings["name"], name)
         if layer["class_name"] == "BatchNormalization":
             settings["momentum"] = BATCHNORM_MOMENTUM
+            layer |= keras.saving.serialize_keras_object(FusedBatchNormalization(**settings))
         if settings["name"].endswith(NETWORKS[architecture.network].branch_ends):
             settings["kernel_initializer"] = keras.initializers.serialize(keras.initializers.Zeros())
     return config

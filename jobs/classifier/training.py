@@ -1,23 +1,20 @@
-"""Training of a classifier: batches by (seed, step), several steps per call into TensorFlow, averaged weights kept."""
+"""Training of a classifier: the schedule, batches by (seed, step), epochs and checkpoints."""
 
-import functools
 import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from jobs.classifier import networks
-from jobs.classifier.augmentation import augment, mix
+from jobs.classifier import networks, stepping
 from jobs.classifier.batches import Images, Phantoms, assemble
 from jobs.classifier.history import FIGURES
 from jobs.classifier.networks import Architecture
-from jobs.common import logs, metrics, progress, tables, tensors
+from jobs.common import logs, metrics, progress, tables
 from jobs.common.checkpoint import Checkpoints
 from jobs.common.errors import UserError
 from jobs.common.seeds import derive
@@ -27,10 +24,6 @@ log = logging.getLogger("mrigan.classifier")
 WARMUP = 0.05  # of all steps
 PRETRAINING = 1 / 3  # part of all steps for training on synthetic images, before real images
 GROWTH, GROWTH_START = 0.5, 0.1  # part of all steps in which augmentation grows to full strength, and initial strength
-LABEL_SMOOTHING = 0.1
-WEIGHT_DECAY = 0.05  # of kernels, times the learning rate
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7
-AVERAGE_DECAY = 0.99
 # A call into TensorFlow cannot be interrupted: it must be short compared with the time between SIGTERM and SIGKILL.
 CALL_SECONDS, CALL_STEPS = 2.0, 20
 
@@ -107,13 +100,10 @@ def train(
         UserError: a class without an image in a pool, or a loss that is not finite.
         Interrupted: after a signal and a checkpoint.
     """
-    model, average, moments, take_steps = _prepare(architecture, precision, settings.batch, settings.augmentation, xla)
-    for network in (model, average):
-        tensors.load_model_arrays(network, initial)
-    for variable in moments.values():
-        variable.assign(tf.zeros_like(variable))
+    state, take_steps = stepping.prepare(architecture, precision, settings.batch, settings.augmentation, xla)
+    state.start(initial)
     # All views, one image at a time, would take longer than the training itself.
-    look = networks.one_view_predictor(average, settings.batch)
+    look = networks.one_view_predictor(state.model, settings.batch)
     seed = derive(settings.seed, "augmentation")
     history: list[Epoch] = []
     running = np.zeros((0, 2), np.float32)  # loss and accuracy of this epoch's steps so far
@@ -122,10 +112,7 @@ def train(
     restored = checkpoints.restore()
     if restored is not None:
         arrays, meta = restored
-        tensors.load_model_arrays(model, arrays, "model/")
-        tensors.load_model_arrays(average, arrays, "average/")
-        for name, variable in moments.items():
-            variable.assign(arrays[f"moment/{name}"])
+        state.load(arrays)
         running, position = arrays["running"], int(meta["step"])
         history = [Epoch(**row) for row in json.loads(meta["history"])]
         log.info("resuming after step %d", position)
@@ -160,7 +147,10 @@ def train(
 
         # -- the end of an epoch ---------------------------------------------------------------------------------
         if len(running) == settings.steps_per_epoch:
-            seen = loss_and_accuracy(look(held_out.pixels), held_out.labels) if held_out else (None, None)
+            seen: tuple[float | None, float | None] = (None, None)
+            if held_out:
+                state.show_average()
+                seen = loss_and_accuracy(look(held_out.pixels), held_out.labels)
             mean = running.mean(axis=0, dtype=np.float64)
             history.append(Epoch(len(history) + 1, position, float(mean[0]), float(mean[1]), *seen))
             _tell_epoch(told, history[-1], settings.epochs)
@@ -169,13 +159,11 @@ def train(
         progress.tell(len(history) * settings.steps_per_epoch + len(running), settings.steps)
 
         if checkpoints.due(position):
-            state = tensors.model_arrays(model, "model/")
-            state |= tensors.model_arrays(average, "average/")
-            state |= {f"moment/{name}": variable.numpy() for name, variable in moments.items()}
             meta = {"step": str(position), "history": json.dumps([asdict(row) for row in history])}
-            checkpoints.save(position, state | {"running": running}, meta)
+            checkpoints.save(position, state.arrays() | {"running": running}, meta)
 
-    return average, history
+    state.show_average()
+    return state.model, history
 
 
 def _tell_epoch(told: metrics.Training, row: Epoch, epochs: int) -> None:
@@ -208,94 +196,6 @@ def strength(settings: Hyperparameters, step: int) -> float:
     random weights stay at chance for hundreds of steps."""
     grown = min(1.0, GROWTH_START + (1.0 - GROWTH_START) * step / max(1.0, GROWTH * settings.steps))
     return settings.augmentation * grown
-
-
-# A pipeline trains many classifiers of one shape: tracing takes longer than a short training.
-@functools.lru_cache(maxsize=1)
-def _prepare(
-    architecture: Architecture, precision: str, batch: int, augmentation: float, xla: bool
-) -> tuple[keras.Model, keras.Model, dict[str, tf.Variable], Callable[..., tf.Tensor]]:
-    """A model, its moving average, its optimizer's moments by name, and a function that takes several steps."""
-    model, average = (networks.build(architecture, precision=precision) for _ in range(2))
-    weights = [variable.value for variable in model.trainable_variables]
-    moments = {
-        f"{index:04d}/{kind}": tf.Variable(tf.zeros_like(weight), trainable=False)
-        for index, weight in enumerate(weights)
-        for kind in ("first", "second")
-    }
-    size, classes = model.input_shape[1], model.output_shape[-1]
-
-    def adamw(gradients: Sequence[tf.Tensor], rate: tf.Tensor, step: tf.Tensor) -> None:
-        """Loshchilov & Hutter (2019). The fused kernel halves the time to trace and to run against keras.optimizers."""
-        count = tf.cast(step + 1, tf.float32)
-        for index, (weight, gradient) in enumerate(zip(weights, gradients, strict=True)):
-            if len(weight.shape) > 1:
-                weight.assign_sub(weight * (rate * WEIGHT_DECAY))
-            tf.raw_ops.ResourceApplyAdam(
-                var=weight.handle,
-                m=moments[f"{index:04d}/first"].handle,
-                v=moments[f"{index:04d}/second"].handle,
-                beta1_power=tf.pow(BETA1, count),
-                beta2_power=tf.pow(BETA2, count),
-                lr=rate,
-                beta1=BETA1,
-                beta2=BETA2,
-                epsilon=EPSILON,
-                grad=gradient,
-            )
-
-    def follow(step: tf.Tensor) -> None:
-        """Move the average toward the model, its moving statistics too; the first steps count less, being noise."""
-        count = tf.cast(step, tf.float32)
-        decay = tf.minimum(AVERAGE_DECAY, (1.0 + count) / (10.0 + count))
-        for slow, fast in zip(average.variables, model.variables, strict=True):
-            slow.value.assign_sub((1.0 - decay) * (slow.value - fast.value))
-
-    @tf.function(jit_compile=xla, autograph=False)
-    def take_step(gray: tf.Tensor, targets: tf.Tensor, truth: tf.Tensor, rate: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            logits = model(networks.network_input(gray), training=True)
-            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
-        adamw(tape.gradient(loss, weights), rate, step)
-        follow(step)
-        hits = tf.gather(truth, tf.argmax(logits, axis=1), batch_dims=1) > 0.0
-        return tf.stack([loss, tf.reduce_mean(tf.cast(hits, tf.float32))])
-
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, batch, size, size], tf.uint8),
-            tf.TensorSpec([None, batch, classes], tf.float32),
-            tf.TensorSpec([None], tf.float32),
-            tf.TensorSpec([None], tf.float32),
-            tf.TensorSpec([], tf.int32),
-            tf.TensorSpec([None], tf.int32),
-        ],
-        autograph=False,
-    )
-    def take_steps(
-        pixels: tf.Tensor,
-        truths: tf.Tensor,
-        rates: tf.Tensor,
-        strengths: tf.Tensor,
-        seed: tf.Tensor,
-        steps: tf.Tensor,
-    ) -> tf.Tensor:
-        count = tf.shape(steps)[0]
-
-        def body(i: tf.Tensor, values: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-            gray = tf.cast(pixels[i], tf.float32) / 255.0
-            targets = truths[i] * (1.0 - LABEL_SMOOTHING) + LABEL_SMOOTHING / classes
-            if augmentation:
-                # Not in `take_step`: XLA has no affine transform.
-                seeds = tf.unstack(tf.random.split(tf.stack([seed, steps[i]]), 2))
-                gray, targets = mix(augment(gray, seeds[0], strengths[i]), targets, seeds[1], augmentation)
-            return i + 1, values.write(i, take_step(gray, targets, truths[i], rates[i], steps[i]))
-
-        values = tf.TensorArray(tf.float32, size=count, element_shape=[2])
-        _, values = tf.while_loop(lambda i, _: i < count, body, (0, values), parallel_iterations=1)
-        return values.stack()
-
-    return model, average, moments, take_steps
 
 
 def loss_and_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from keras import layers
 
 from jobs.common import tensors
 from jobs.common.errors import UserError
+from jobs.common.normalization import FusedBatchNormalization
 from jobs.common.seeds import derive
 from jobs.gan import IMAGE_SIZES
 from jobs.gan.anchors import Anchors
@@ -86,7 +87,7 @@ def build_generator(config: GanConfig, *, seed: int = 0, precision: str = "float
 
     def activate(x, name: str, style=None):
         own = style is None
-        x = layer(layers.BatchNormalization, f"norm-{name}", momentum=BATCH_NORM_MOMENTUM, center=own, scale=own)(x)
+        x = layer(FusedBatchNormalization, f"norm-{name}", momentum=BATCH_NORM_MOMENTUM, center=own, scale=own)(x)
         return layer(layers.LeakyReLU, f"activation-{name}", SLOPE)(x if own else styled(x, style, name))
 
     latents = keras.Input((config.latent,), name="latents")

@@ -78,6 +78,26 @@ class State:
         return {prefix: part for prefix, part in parts.items() if prefix != "average:" or part is not self.generator}
 
 
+class FusedAdam(keras.optimizers.Adam):
+    """Keras' Adam with one operation for each variable in place of some fifteen, which take long to trace."""
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        """Change `variable` and its moments."""
+        index, count = self._get_variable_index(variable), tf.cast(self.iterations + 1, tf.float32)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=tf.pow(self.beta_1, count),
+            beta2_power=tf.pow(self.beta_2, count),
+            lr=learning_rate,
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )
+
+
 def new_state(config: GanConfig, options: Options, classes: np.ndarray | None = None) -> State:
     """Return untrained networks and their optimizers, initialized from the seed.
 
@@ -92,7 +112,7 @@ def new_state(config: GanConfig, options: Options, classes: np.ndarray | None = 
     discriminator = networks.build_discriminator(config, patches=options.patches, dropout=options.dropout, **common)
     optimizers = []
     for name, model in (("generator", generator), ("discriminator", discriminator)):
-        optimizer = keras.optimizers.Adam(options.learning_rate, beta_1=BETA_1, name=f"{name}-adam")
+        optimizer = FusedAdam(options.learning_rate, beta_1=BETA_1, name=f"{name}-adam")
         optimizer.build(model.trainable_variables)
         optimizers.append(optimizer)
     return State(generator, discriminator, average, *optimizers)
@@ -109,7 +129,6 @@ def train_function(state: State, config: GanConfig, options: Options) -> Callabl
     if config.anchors:
         anchors, decode = state.generator.get_layer("anchors"), decoder(state.generator)
 
-    @tf.function(jit_compile=options.xla)
     def one(images: tf.Tensor, labels: tf.Tensor, numbers: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         seeds = tf.unstack(tf.random.split(tf.random.fold_in(tf.constant(base, tf.int32), step), 5))
         real = tf.cast(images, tf.float32) / 127.5 - 1
@@ -203,13 +222,19 @@ def train_function(state: State, config: GanConfig, options: Options) -> Callabl
     pixels = tf.TensorSpec((None, options.batch, size, size, 1), tf.uint8)
     signature = (pixels, per_image, per_image, tf.TensorSpec((), tf.int64))
 
-    @tf.function(input_signature=signature)
+    if options.xla:
+        one = tf.function(one, jit_compile=True, autograph=False)
+
+    # The conversion by AutoGraph takes longer than the tracing.
+    @tf.function(input_signature=signature, autograph=False)
     def several(images: tf.Tensor, labels: tf.Tensor, numbers: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
         count = tf.shape(images)[0]
+
+        def body(i: tf.Tensor, losses: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+            return i + 1, losses.write(i, one(images[i], labels[i], numbers[i], first + tf.cast(i, tf.int64)))
+
         losses = tf.TensorArray(tf.float32, count, element_shape=(len(LOSS_COLUMNS),))
-        for i in tf.range(count):
-            losses = losses.write(i, one(images[i], labels[i], numbers[i], first + tf.cast(i, tf.int64)))
-        return losses.stack()
+        return tf.while_loop(lambda i, _: i < count, body, (0, losses), parallel_iterations=1)[1].stack()
 
     return several
 

@@ -11,10 +11,10 @@ import tensorflow as tf
 from scipy import ndimage
 from sklearn.metrics import log_loss
 
-from jobs.classifier import augmentation, networks, training
+from jobs.classifier import augmentation, networks, stepping, training
 from jobs.classifier.networks import Architecture
 from jobs.classifier.training import Epoch, Hyperparameters, Images
-from jobs.common import hardware, tensors
+from jobs.common import hardware
 from jobs.common.checkpoint import Checkpoints
 from jobs.common.step import Step
 from jobs.common.storage import open_storage
@@ -215,9 +215,9 @@ def test_training_and_inference_mode_agree_after_few_steps(
 
     # With the momentum that Keras gives MobileNetV2, the same training leaves inference near chance.
     monkeypatch.setattr(networks, "BATCHNORM_MOMENTUM", 0.999)
-    training._prepare.cache_clear()
+    stepping.prepare.cache_clear()
     model, _ = training.train(architecture, initial, [images], half, unseen, settings, checkpoints)
-    training._prepare.cache_clear()
+    stepping.prepare.cache_clear()
     by_batch, by_average = accuracies(model, unseen)
     assert by_batch > 0.9
     assert by_average < 0.7
@@ -225,9 +225,10 @@ def test_training_and_inference_mode_agree_after_few_steps(
 
 def test_resnet152v2_learns_whole_in_two_steps() -> None:
     architecture = Architecture("resnet152v2", ("no", "yes"), SIZE)
-    model, average, _, take_steps = training._prepare(architecture, "float32", 2, True, False)
-    training._prepare.cache_clear()
-    before = tensors.model_arrays(model)
+    state, take_steps = stepping.prepare(architecture, "float32", 2, True, False)
+    stepping.prepare.cache_clear()
+    state.start(networks.initial_weights(architecture, "none", 0))
+    before = state.arrays()
     images = heads(2, 0)
     rates, full, targets = np.float32([1e-4]), np.float32([1]), np.eye(2, dtype=np.float32)[images.labels][None]
 
@@ -238,10 +239,15 @@ def test_resnet152v2_learns_whole_in_two_steps() -> None:
     values = step(0)
     assert values.shape == (1, 2)
     assert np.isfinite(values).all()
-    assert networks.parameter_count(model) == 58_187_904 + 2 * 2048 + 2  # Keras' without top, and the logits
-    for slow, fast, first in zip(average.variables, model.variables, before.values(), strict=True):
-        np.testing.assert_allclose(slow.numpy(), 0.1 * first + 0.9 * fast.numpy(), rtol=1e-4, atol=1e-6)
+    # Keras' without top, and the logits.
+    assert networks.parameter_count(state.model) == len(before["weights"]) == 58_187_904 + 2 * 2048 + 2
+    after = state.arrays()
+    for name in ("weights", "statistics"):
+        expected = 0.1 * before[name] + 0.9 * after[name]
+        np.testing.assert_allclose(after[f"average_{name}"], expected, rtol=1e-4, atol=1e-6)
+    state.show_average()
+    shown = np.concatenate([variable.numpy().ravel() for variable in state.model.non_trainable_variables])
+    np.testing.assert_array_equal(shown, after["average_statistics"])
     # Through ends of zeros nothing reaches what lies before them.
     step(1)
-    changed = [name for name, value in tensors.model_arrays(model).items() if (value != before[name]).any()]
-    assert len(changed) > 0.9 * len(before)
+    assert (state.arrays()["weights"] != before["weights"]).mean() > 0.9
