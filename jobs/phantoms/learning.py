@@ -14,7 +14,7 @@ from jobs.common.step import Step
 from jobs.common.storage import Storage
 from jobs.phantoms.randomized import draw_randomized
 
-PART = 1000  # phantoms in a part: about a minute on one core
+PART = 1000  # phantoms in a part: about 20 s on one core
 PHANTOMS_FILE = "phantoms.safetensors"
 
 
