@@ -33,7 +33,7 @@ class Parser(argparse.ArgumentParser):
 
 
 # Jobs that report progress, shown as a bar on a terminal.
-TOLD = ("train-gan", "generate", "draw-phantoms", "pretrain", "train-classifier", "task", "images")
+TOLD = ("phantom", "draw-phantoms", "train-gan", "generate", "pretrain", "train-classifier", "task", "images")
 TERMINATION_LOG = Path("/dev/termination-log")
 
 EXIT_CODES = (

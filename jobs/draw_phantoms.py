@@ -3,9 +3,14 @@
 Writes  phantoms/<image size>/<first>-<count>/: phantoms.safetensors, manifest.json. A part has at most 1000 phantoms.
 """
 
+import contextlib
+import itertools
 import logging
+from functools import partial
 
-from jobs.common import progress
+import numpy as np
+
+from jobs.common import parallel, progress
 from jobs.common.errors import UserError
 from jobs.common.storage import open_storage
 from jobs.mri.crop import crop_to_head
@@ -13,6 +18,8 @@ from jobs.phantoms import learning
 from jobs.settings import DrawPhantomsSettings
 
 log = logging.getLogger("mrigan.draw-phantoms")
+
+PIECE = 100  # phantoms that a process draws at a time: two seconds
 
 
 def run(settings: DrawPhantomsSettings) -> None:
@@ -23,16 +30,32 @@ def run(settings: DrawPhantomsSettings) -> None:
         if settings.part >= len(parts):
             raise UserError(f"--part: {settings.phantoms} phantoms have the parts 0 to {len(parts) - 1}")
         parts = [parts[settings.part]]
+    missing = []
     for numbers in parts:
         step = learning.part(storage, settings.image_size, numbers)
         if step.finished():
             log.info("%s exists: nothing to do", step.prefix)
-            continue
-        log.info("drawing phantoms %d to %d of %d pixels", numbers.start, numbers.stop - 1, settings.image_size)
-        step.forget()
-        pixels, labels = [], []
-        for done, (head, lesion) in enumerate(learning.labelled_heads(numbers), 1):
-            pixels.append(crop_to_head(head, settings.image_size))
-            labels.append(lesion)
-            progress.tell(done, len(numbers))
-        learning.write(step, pixels, labels)
+        else:
+            missing.append(numbers)
+    total, done = sum(map(len, missing)), 0
+    pieces = [piece for numbers in missing for piece in _pieces(numbers)]
+    with contextlib.closing(parallel.mapped(partial(_drawn, size=settings.image_size), pieces)) as drawn:
+        for numbers in missing:
+            step = learning.part(storage, settings.image_size, numbers)
+            log.info("drawing phantoms %d to %d of %d pixels", numbers.start, numbers.stop - 1, settings.image_size)
+            step.forget()
+            pixels: list[np.ndarray] = []
+            for more in itertools.islice(drawn, len(_pieces(numbers))):
+                pixels += more
+                done += len(more)
+                progress.tell(done, total)
+            learning.write(step, pixels, numbers)
+
+
+def _pieces(numbers: range) -> list[range]:
+    return [numbers[first : first + PIECE] for first in range(0, len(numbers), PIECE)]
+
+
+def _drawn(numbers: range, size: int) -> list[np.ndarray]:
+    """Return the phantoms of these numbers, each uint8 [size, size]."""
+    return [crop_to_head(head, size) for head in learning.heads(numbers)]

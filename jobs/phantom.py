@@ -4,16 +4,19 @@ Writes  <out>/<class>/: PNG and JPEG images, each drawn with its own seed, and t
         altered and exact copies, one image under two labels, and unreadable files.
 """
 
+import contextlib
+import functools
 import io
+import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from jobs.common import png
+from jobs.common import parallel, png, progress
 from jobs.common.errors import UserError
 from jobs.common.seeds import derive
 from jobs.common.storage import open_storage, write_many
@@ -22,6 +25,7 @@ from jobs.settings import PhantomSettings
 
 log = logging.getLogger("mrigan.phantom")
 
+PIECE = 100  # files that a process draws at a time: a second
 # Changes of the near-duplicates in each class; a small class has fewer.
 WAYS = ("rotated", "flipped", "rescaled", "recompressed", "brighter", "cropped")
 
@@ -37,10 +41,27 @@ def run(settings: PhantomSettings) -> None:
         raise UserError(f"--out: {settings.out} is a file: use a folder")
     if others := sorted(set(out.list("")) - set(files)):
         raise UserError(f"--out: {settings.out} contains other files, such as {others[0]}: use an empty or new folder")
-    write_many(out, ((name, content()) for name, content in files.items()))
+    names = list(files)
+    pieces = [names[first : first + PIECE] for first in range(0, len(names), PIECE)]
+    with contextlib.closing(parallel.mapped(partial(_drawn, settings), pieces)) as drawn:
+        write_many(out, _told(zip(names, itertools.chain.from_iterable(drawn), strict=True), len(names)))
     log.info("%d files in %s", len(files), settings.out)
 
 
+def _told(files: Iterable[tuple[str, bytes]], total: int) -> Iterator[tuple[str, bytes]]:
+    """Yield the `files`, and report how many of the `total` there were."""
+    for done, file in enumerate(files, 1):
+        yield file
+        progress.tell(done, total)
+
+
+def _drawn(settings: PhantomSettings, names: Sequence[str]) -> list[bytes]:
+    """Return the content of the files with these names."""
+    files = _plan(settings)
+    return [files[name]() for name in names]
+
+
+@functools.cache
 def _plan(settings: PhantomSettings) -> dict[str, Callable[[], bytes]]:
     """Return the names of the files to write, with functions that return the content."""
 

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from jobs import phantom
+from jobs.common import parallel, progress
 from jobs.common.errors import UserError
 from jobs.common.storage import open_storage
 from jobs.mri.crop import crop_to_head
@@ -25,6 +26,15 @@ def files(tmp_path_factory) -> dict[str, bytes]:
 def test_the_same_settings_draw_the_same_files(files, tmp_path):
     assert drawn(tmp_path, count=3) == files
     assert drawn(tmp_path, count=3) == files  # over an earlier run
+
+
+def test_several_processes_draw_the_same_files_and_tell_how_far_they_are(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(phantom, "PIECE", 8)
+    monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
+    told = []
+    with progress.watched(lambda done, total, _: told.append((done, total))):
+        assert drawn(tmp_path, count=3) == files
+    assert told == [(done, len(files)) for done in range(1, len(files) + 1)]
 
 
 def test_the_seed_draws_other_heads(files, tmp_path):

@@ -199,7 +199,7 @@ def _serve(parent: Connection, perform: Callable[[Any], None], setup: Setup) -> 
     signal.signal(signal.SIGTERM, _interrupt)
     if setup.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = setup.gpu
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    start_watching_parent()
     sending = threading.Lock()
 
     def send(*message: Any) -> None:
@@ -217,8 +217,15 @@ def _serve(parent: Connection, perform: Callable[[Any], None], setup: Setup) -> 
             send("ended", _tried(perform, parent.recv()))
 
 
+def start_watching_parent() -> None:
+    """Start a thread that ends this process when its parent process has ended for any reason.
+
+    Two runs must not write the same files.
+    """
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
 def _end_with_parent() -> None:
-    """End this process when its parent process has ended for any reason: two runs must not write the same files."""
     parent = multiprocessing.parent_process()
     if parent:
         connection.wait([parent.sentinel])

@@ -41,16 +41,21 @@ def drawn(storage: Storage, image_size: int, count: int) -> list[Step]:
     return steps
 
 
-def labelled_heads(numbers: range) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield a head, uint8 [height, width], and 1 if it has a lesion, else 0, for each of the `numbers`."""
+def has_lesion(number: int) -> bool:
+    """Return whether the phantom with this number has a lesion: every second one."""
+    return number % 2 == 1
+
+
+def heads(numbers: range) -> Iterator[np.ndarray]:
+    """Yield the head, uint8 [height, width], of each of the `numbers`."""
     for number in numbers:
-        rng = np.random.default_rng(derive(0, "phantoms", number))
-        yield draw_randomized(number % 2 == 1, rng), number % 2
+        yield draw_randomized(has_lesion(number), np.random.default_rng(derive(0, "phantoms", number)))
 
 
-def write(step: Step, pixels: Sequence[np.ndarray], labels: Sequence[int]) -> None:
+def write(step: Step, pixels: Sequence[np.ndarray], numbers: range) -> None:
     """Write the phantoms of a part, each uint8 [image_size, image_size], and finish its step."""
-    step.write(PHANTOMS_FILE, tensors.to_bytes({"pixels": np.stack(pixels), "labels": np.array(labels, np.int64)}, {}))
+    labels = np.array([has_lesion(number) for number in numbers], np.int64)
+    step.write(PHANTOMS_FILE, tensors.to_bytes({"pixels": np.stack(pixels), "labels": labels}, {}))
     step.finish()
 
 

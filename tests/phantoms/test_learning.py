@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jobs import draw_phantoms
-from jobs.common import progress
+from jobs.common import parallel, progress
 from jobs.common.errors import MachineError, UserError
 from jobs.common.storage import open_storage
 from jobs.phantoms import learning
@@ -22,9 +22,15 @@ def read(folder: Path, count: int, size: int = 32) -> tuple[np.ndarray, np.ndarr
     return learning.read_phantoms(learning.drawn(open_storage(str(folder)), size, count))
 
 
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw in this process: others take longer to start than to draw a few phantoms."""
+    monkeypatch.setattr(parallel, "usable_cores", lambda: 1)
+
+
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reduce a part to 4 phantoms: a normal one takes a minute."""
+    """Reduce a part to 4 phantoms: a normal one takes 20 seconds."""
     monkeypatch.setattr(learning, "PART", 4)
 
 
@@ -61,8 +67,8 @@ def test_phantoms_drawn_by_parts_are_those_drawn_at_once(tmp_path: Path, monkeyp
 def test_what_is_drawn_is_not_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw(tmp_path, 6, part=0)
     began: list[range] = []
-    drawing = learning.labelled_heads
-    monkeypatch.setattr(learning, "labelled_heads", lambda numbers: began.append(numbers) or drawing(numbers))
+    drawing = learning.heads
+    monkeypatch.setattr(learning, "heads", lambda numbers: began.append(numbers) or drawing(numbers))
     draw(tmp_path, 6)
     draw(tmp_path, 6)
     # A last part that is not full is another one in more phantoms, a full one is the same.
@@ -95,11 +101,21 @@ def test_a_damaged_part_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_drawing_tells_how_far_each_part_is(tmp_path: Path) -> None:
+def test_drawing_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draw_phantoms, "PIECE", 3)
     told: list[tuple[int, int]] = []
     with progress.watched(lambda done, total, _: told.append((done, total))):
         draw(tmp_path, 6)
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4), (1, 2), (2, 2)]
+    assert told == [(3, 6), (4, 6), (6, 6)]
+
+
+def test_several_processes_draw_the_same_phantoms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw(tmp_path / "one", 6)
+    monkeypatch.setattr(draw_phantoms, "PIECE", 2)
+    monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
+    draw(tmp_path / "two", 6)
+    one, two = (learning.drawn(open_storage(str(tmp_path / name)), 32, 6) for name in ("one", "two"))
+    assert [step.digest for step in one] == [step.digest for step in two]
 
 
 @pytest.fixture(scope="module")
