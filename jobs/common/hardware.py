@@ -3,13 +3,12 @@
 import functools
 import logging
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from jobs.common import metrics
-from jobs.common.machine import usable_cores
+from jobs.common.machine import processor, usable_cores
 
 log = logging.getLogger("mrigan.hardware")
 
@@ -55,7 +54,7 @@ def configure(execution: Any, depthwise: bool = False) -> Hardware:
         device = details.get("device_name", "GPU")
         precision, why = _for_gpu(details.get("compute_capability"))
     else:
-        device, flags = _processor()
+        device, flags = processor()
         precision, why = _for_processor(flags, depthwise)
     if execution.precision != "auto":
         precision, why = execution.precision, "as set"
@@ -73,17 +72,6 @@ def configure(execution: Any, depthwise: bool = False) -> Hardware:
 def _log(decided: Hardware) -> None:
     """Log each decision once in a process."""
     log.info("%s, %s", decided.device, decided.reason)
-
-
-def _processor() -> tuple[str, frozenset[str]]:
-    """Return the processor's name and feature flags from Linux."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return "processor", frozenset()
-    fields = dict(line.split(":", 1) for line in reversed(lines) if ":" in line)
-    fields = {name.strip(): value.strip() for name, value in fields.items()}
-    return fields.get("model name", "processor"), frozenset(fields.get("flags", "").split())
 
 
 def _for_processor(flags: frozenset[str], depthwise: bool) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Processor cores, memory and GPUs of this machine that this process may use."""
+"""The processor of this machine, and the cores, the memory and the GPUs that this process may use."""
 
 import os
 from pathlib import Path
@@ -14,6 +14,17 @@ def usable_cores() -> int:
     except (OSError, ValueError):
         pass
     return cores
+
+
+def processor() -> tuple[str, frozenset[str]]:
+    """Return the processor's name and feature flags from Linux."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "processor", frozenset()
+    fields = dict(line.split(":", 1) for line in reversed(lines) if ":" in line)
+    fields = {name.strip(): value.strip() for name, value in fields.items()}
+    return fields.get("model name", "processor"), frozenset(fields.get("flags", "").split())
 
 
 def usable_memory() -> int:
