@@ -41,8 +41,8 @@ def save(path: Path, pixels: np.ndarray) -> Path:
 
 @pytest.fixture
 def data(tmp_path) -> Path:
-    """Return a folder of three different heads of each of two classes."""
-    for seed in range(6):
+    """Return a folder of two different heads of each of two classes: every two are compared, which takes long."""
+    for seed in range(4):
         save(tmp_path / "data" / ("no", "yes")[seed % 2] / f"{seed}.png", gray(seed))
     return tmp_path / "data"
 
@@ -165,9 +165,9 @@ def test_masks_in_one_class_are_set_aside_and_counted(data, caplog):
     for seed in (1, 3, 5):
         save(data / "yes" / f"{seed}_mask.tif", 255 * a_map(1))
     kept, rejected = prepare(data)
-    assert len(kept) == 6
+    assert len(kept) == 4
     assert {reason for reason, _ in rejected.values()} == {"not-a-picture"}
-    assert "3 of 9 files and slices are not used" in caplog.text
+    assert "3 of 7 files and slices are not used" in caplog.text
 
 
 # -- C: the gray range ---------------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ def test_padding_is_black(dtype, value, declared, window):
 def test_a_window_that_blanks_the_picture_is_not_used_and_that_is_said(data, caplog, window):
     stored = a_dicom((900 * HEAD).astype(np.uint16), WindowCenter=window[0], WindowWidth=window[1])
     assert shows(only(stored))
-    (data / "no" / "a.dcm").write_bytes(stored)
+    (data / "yes" / "a.dcm").write_bytes(stored)
     prepare(data)
     assert "the window of the DICOM file leaves nothing to see" in caplog.text and "(files: 1, see" in caplog.text
 
@@ -283,7 +283,7 @@ def test_links_to_nowhere_are_in_quarantine(data):
     (data / "yes" / "gone.png").symlink_to("../.git/annex/objects/x.png")
     (data / "no" / "round.png").symlink_to("round.png")
     kept, rejected = prepare(data)
-    assert len(kept) == 6
+    assert len(kept) == 4
     assert {source: reason for source, (reason, _) in rejected.items()} == {
         "yes/gone.png": "broken-link",
         "no/round.png": "broken-link",
@@ -296,7 +296,7 @@ def test_each_folder_is_entered_once_and_where_it_lies(data):
     (data / "no" / "again").symlink_to("../yes")
     (data / "aside").rmdir()
     kept, rejected = prepare(data)
-    assert sorted(kept) == sorted(f"{('no', 'yes')[seed % 2]}/{seed}.png" for seed in range(6))
+    assert sorted(kept) == sorted(f"{('no', 'yes')[seed % 2]}/{seed}.png" for seed in range(4))
     assert rejected == {}
 
 
@@ -318,7 +318,7 @@ def test_litter_is_no_class_and_no_file(data):
     (data / "no" / "Icon\r").write_bytes(b"")
     kept, rejected = prepare(data)
     assert set(kept.values()) == {"no", "yes"}
-    assert len(kept) == 6 and rejected == {}
+    assert len(kept) == 4 and rejected == {}
 
 
 def test_a_folder_name_that_is_no_utf_8(data):
@@ -370,7 +370,7 @@ def test_classes_that_are_called_like_a_split_are_classes(data):
 )
 def test_one_id_for_all_is_named_as_the_cause_and_the_way_out_works(tmp_path, shared, named, way, caplog):
     caplog.set_level(logging.INFO, "mrigan")
-    for seed in range(8):
+    for seed in range(4):
         own = {"PatientID": f"P{seed}", "StudyInstanceUID": f"1.{seed}"} | shared
         path = tmp_path / "data" / ("no", "yes")[seed % 2] / f"{seed}.dcm"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -382,7 +382,7 @@ def test_one_id_for_all_is_named_as_the_cause_and_the_way_out_works(tmp_path, sh
         prepare(tmp_path / "data")
     assert "quarantined as not-an-image: 1" in caplog.text and "quarantine.csv" in caplog.text
     ids = () if way == "none" else (way,)
-    assert len(prepare(tmp_path / "data", header_ids=ids)[0]) == 8
+    assert len(prepare(tmp_path / "data", header_ids=ids)[0]) == 4
 
 
 # -- I: names ------------------------------------------------------------------------------------------------------
@@ -391,9 +391,10 @@ def test_one_id_for_all_is_named_as_the_cause_and_the_way_out_works(tmp_path, sh
 def test_names_in_either_form_of_unicode_are_one(data):
     composed = "Schädel é.png"
     save(data / "no" / unicodedata.normalize("NFD", composed), gray(30))
+    save(data / "no" / "4.png", gray(4))
     groups = data.parent / "groups.csv"
     groups.write_text(f"no/{composed},./no/0.png\nno\\2.png,no/4.png\n")
-    assert len(prepare(data, groups=str(groups))[0]) == 7
+    assert len(prepare(data, groups=str(groups))[0]) == 6
 
 
 def test_a_class_in_decomposed_letters_has_one_name(data):
