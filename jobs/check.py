@@ -59,5 +59,5 @@ def _check_conditions(storage: Storage, key: str, data: bytes) -> None:
 class _Outdated(S3):
     """S3 in which each object appears to have been replaced since it was read."""
 
-    def _get(self, key: str) -> tuple[bytes, str]:
-        return super()._get(key)[0], '"outdated"'
+    def _get(self, key: str, **asked: str) -> tuple[bytes, str]:
+        return super()._get(key, **asked)[0], '"outdated"'

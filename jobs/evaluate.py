@@ -27,7 +27,6 @@ from jobs.settings import CONTROLS, EvaluateSettings
 log = logging.getLogger("mrigan.evaluate")
 
 REPORT_SCHEMA = 4
-IMAGES_AT_ONCE = 512  # images in memory at a time during a pass over all images
 Json = dict[str, Any]
 
 
@@ -119,8 +118,8 @@ def _evaluate(
     rows = sorted(dataset.rows, key=lambda row: row.id)
     truth = np.array([dataset.labels.index(row.label) for row in rows])
     files = np.array([[row.bytes, row.width, row.height, row.width / row.height, row.border] for row in rows])
-    blocks = [rows[start : start + IMAGES_AT_ONCE] for start in range(0, len(rows), IMAGES_AT_ONCE)]
-    thumbnails = np.concatenate([controls.thumbnails(dataset.pixels(block)) for block in blocks])
+    small = {number: controls.thumbnails(image[None])[0] for number, image in dataset.each(rows)}
+    thumbnails = np.stack([small[number] for number in range(len(rows))])
     folds = np.array([row.fold for row in rows])
     cheap, similarity = findings.cheap_controls(
         next(iter(recipes.values()))[0], folds, thumbnails, files, truth, settings.seed

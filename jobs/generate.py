@@ -1,7 +1,8 @@
 """Generate synthetic images of one class, and measure their quality.
 
 Reads   runs/<run>/fold-<fold>/<class>/gan/, or all-classes/gan/ of a class-conditional GAN; datasets/<id>/.
-Writes  runs/<run>/fold-<fold>/<class>/synthetic/: images/<i>.png, grid.png, nearest.png, quality.json, manifest.json.
+Writes  runs/<run>/fold-<fold>/<class>/synthetic/: images/ (shards of <i>.png), images.csv, grid.png, nearest.png,
+        quality.json, manifest.json.
 
 Image i depends only on the generator, the seed, the bend and i: a larger --synthetic-count keeps the first images
 unchanged.
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.common import hardware, keys, png, progress
+from jobs.common import hardware, keys, png, progress, shards
 from jobs.common.errors import UserError
 from jobs.common.files import file_digest, local_file
 from jobs.common.seeds import derive
@@ -94,7 +95,6 @@ def run(settings: GenerateSettings) -> Step:
     log.info("%s: generating %d images", what, settings.synthetic_count)
     step.forget()
     numbers = range(settings.synthetic_count)
-    _delete_others(step, numbers)
     judged: list[np.ndarray] = []
 
     def files() -> Iterator[tuple[str, bytes]]:
@@ -107,7 +107,7 @@ def run(settings: GenerateSettings) -> Step:
             synthetic.generated().inc()
             yield keys.synthetic_image(number), png.encode(image)
 
-    step.write_many(files())
+    shards.write(step, "images", files())
     step.write("grid.png", grid.grid_png(np.stack(judged[:GRID_IMAGES]), GRID_COLUMNS))
 
     # ---- quality --------------------------------------------------------------------------------------------------
@@ -187,7 +187,8 @@ def _near_duplicates(
     def load(index: int) -> np.ndarray:
         return for_comparison(dataset.pixels([training[index]])[0])
 
-    descriptors = np.stack([describe(load(index)) for index in range(len(training))])
+    described = {number: describe(for_comparison(image)) for number, image in dataset.each(training)}
+    descriptors = np.stack([described[number] for number in range(len(training))])
     for whose, images in (("generated", generated), ("real", reals)):
         if len(images):
             some = np.stack([for_comparison(image) for image in images[:ALIGNED]])
@@ -204,11 +205,3 @@ def _above(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
             missing = 0 if len(upper) <= GRID_COLUMNS else GRID_COLUMNS - len(line)
             lines.append(np.pad(line, ((0, missing), (0, 0), (0, 0))))
     return np.concatenate(lines)
-
-
-def _delete_others(step: Step, numbers: range) -> None:
-    """Delete the images of an interrupted generation with other settings."""
-    own = {f"{step.prefix}/{keys.synthetic_image(number)}" for number in numbers}
-    for key in step.storage.list(f"{step.prefix}/images"):
-        if key not in own:
-            step.storage.delete(key)

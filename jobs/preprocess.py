@@ -1,7 +1,7 @@
 """Prepare a dataset from folders of images: crop to the head, exclude duplicates, split into groups and folds.
 
 Reads   a folder or s3://bucket/prefix with one folder of images per class.
-Writes  datasets/<id>/: images/<id>.png, index.csv, quarantine.csv, remarks.csv, manifest.json.
+Writes  datasets/<id>/: images/ (shards of <id>.png), images.csv, index.csv, quarantine.csv, remarks.csv, manifest.json.
 
 The id is the digest of the input files and the settings. The same input gives the same dataset, byte for byte, and is
 prepared only once.
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.common import keys, metrics, png, tables
+from jobs.common import keys, metrics, png, shards, tables
 from jobs.common.errors import UserError
 from jobs.common.step import RESULTS_VERSION, Step, digest
 from jobs.common.storage import Storage, open_storage
@@ -139,7 +139,8 @@ def _prepare(settings: PreprocessSettings, step: Step, source: Source, taken: In
         replace(entries[index].row, group=group, fold=int(fold))
         for index, group, fold in zip(kept, groups, held_out, strict=True)
     ]
-    step.write_many((f"images/{entries[index].row.id}.png", png.encode(spool.pictures[index])) for index in kept)
+    files = ((keys.image(entries[index].row.id), png.encode(spool.pictures[index])) for index in kept)
+    shards.write(step, "images", files)
     step.write("index.csv", rows_to_csv(rows))
 
     known = sum(entries[index].person_known for index in kept)

@@ -272,10 +272,11 @@ class PredictSettings(ReadingSettings, StorageSettings, ExecutionSettings):
 class ImagesSettings(StorageSettings):
     """Settings of images."""
 
-    runs: tuple[str, ...] = setting(..., "run whose synthetic images to write", result=False, positional=True)
-    out: str = setting("synthetic", "folder on this machine to write to, with one folder for each class", result=False, min_length=1)
+    runs: tuple[str, ...] = setting(..., "run whose synthetic images, or dataset whose images to write", result=False, positional=True)
+    out: str = setting("", "folder on this machine to write to, with one folder for each class; empty: `synthetic`, or `dataset` for a dataset", result=False)
     label: str = setting("", "classes, separated by commas; empty: all", result=False)
-    count: int = setting(0, "images of each class; more than are stored are drawn; 0: those that are stored", unit="images", result=False, ge=0)
+    count: int = setting(0, "synthetic images of each class; more than are stored are drawn; 0: those that are stored", unit="images", result=False, ge=0)
+    ids: str = setting("", "only these stored images, separated by commas: numbers of synthetic ones, ids of a dataset's; empty: all", result=False)
 
 
 class CheckSettings(StorageSettings):
@@ -396,7 +397,7 @@ JOBS: dict[str, Job] = {
     "draw-phantoms": Job(DrawPhantomsSettings, "drawn heads with and without a lesion, for pretrain"),
     "pretrain": Job(PretrainSettings, "phantoms -> initial weights of classifiers"),
     "train-classifier": Job(TrainClassifierSettings, "real or synthetic images -> a classifier and its predictions"),
-    "images": Job(ImagesSettings, "synthetic images of a run -> a folder of images, as many as wanted"),
+    "images": Job(ImagesSettings, "run or dataset -> a folder of its images; of synthetic ones, as many as wanted"),
     "evaluate": Job(EvaluateSettings, "all predictions of a run -> report.json and report.html"),
     "promote": Job(PromoteSettings, "report and champion -> the champion stays or changes"),
     "predict": Job(PredictSettings, "images and champion -> labels and probabilities"),

@@ -13,7 +13,8 @@ from jobs import check
 from jobs.common.errors import UserError
 from jobs.common.storage import open_storage
 from jobs.settings import CheckSettings
-from tests.conftest import S3Server, use_credentials
+from tests.conftest import use_credentials
+from tests.s3_server import S3Server
 
 
 def test_nothing_is_left_behind(s3_url: str) -> None:

@@ -27,7 +27,7 @@ from jobs.common.errors import MachineError, UserError
 from jobs.common.step import MANIFEST, Step
 from jobs.common.storage import Storage, open_storage
 from tests import fake_run
-from tests.conftest import free_ports
+from tests.s3_server import free_ports
 
 CONTRACT = Path(__file__).parent.parent / "docs" / "metrics.md"
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]

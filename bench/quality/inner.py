@@ -6,7 +6,7 @@ It does not contain the held-out images of the outer fold. As in any dataset, no
 import dataclasses
 from collections import Counter
 
-from jobs.common import keys
+from jobs.common import keys, shards
 from jobs.common.seeds import derive
 from jobs.common.step import Step
 from jobs.mri import dataset
@@ -31,8 +31,7 @@ def inner_dataset(outer: Dataset, seed: int = 0) -> Step:
     step.forget()
     folds = assign_folds([row.label for row in rows], [row.group for row in rows], FOLDS, derive(seed, "inner"))
     split = [dataclasses.replace(row, fold=int(fold)) for row, fold in zip(rows, folds, strict=True)]
-    names = (f"images/{row.id}.png" for row in split)
-    step.write_many(zip(names, outer.files(split), strict=True))
+    shards.write(step, "images", outer.images.read(keys.image(row.id) for row in split))
     step.write("index.csv", dataset.rows_to_csv(split))
     counts = Counter(row.label for row in split)
     step.finish(images=len(split), labels={label: counts[label] for label in outer.labels}, quarantine={})

@@ -47,8 +47,13 @@ def synthetic(run: str, fold: int | str, label: str) -> str:
 
 
 def synthetic_image(number: int) -> str:
-    """Return the name of synthetic image `number` below its prefix."""
-    return f"images/{number:06d}.png"
+    """Return the name of synthetic image `number` in its shard."""
+    return f"{number:06d}.png"
+
+
+def image(id: str) -> str:
+    """Return the name of the image `id` of a dataset in its shard."""
+    return f"{id}.png"
 
 
 def plan(name: str) -> str:

@@ -12,6 +12,10 @@ from jobs.common import metrics
 OPERATIONS = {
     "GetObject": "read",
     "PutObject": "write",
+    "CreateMultipartUpload": "write",
+    "UploadPart": "write",
+    "CompleteMultipartUpload": "write",
+    "AbortMultipartUpload": "write",
     "HeadObject": "head",
     "ListObjectsV2": "list",
     "DeleteObject": "delete",
@@ -25,7 +29,7 @@ def counters() -> SimpleNamespace:
     """Return the counters of S3: requests (by operation), errors, retries, bytes (by direction), seconds."""
     counter = metrics.counter
     return SimpleNamespace(
-        requests=counter("mrigan_s3_requests_total", "Requests.", operation=tuple(OPERATIONS.values())),
+        requests=counter("mrigan_s3_requests_total", "Requests.", operation=tuple(dict.fromkeys(OPERATIONS.values()))),
         errors=counter("mrigan_s3_errors_total", "Requests that failed after all retries."),
         retries=counter("mrigan_s3_retries_total", "Retries of requests."),
         bytes=counter("mrigan_s3_bytes_total", "Bytes of object bodies transferred.", direction=("received", "sent")),

@@ -1,5 +1,6 @@
 """S3 as storage. Messages never contain credentials or the headers that carry them."""
 
+import io
 import itertools
 import os
 import random
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import boto3
+import boto3.s3.transfer
 import botocore.config
 import botocore.credentials
 import botocore.exceptions as failures
@@ -24,6 +26,11 @@ from jobs.common.storage import PARALLEL, MissingKey, Storage, Version
 # BACKOFF_SECONDS, and twice as much each time, as in botocore for requests.
 ATTEMPTS = 5
 BACKOFF_SECONDS = 1.0
+
+# Larger objects are uploaded in parts, several at once.
+MULTIPART = boto3.s3.transfer.TransferConfig(
+    multipart_threshold=32 * 2**20, multipart_chunksize=16 * 2**20, max_concurrency=4
+)
 
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # the first that is set counts
 # Variables that may contain accidental white space, such as a newline at the end of a file that a Secret was made from.
@@ -95,8 +102,22 @@ class S3(Storage):
     def read(self, key: str) -> bytes:
         return self._get(key)[0]
 
+    def read_range(self, key: str, start: int, length: int) -> bytes:
+        if not length:
+            return b""
+        try:
+            return self._get(key, Range=f"bytes={start}-{start + length - 1}")[0]
+        except ServerError as error:
+            # The object ends before `start`.
+            if error.code in ("InvalidRange", "416"):
+                return b""
+            raise
+
     def write(self, key: str, data: bytes) -> None:
-        self._call(lambda: self.client.put_object(**self._object(key), Body=data), key)
+        if len(data) < MULTIPART.multipart_threshold:
+            self._call(lambda: self.client.put_object(**self._object(key), Body=data), key)
+        else:
+            self._call(lambda: self.client.upload_fileobj(io.BytesIO(data), Config=MULTIPART, **self._object(key)), key)
 
     def exists(self, key: str) -> bool:
         try:
@@ -149,12 +170,12 @@ class S3(Storage):
     def _object(self, key: str) -> dict[str, str]:
         return {"Bucket": self.bucket, "Key": self.prefix + key}
 
-    def _get(self, key: str) -> tuple[bytes, str]:
-        """Return the object's bytes and ETag; raises MissingKey."""
+    def _get(self, key: str, **asked: str) -> tuple[bytes, str]:
+        """Return the object's bytes, or those of the Range in `asked`, and its ETag; raises MissingKey."""
 
         def request() -> tuple[bytes, str]:
             for attempt in itertools.count(1):
-                found = self.client.get_object(**self._object(key))
+                found = self.client.get_object(**self._object(key), **asked)
                 try:
                     return found["Body"].read(), found.get("ETag", "")
                 except (failures.BotoCoreError, urllib3.exceptions.HTTPError, OSError):

@@ -18,7 +18,7 @@ from typing import Any
 
 from jobs.common import keys, metrics
 from jobs.common.errors import MachineError
-from jobs.common.storage import MissingKey, Storage, read_many, write_many
+from jobs.common.storage import HELD, MissingKey, Storage, in_parallel, read_many
 
 log = logging.getLogger("mrigan.step")
 
@@ -108,15 +108,15 @@ class Step:
         with metrics.phase("write"):
             self.storage.write(f"{self.prefix}/{name}", data)
 
-    def write_many(self, items: Iterable[tuple[str, bytes]]) -> None:
-        """Write outputs in parallel, few of them in memory at a time."""
+    def write_many(self, items: Iterable[tuple[str, bytes]], held: int = HELD) -> None:
+        """Write outputs in parallel while the next ones are taken from `items`, at most `held` in memory at a time."""
 
-        def keyed() -> Iterable[tuple[str, bytes]]:
-            for name, data in items:
-                self.written[name] = _sha256(data)
-                yield f"{self.prefix}/{name}", data
+        def put(item: tuple[str, bytes]) -> tuple[str, str]:
+            name, data = item
+            self.storage.write(f"{self.prefix}/{name}", data)
+            return name, _sha256(data)
 
-        write_many(self.storage, keyed())
+        self.written.update(in_parallel(put, items, "write", held))
 
     def read(self, name: str) -> bytes:
         """Return one output of the finished step. Raises MachineError if it is missing or has changed since."""
@@ -268,18 +268,19 @@ def read_outputs(storage: Storage, prefix: str, digests: Mapping[str, str], name
     Raises MachineError for a file that is missing or has another digest.
     """
     names = list(names)
-    where = f"{storage.url.rstrip('/')}/{prefix}"
-
-    def unusable(name: str, what: str) -> MachineError:
-        return MachineError(f"{where}/{name} {what}: delete {where} and run its job again")
-
     try:
         for name, data in zip(names, read_many(storage, [f"{prefix}/{name}" for name in names]), strict=True):
             if _sha256(data) != digests.get(name):
-                raise unusable(name, "is damaged")
+                raise unusable(storage, prefix, name, "is damaged")
             yield data
     except MissingKey as error:
-        raise unusable(str(error.args[0]).removeprefix(f"{prefix}/"), "is missing") from error
+        raise unusable(storage, prefix, str(error.args[0]).removeprefix(f"{prefix}/"), "is missing") from error
+
+
+def unusable(storage: Storage, prefix: str, name: str, what: str) -> MachineError:
+    """Return the error for the file `name` of a step that "is missing" or "is damaged"."""
+    where = f"{storage.url.rstrip('/')}/{prefix}"
+    return MachineError(f"{where}/{name} {what}: delete {where} and run its job again")
 
 
 def _sha256(data: bytes) -> str:

@@ -3,22 +3,27 @@
 import contextlib
 import errno
 import fcntl
-import itertools
 import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from jobs.common import metrics
 from jobs.common.errors import MachineError, UserError
 
 # Concurrent requests when many small objects are read or written, to hide the latency of S3.
 PARALLEL = 16
+HELD = 4 * PARALLEL  # small objects in memory at a time when many are read or written
 TEMPORARY = ".writing-"  # start of the names of files that are no objects
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class MissingKey(KeyError):  # noqa: N818 - the name is a description, like KeyError
@@ -42,6 +47,9 @@ class Storage(Protocol):
 
     def read(self, key: str) -> bytes:
         """Return the object's bytes; raises MissingKey."""
+
+    def read_range(self, key: str, start: int, length: int) -> bytes:
+        """Return `length` bytes of the object from byte `start` on, fewer at its end; raises MissingKey."""
 
     def write(self, key: str, data: bytes) -> None:
         """Create or replace the object."""
@@ -68,21 +76,37 @@ class Storage(Protocol):
 
 def read_many(storage: Storage, keys: Iterable[str]) -> Iterator[bytes]:
     """Yield the objects of `keys` in order, a few requests ahead of the caller; raises MissingKey."""
-    keys = list(keys)
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        for start in range(0, len(keys), 4 * PARALLEL):
-            with metrics.phase("read"):
-                found = list(pool.map(storage.read, keys[start : start + 4 * PARALLEL]))
-            yield from found
+    return in_parallel(storage.read, keys, "read", HELD)
 
 
 def write_many(storage: Storage, items: Iterable[tuple[str, bytes]]) -> None:
-    """Write (key, data) pairs, a bounded number of them in memory at a time."""
-    remaining = iter(items)
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        while batch := list(itertools.islice(remaining, 4 * PARALLEL)):
-            with metrics.phase("write"):
-                list(pool.map(lambda pair: storage.write(*pair), batch))
+    """Write (key, data) pairs while the next ones are taken from `items`, a bounded number in memory at a time."""
+    for _ in in_parallel(lambda pair: storage.write(*pair), items, "write", HELD):
+        pass
+
+
+def in_parallel(function: Callable[[Item], Result], items: Iterable[Item], phase: str, held: int) -> Iterator[Result]:
+    """Yield function(item) of each item in order. Threads compute the next results while the caller works.
+
+    At most `held` items and results exist at a time, besides the caller's. Waiting counts as `phase` in the metrics.
+    """
+    waiting: deque[Future[Result]] = deque()
+
+    def first() -> Result:
+        with metrics.phase(phase):
+            return waiting.popleft().result()
+
+    with ThreadPoolExecutor(min(held, PARALLEL)) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) == held:
+                    yield first()
+            while waiting:
+                yield first()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def open_storage(url: str) -> Storage:
@@ -109,9 +133,14 @@ class Folder(Storage):
         self.url = path
 
     def read(self, key: str) -> bytes:
+        return self.read_range(key, 0, -1)
+
+    def read_range(self, key: str, start: int, length: int) -> bytes:
         with self._failures(key):
             try:
-                return (self.root / key).read_bytes()
+                with (self.root / key).open("rb") as file:
+                    file.seek(start)
+                    return file.read(length)
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
                 raise MissingKey(key) from None
 

@@ -7,7 +7,8 @@ from prometheus_client import Counter
 
 from jobs.common import keys, metrics, png
 from jobs.common.errors import UserError
-from jobs.common.step import Step, read_listing, read_outputs, stored
+from jobs.common.shards import Shards
+from jobs.common.step import Step, stored
 from jobs.common.storage import Storage
 
 
@@ -50,13 +51,17 @@ def _labels(storage: Storage, run: str, fold: int | str) -> list[str]:
     return sorted({key.removeprefix(f"{folder}/").partition("/")[0] for key in storage.list(folder)})
 
 
+def files(step: Step) -> Shards:
+    """Return the PNG files of a finished step, by keys.synthetic_image(number)."""
+    return Shards(step.storage, step.prefix, step.manifest, "images")
+
+
 def images(step: Step) -> Iterator[np.ndarray]:
     """Yield the images of a finished step in the order of their numbers, gray pixels [height, width].
 
     Raises MachineError if an image is missing or damaged.
     """
-    digests = read_listing(step.storage, step.prefix, step.manifest, "images")
-    return map(png.decode, read_outputs(step.storage, step.prefix, digests, digests))
+    return (png.decode(data) for _, data in files(step).read())
 
 
 def read_images(steps: Sequence[Step], image_size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,15 +9,8 @@ import numpy as np
 
 from jobs.common import keys, png, tables
 from jobs.common.errors import MachineError, UserError
-from jobs.common.step import (
-    Step,
-    from_manifest,
-    manifest_digest,
-    read_listing,
-    read_manifest,
-    read_output,
-    read_outputs,
-)
+from jobs.common.shards import Shards
+from jobs.common.step import Step, from_manifest, manifest_digest, read_manifest, read_output
 from jobs.common.storage import Storage
 
 
@@ -101,23 +94,32 @@ class Dataset:
     def pixels(self, rows: Sequence[Row]) -> np.ndarray:
         """Return uint8 [len(rows), image_size, image_size]. Raises MachineError if an image is missing or damaged."""
         pixels = np.empty((len(rows), self.image_size, self.image_size), np.uint8)
-        for number, data in enumerate(self.files(rows)):
-            pixels[number] = png.decode(data)
+        for number, image in self.each(rows):
+            pixels[number] = image
         return pixels
 
-    def files(self, rows: Sequence[Row]) -> Iterator[bytes]:
-        """Yield the PNG file of each row. Raises MachineError if one is missing or damaged."""
-        names = (f"images/{row.id}.png" for row in rows)
-        return read_outputs(self.storage, keys.dataset(self.id), self._images, names)
+    def each(self, rows: Sequence[Row]) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield for each row its number in `rows` and uint8 [image_size, image_size], in the order of storage.
+
+        Few images are in memory at a time. Raises MachineError if an image is missing or damaged.
+        """
+        numbers: dict[str, list[int]] = {}
+        for number, row in enumerate(rows):
+            numbers.setdefault(keys.image(row.id), []).append(number)
+        for name, data in self.images.read(numbers):
+            image = png.decode(data)
+            for number in numbers[name]:
+                yield number, image
 
     def read(self, name: str) -> bytes:
         """Return the file `name` of the dataset. Raises MachineError if it is missing or damaged."""
         return read_output(self.storage, keys.dataset(self.id), self.manifest, name)
 
     @cached_property
-    def _images(self) -> dict[str, str]:
-        # Cached because some jobs read one image at a time.
-        return read_listing(self.storage, keys.dataset(self.id), self.manifest, "images")
+    def images(self) -> Shards:
+        """The PNG files, `<id>.png`."""
+        # Cached because some jobs read a few images at a time.
+        return Shards(self.storage, keys.dataset(self.id), self.manifest, "images")
 
     def _number(self, fold: int | str) -> int:
         if fold == "all":

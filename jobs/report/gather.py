@@ -10,6 +10,7 @@ import numpy as np
 
 from jobs.common import keys
 from jobs.common.errors import UserError
+from jobs.common.shards import Shards
 from jobs.common.step import Step, read_listing, read_manifest, read_output, read_outputs
 from jobs.common.storage import Storage
 from jobs.common.tables import from_csv
@@ -121,18 +122,29 @@ def samples(storage: Storage, parts: list[Part], real: Callable[[str], np.ndarra
     shown = []
     for part in _chosen(parts, "generate", fold=0):
         label = part.where["label"]
-        names = [keys.synthetic_image(number) for number in range(min(part.manifest["facts"].get("count", 0), TILES))]
-        synthetic = list(read_left(storage, part, names).values())
+        synthetic = _first_images(storage, part)
         nearest = read_left(storage, part, ["nearest.png"]).get("nearest.png")
         shown.append(exhibits.tiles(label, real(label), synthetic, nearest))
     return shown
 
 
-def read_left(storage: Storage, part: Part, names: Iterable[str]) -> dict[str, bytes]:
-    """Return outputs of a step by name, without outputs that no longer exist.
+def _first_images(storage: Storage, part: Part) -> list[bytes]:
+    """Return the first TILES synthetic images of a step, none if the first shard no longer exists.
 
-    Synthetic images may be deleted to save space once the classifiers are trained. Raises MachineError if an existing
-    file is damaged.
+    The folder `images` may be deleted to save space once the classifiers are trained. Raises MachineError if an
+    existing file is damaged.
+    """
+    files = Shards(storage, part.prefix, part.manifest, "images")
+    names = list(files.members)[:TILES]
+    if not names or not storage.exists(f"{part.prefix}/{files.members[names[0]].shard}"):
+        return []
+    return [data for _, data in files.read(names)]
+
+
+def read_left(storage: Storage, part: Part, names: Iterable[str]) -> dict[str, bytes]:
+    """Return outputs of a step by name, without those that no longer exist.
+
+    Raises MachineError if an existing file is damaged.
     """
     left = [name for name in names if storage.exists(f"{part.prefix}/{name}")]
     digests = dict(part.manifest["outputs"])
@@ -144,9 +156,10 @@ def read_left(storage: Storage, part: Part, names: Iterable[str]) -> dict[str, b
 def sample_grids(storage: Storage, parts: list[Part], label: str) -> list[tuple[int, bytes]]:
     """Return (epoch, sample grid) of up to four epochs of a generator of fold 0, including the last one."""
     for part in _chosen(parts, "train-gan", fold=0, label=label):
-        found = (key.removeprefix(f"{part.prefix}/") for key in storage.list(f"{part.prefix}/samples"))
-        names = [name for name in found if name.endswith(".png")]
-        chosen = sorted({names[(len(names) - 1) * i // 3] for i in range(4)}) if names else []
+        if "samples/" not in part.manifest["outputs"]:
+            return []
+        names = list(read_listing(storage, part.prefix, part.manifest, "samples"))
+        chosen = sorted({names[(len(names) - 1) * i // 3] for i in range(4)})
         shown = read_left(storage, part, chosen)
         return [(int(name.rpartition("-")[2].removesuffix(".png")), data) for name, data in shown.items()]
     return []

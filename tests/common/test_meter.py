@@ -11,7 +11,8 @@ import pytest
 from jobs.common import meter, s3
 from jobs.common.errors import MachineError
 from jobs.common.storage import open_storage
-from tests.conftest import S3Server, use_credentials
+from tests.conftest import use_credentials
+from tests.s3_server import S3Server
 
 
 class Slow(BaseHTTPRequestHandler):

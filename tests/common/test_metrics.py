@@ -31,7 +31,8 @@ from jobs.gan import synthetic
 from jobs.mri.slices import REASONS
 from jobs.settings import ExecutionSettings, TrainClassifierSettings, TrainGanSettings
 from tests import test_train_gan
-from tests.conftest import S3Server, free_ports, use_credentials
+from tests.conftest import use_credentials
+from tests.s3_server import S3Server, free_ports
 
 CONTRACT = Path(__file__).parents[2] / "docs" / "metrics.md"
 MOST_SERIES = 40

@@ -13,7 +13,8 @@ from jobs import cli
 from jobs.common import s3
 from jobs.common.errors import MachineError, UserError
 from jobs.common.storage import MissingKey, open_storage
-from tests.conftest import S3Server, use_credentials
+from tests.conftest import use_credentials
+from tests.s3_server import S3Server
 
 KEY_ID, SECRET, TOKEN = "AKIAPLANTEDKEYID0000", "plantedSecret/000+000", "plantedToken//////0000"
 

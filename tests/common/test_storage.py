@@ -10,7 +10,8 @@ import pytest
 from jobs.common.errors import MachineError, UserError
 from jobs.common.s3 import S3
 from jobs.common.storage import MissingKey, Storage, open_storage, read_many, write_many
-from tests.conftest import S3Server, use_credentials
+from tests.conftest import use_credentials
+from tests.s3_server import S3Server
 
 
 @pytest.fixture(params=["folder", "s3"])

@@ -1,0 +1,185 @@
+"""Shards: the many small files of a folder of outputs, as few tar files with an index beside.
+
+`images/shard-000000.tar` and so on are named as WebDataset names them (https://github.com/webdataset/webdataset), and
+every program for tar files reads them. `images.csv` has the name of each file, its shard, the offset of its first byte
+in the shard, its number of bytes and its SHA-256: a single file is read without the rest of its shard.
+"""
+
+import hashlib
+import io
+import sys
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from jobs.common.step import Step, read_listing, read_output, unusable
+from jobs.common.storage import MissingKey, Storage, in_parallel
+from jobs.common.tables import from_csv, to_csv
+
+# Bytes of files in a shard, small enough to transfer several at once. A larger file has a shard of its own.
+SHARD_BYTES = 16 * 2**20
+HELD = 6  # shards in memory while others are read or written
+GAP = 2**18  # unwanted bytes between wanted files that are read in less time than another request takes
+
+
+class Member(NamedTuple):
+    """A file in a shard: a line of the index. `shard` is a name below the step's prefix."""
+
+    name: str
+    shard: str
+    offset: int
+    bytes: int
+    sha256: str
+
+
+class Span(NamedTuple):
+    """Consecutive bytes of a shard (all if `length` is None), and the wanted files in it."""
+
+    shard: str
+    start: int
+    length: int | None
+    members: list[Member]
+
+
+def write(step: Step, folder: str, files: Iterable[tuple[str, bytes]]) -> None:
+    """Write (name, data) pairs as the shards of a folder, with the index. The same files give the same bytes.
+
+    Shards are written while the next files are taken from `files`; few are in memory at a time. Other files of the
+    folder, from an interrupted job, are deleted.
+    """
+    members: list[Member] = []
+    step.write_many(_shards(folder, files, members), HELD)
+    step.write(_index(folder), to_csv(Member._fields, members))
+    written = {f"{step.prefix}/{member.shard}" for member in members}
+    for key in step.storage.list(f"{step.prefix}/{folder}"):
+        if key not in written:
+            step.storage.delete(key)
+
+
+def _shards(folder: str, files: Iterable[tuple[str, bytes]], members: list[Member]) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of each shard; its files are added to `members`."""
+    for number, batch in enumerate(_batches(files)):
+        shard = f"{folder}/shard-{number:06d}.tar"
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            for name, data in batch:
+                # TarInfo has constant values for time, owner and mode.
+                entry = tarfile.TarInfo(name)
+                entry.size = len(data)
+                offset = buffer.tell() + tarfile.BLOCKSIZE
+                tar.addfile(entry, io.BytesIO(data))
+                members.append(Member(name, shard, offset, len(data), _sha256(data)))
+        yield shard, buffer.getvalue()
+
+
+def _batches(files: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+    batch: list[tuple[str, bytes]] = []
+    size = 0
+    for name, data in files:
+        if batch and size + len(data) > SHARD_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append((name, data))
+        size += len(data)
+    if batch:
+        yield batch
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The files in the shards of a folder of a finished step."""
+
+    storage: Storage
+    prefix: str
+    manifest: Mapping[str, Any]
+    folder: str
+
+    @cached_property
+    def members(self) -> dict[str, Member]:
+        """The files by name, in the order in which they were written.
+
+        Raises MachineError if the index is missing or damaged.
+        """
+        index = _index(self.folder)
+        if index not in self.manifest["outputs"]:
+            # A step of mrigan 0.2 has no shards: each file is an object, of unknown size.
+            files = {file.removeprefix(f"{self.folder}/"): file for file in self._digests}
+            return {name: Member(name, file, 0, sys.maxsize, self._digests[file]) for name, file in files.items()}
+        _, rows = from_csv(read_output(self.storage, self.prefix, self.manifest, index))
+        found = (Member(name, shard, int(offset), int(size), sha) for name, shard, offset, size, sha in rows)
+        return {member.name: member for member in found}
+
+    def read(self, names: Iterable[str] | None = None) -> Iterator[tuple[str, bytes]]:
+        """Yield name and content of the files `names` (all if None), each once, in the order of `members`.
+
+        Shards that are wanted for the most part are read whole, and of others only the wanted parts; the next ones are
+        read while the caller works. A shard read whole is verified with its digest, a file of another with its own.
+        Raises MachineError if a shard is missing or damaged, or has no such file.
+        """
+        spans = self._spans(self.members if names is None else names)
+        # Read here, so that the threads below do not all read it.
+        digests = self._digests if any(span.length is None for span in spans) else {}
+        for files in in_parallel(lambda span: self._fetch(span, digests), spans, "read", HELD):
+            yield from files
+
+    @cached_property
+    def _digests(self) -> dict[str, str]:
+        return read_listing(self.storage, self.prefix, self.manifest, self.folder)
+
+    @cached_property
+    def _ends(self) -> dict[str, int]:
+        """The end of the last file of each shard, in bytes."""
+        return {member.shard: member.offset + member.bytes for member in self.members.values()}
+
+    def _spans(self, names: Iterable[str]) -> list[Span]:
+        wanted = set(names)
+        if unknown := wanted - self.members.keys():
+            raise unusable(self.storage, self.prefix, f"{self.folder}/{min(unknown)}", "is missing")
+        by_shard: dict[str, list[Member]] = {}
+        for name, member in self.members.items():
+            if name in wanted:
+                by_shard.setdefault(member.shard, []).append(member)
+        return [span for shard, members in by_shard.items() for span in self._parts(shard, members)]
+
+    def _parts(self, shard: str, members: list[Member]) -> list[Span]:
+        """Return what to read of a shard for the files `members`, which are in order."""
+        parts: list[Span] = []
+        for member in members:
+            end = member.offset + member.bytes
+            last = parts[-1] if parts else None
+            if last and member.offset - (last.start + (last.length or 0)) <= GAP:
+                parts[-1] = Span(shard, last.start, end - last.start, [*last.members, member])
+            else:
+                parts.append(Span(shard, member.offset, member.bytes, [member]))
+        if 2 * sum(part.length or 0 for part in parts) >= self._ends[shard]:
+            return [Span(shard, 0, None, members)]
+        return parts
+
+    def _fetch(self, span: Span, digests: Mapping[str, str]) -> list[tuple[str, bytes]]:
+        key = f"{self.prefix}/{span.shard}"
+        try:
+            if span.length is None:
+                data = self.storage.read(key)
+            else:
+                data = self.storage.read_range(key, span.start, span.length)
+        except MissingKey:
+            raise unusable(self.storage, self.prefix, span.shard, "is missing") from None
+        starts = {member.name: member.offset - span.start for member in span.members}
+        files = [(one.name, data[starts[one.name] : starts[one.name] + one.bytes]) for one in span.members]
+        if span.length is None:
+            sound = _sha256(data) == digests.get(span.shard)
+        else:
+            sound = all(_sha256(file) == one.sha256 for one, (_, file) in zip(span.members, files, strict=True))
+        if not sound:
+            raise unusable(self.storage, self.prefix, span.shard, "is damaged")
+        return files
+
+
+def _index(folder: str) -> str:
+    return f"{folder}.csv"
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
