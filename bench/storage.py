@@ -4,7 +4,7 @@
 
 The server is SeaweedFS on this machine, as in the tests. Writing puts encoded PNG files into shards, with digests and
 index; reading verifies them and yields the PNG files. The bare copy puts and gets the same shards with as many threads
-as this project's code, from and into memory, and does nothing else. Rounds alternate, and every ratio is within a round.
+as this project's code, from and into memory, and does nothing else. Rounds alternate, and a ratio is within a round.
 """
 
 import argparse

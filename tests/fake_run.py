@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jobs.classifier.predictions import Predictions, write_predictions
-from jobs.common import keys, png, tables
+from jobs.common import keys, png, shards, tables
 from jobs.common.seeds import derive
 from jobs.common.step import MANIFEST, Step, read_manifest, seal
 from jobs.common.storage import Storage
@@ -73,7 +73,7 @@ def _dataset(
         settings={"image_size": size, "folds": folds, "seed": 0},
         inputs={"data": "0"},
     )
-    rows = []
+    rows, files = [], []
     for number, label in enumerate(labels):
         for image in range(images):
             id, group = f"{number:02d}{image:06d}", image - image % 2 if image % 3 else image
@@ -82,7 +82,8 @@ def _dataset(
             file = Row(id, f"{label}/Y{image}.jpg", label, f"{number:02d}{group:06d}", group % folds, "JPEG",
                        width * height // 5, width, height, float(rng.integers(0, 30)))  # fmt: skip
             rows.append(file)
-            step.write(f"images/{id}.png", png.encode(draw(number, image, size)))
+            files.append((keys.image(id), png.encode(draw(number, image, size))))
+    shards.write(step, "images", files)
     step.write("index.csv", rows_to_csv(rows))
     refused = [
         ("yes/Y0 copy.jpg", "duplicate", "exact duplicate of yes/Y0.jpg"),
@@ -124,8 +125,8 @@ def _generator(
     gan.finish(hardware=HARDWARE, training_seconds=512.5)
 
     made = Step(storage, keys.synthetic(RUN, fold, label), job="generate", settings={}, inputs=inputs)
-    for image in range(8):
-        made.write(f"images/{image:06d}.png", png.encode(draw(number, 2000 + image, size)))
+    drawn = ((keys.synthetic_image(image), png.encode(draw(number, 2000 + image, size))) for image in range(8))
+    shards.write(made, "images", drawn)
     made.write("nearest.png", grid_png(np.stack([draw(number, 2000 + image, size) for image in range(16)]), 8))
     real = {"kid": 0.002, "precision": 0.81, "recall": 0.77, "density": 0.97, "coverage": 0.93, "fid": 14.2}
     quality = {
@@ -148,7 +149,7 @@ def _generator(
             "near_duplicates": {"generated": 0.04, "real": 0.0},
             "suspicious": number == 1 and fold == 0,
         },
-        "nearest": [{"training": rows[0].id, "mirrored": False, "distance": 20.0, "image": "images/000000.png"}],
+        "nearest": [{"training": rows[0].id, "mirrored": False, "distance": 20.0, "image": "000000.png"}],
     }
     made.write("quality.json", json.dumps(quality).encode())
     made.finish(hardware=HARDWARE, count=8, suspicious=number == 1 and fold == 0)

@@ -11,7 +11,7 @@ from PIL import Image
 from jobs import promote
 from jobs.classifier.champion import Record, parse_record
 from jobs.classifier.predictions import Predictions, write_predictions
-from jobs.common import keys, png
+from jobs.common import keys, png, shards
 from jobs.common.step import Step, manifest_digest, read_manifest
 from jobs.common.storage import Storage
 from jobs.mri.crop import fit
@@ -44,8 +44,7 @@ def make_dataset(
         storage, keys.dataset(id), job="preprocess", settings={"folds": FOLDS, "image_size": size}, inputs={"data": id}
     )
     pictures = {row.id: fit(picture, 0, size) for row, picture in zip(rows, heads, strict=bool(heads))}
-    for name, picture in pictures.items():
-        step.write(f"images/{name}.png", png.encode(picture))
+    shards.write(step, "images", ((keys.image(id), png.encode(picture)) for id, picture in pictures.items()))
     step.write("index.csv", rows_to_csv(rows))
     step.finish(labels={label: sum(row.label == label for row in rows) for label in LABELS}, name="mri")
     return pictures

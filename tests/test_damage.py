@@ -21,8 +21,9 @@ CLASSIFIERS = "runs/*/fold-0/classifiers/*/manifest.json"
 READ_BY = {
     "datasets/*/manifest.json": "",
     "datasets/*/index.csv": REPORT,
+    "datasets/*/images.csv": REPORT,
     "datasets/*/images.sha256": REPORT,
-    "datasets/*/images/*.png": REPORT,
+    "datasets/*/images/*.tar": REPORT,
     "datasets/*/quarantine.csv": REPORT,
     "phantoms/*/*/manifest.json": "",
     "phantoms/*/*/phantoms.safetensors": CLASSIFIERS,
@@ -34,9 +35,9 @@ READ_BY = {
     "runs/*/fold-0/*/gan/samples.sha256": REPORT,
     "runs/*/fold-0/*/gan/samples/*.png": REPORT,
     "runs/*/fold-0/lesion/synthetic/manifest.json": "",
+    "runs/*/fold-0/lesion/synthetic/images.csv": REPORT,
     "runs/*/fold-0/lesion/synthetic/images.sha256": CLASSIFIERS,
-    "runs/*/fold-0/lesion/synthetic/images/*.png": CLASSIFIERS,
-    "runs/*/fold-0/lesion/synthetic/images/000000.png": REPORT,
+    "runs/*/fold-0/lesion/synthetic/images/*.tar": CLASSIFIERS,
     "runs/*/fold-0/lesion/synthetic/nearest.png": REPORT,
     "runs/*/fold-0/lesion/synthetic/quality.json": REPORT,
     "runs/*/fold-0/classifiers/*/manifest.json": "",
@@ -113,6 +114,6 @@ def test_every_kind_of_file_is_tried(finished: Path) -> None:
     # The page is handed on, a grid and remarks are for people alone, what `done/` names is compared with what is asked
     # for, and files are read again where `sources/` is damaged.
     left = {path for path in storage.rglob("*") if path.is_file()}
-    left -= {*storage.glob("done/*"), *storage.glob("sources/*"), *storage.glob("**/images/*")}
+    left -= {*storage.glob("done/*"), *storage.glob("sources/*")}
     left -= {path for name in ("report.html", "grid.png", "remarks.csv", ".writing-*") for path in storage.rglob(name)}
     assert {path.name for path in left} <= tried

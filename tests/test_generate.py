@@ -19,6 +19,7 @@ from jobs.common.storage import open_storage
 from jobs.gan import drawing, features, grid, networks
 from jobs.mri.dataset import Dataset, open_dataset
 from jobs.settings import ExecutionSettings, GenerateSettings, PhantomSettings, PreprocessSettings
+from tests import tars
 from tests.untrained import LABELS, SIZE, write_dataset, write_generator
 
 
@@ -46,8 +47,7 @@ def asked(folder: Path, **more: Any) -> GenerateSettings:
 
 def outputs(step: Step) -> dict[str, bytes]:
     """The images of a step by name."""
-    names = [key.removeprefix(step.prefix + "/") for key in step.storage.list(f"{step.prefix}/images")]
-    return {name: step.read(name) for name in names}
+    return tars.images(step.storage, step.prefix)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def quality(forty: Step) -> dict:
 def test_an_image_depends_on_its_number_and_on_no_other_image(filled: Path, forty: Step, tmp_path: Path) -> None:
     whole = outputs(forty)
     assert forty.prefix == "runs/r/fold-0/yes/synthetic"
-    assert list(whole) == [f"images/{number:06d}.png" for number in range(40)]
+    assert list(whole) == [f"{number:06d}.png" for number in range(40)]
     assert len({hashlib.sha256(data).digest() for data in whole.values()}) == 40
     shutil.copytree(filled / "datasets", tmp_path / "datasets")
     shutil.copytree(filled / "runs/r/fold-0/yes/gan", tmp_path / "runs/r/fold-0/yes/gan")
@@ -85,12 +85,12 @@ def test_images_are_bent_as_far_as_asked(filled: Path, forty: Step, tmp_path: Pa
     shutil.copytree(filled / "runs/r/fold-0/yes/gan", tmp_path / "runs/r/fold-0/yes/gan")
     as_drawn, little, much = (drawn(bend) for bend in (0, 0.01, 0.1))
     assert 0 < np.abs(little - as_drawn).mean() < np.abs(much - as_drawn).mean()
-    default = [forty.read(keys.synthetic_image(number)) for number in range(4)]
+    default = list(outputs(forty).values())[:4]
     assert list(outputs(generate.run(asked(tmp_path))).values()) == default
 
 
 def test_images_are_gray_and_of_the_datasets_size(forty: Step) -> None:
-    image = Image.open(io.BytesIO(forty.read("images/000007.png")))
+    image = Image.open(io.BytesIO(outputs(forty)["000007.png"]))
     assert image.mode == "L" and image.size == (SIZE, SIZE)
     assert np.asarray(image).std() > 1
 
@@ -137,7 +137,7 @@ def test_nearest_training_images_are_of_the_training_folds_and_the_class(
     assert len(quality["nearest"]) == generate.NEAREST_SHOWN
     # Brute force for one of them.
     entry = quality["nearest"][3]
-    image = np.asarray(Image.open(io.BytesIO(forty.read(entry["image"])))).astype(float)
+    image = np.asarray(Image.open(io.BytesIO(outputs(forty)[entry["image"]]))).astype(float)
     distances = {
         row.id: min(
             np.sqrt(np.mean((image - side) ** 2))
@@ -156,7 +156,7 @@ def test_grids_show_samples_and_their_nearest(forty: Step, filled: Path, quality
     cell = SIZE + grid.GAP
     assert samples.shape == (5 * cell - 1, 8 * cell - 1)
     assert beside.shape == (4 * cell - 1, 8 * cell - 1)
-    ninth = np.asarray(Image.open(io.BytesIO(forty.read("images/000008.png"))))
+    ninth = np.asarray(Image.open(io.BytesIO(outputs(forty)["000008.png"])))
     assert (samples[cell : cell + SIZE, :SIZE] == ninth).all()
     assert (beside[2 * cell : 2 * cell + SIZE, :SIZE] == ninth).all()
     dataset = open_dataset(open_storage(str(filled)), "d")

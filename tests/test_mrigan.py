@@ -17,7 +17,7 @@ from jobs import evaluate
 from jobs.common import keys
 from jobs.common.storage import open_storage
 from jobs.settings import EvaluateSettings
-from tests import fake_run
+from tests import fake_run, tars
 
 RUN, DATASET = fake_run.RUN, fake_run.DATASET
 
@@ -42,8 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def pixels(file: Path) -> np.ndarray:
-    return np.asarray(Image.open(file))
+def pixels(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)))
 
 
 def rows(file: Path) -> list[dict[str, str]]:
@@ -66,15 +66,15 @@ def test_a_dataset_is_read_as_rows_and_pixels(folder: Path) -> None:
     assert (data.labels, data.folds) == (("no", "yes"), 2)
     found = data.pixels(data.rows)
     assert found.dtype == np.uint8
-    expected = [pixels(folder / "datasets" / DATASET / "images" / f"{row['id']}.png") for row in files]
-    np.testing.assert_array_equal(found, expected)
+    pictures = tars.images(open_storage(str(folder)), keys.dataset(DATASET))
+    np.testing.assert_array_equal(found, [pixels(pictures[f"{row['id']}.png"]) for row in files])
 
 
 def test_synthetic_images_come_in_order(folder: Path) -> None:
     found = mrigan.images(folder, RUN, "yes", fold=1)
-    files = sorted((folder / keys.synthetic(RUN, 1, "yes") / "images").iterdir())
+    files = tars.images(open_storage(str(folder)), keys.synthetic(RUN, 1, "yes"))
     assert found.shape == (len(files), 32, 32)
-    np.testing.assert_array_equal(found, [pixels(file) for file in files])
+    np.testing.assert_array_equal(found, [pixels(files[name]) for name in sorted(files)])
 
 
 def test_predictions_are_those_of_all_folds(folder: Path) -> None:
@@ -130,9 +130,9 @@ def test_what_is_not_there_is_named(folder: Path) -> None:
 
 def test_a_damaged_image_is_named(folder: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(folder, tmp_path / "copy")
-    file = copy / keys.synthetic(RUN, 0, "no") / "images" / "000003.png"
+    file = copy / keys.synthetic(RUN, 0, "no") / "images" / "shard-000000.tar"
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(mrigan.MachineError, match=r"000003\.png is damaged"):
+    with pytest.raises(mrigan.MachineError, match=r"shard-000000\.tar is damaged"):
         mrigan.images(copy, RUN, "no")
 
 

@@ -13,6 +13,7 @@ from jobs.common.errors import MachineError, UserError
 from jobs.common.step import read_manifest
 from jobs.common.storage import open_storage
 from jobs.settings import ExecutionSettings, GenerateSettings, ImagesSettings
+from tests import tars
 from tests.untrained import LABELS, write_dataset, write_generator
 
 STORED, MORE = 36, 70  # the images of a run, and a number with the end of their last block in between
@@ -64,9 +65,9 @@ def stored(url: str, fold: int | str = 0) -> dict[str, bytes]:
     """Return the images of a run in storage, under the names that they have outside."""
     storage = open_storage(url)
     return {
-        f"{label}/{Path(key).name}": storage.read(key)
+        f"{label}/{name}": data
         for label in LABELS
-        for key in storage.list(f"{keys.synthetic('r', fold, label)}/images")
+        for name, data in tars.images(storage, keys.synthetic("r", fold, label)).items()
     }
 
 
@@ -104,6 +105,42 @@ def test_some_classes_and_the_first_images_are_got(url: str, tmp_path: Path) -> 
     assert found == {f"yes/{number:06d}.png": stored(url)[f"yes/{number:06d}.png"] for number in range(5)}
     assert set(get(url, tmp_path / "out", label="no, ", count=2)) == {*found, "no/000000.png", "no/000001.png"}
     assert set(get(url, tmp_path / "both", label="no,yes", count=1)) == {"no/000000.png", "yes/000000.png"}
+
+
+def test_single_images_are_got_by_number(url: str, tmp_path: Path) -> None:
+    found = get(url, tmp_path / "out", label="yes", ids="7, 000031")
+    assert found == {name: stored(url)[name] for name in ("yes/000007.png", "yes/000031.png")}
+    # Another one may go into the same folder.
+    assert set(get(url, tmp_path / "out", ids="3")) == {*found, "no/000003.png", "yes/000003.png"}
+
+
+def test_images_of_a_dataset_are_got_by_id(url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    files = tars.images(open_storage(url), keys.dataset("d"))
+    out, ids = tmp_path / "out", [f"{number:016x}" for number in (2, 5)]
+    with caplog.at_level(logging.INFO, "mrigan.images"):
+        images.run(ImagesSettings(runs=("d",), storage=url, out=str(out), ids=",".join(ids)))
+    assert content(out) == {f"{label}/{id}.png": files[f"{id}.png"] for label, id in zip(LABELS, ids, strict=True)}
+    assert "the real images of dataset d" in caplog.text
+    images.run(ImagesSettings(runs=("d",), storage=url, out=str(out), label="no"))
+    found = content(out)
+    assert len(found) == 24 + 1 and {Path(name).name: data for name, data in found.items()}.items() <= files.items()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"runs": ("r",), "ids": "36"}, r"--ids: run r has no image '000036\.png' of no: 0 to 35"),
+        ({"runs": ("r",), "ids": "x"}, "--ids: run r has no image 'x' of no"),
+        ({"runs": ("r",), "ids": "1", "count": 2}, "--ids: without --count"),
+        ({"runs": ("d",), "ids": "7"}, "--ids: dataset d has no image '7' of no, yes: see its index.csv"),
+        ({"runs": ("d",), "count": 7}, "--count: only of synthetic images"),
+        ({"runs": ("d",), "label": "maybe"}, "--label: one or several of no, yes, not 'maybe'"),
+    ],
+)
+def test_an_image_that_is_not_there_is_named(url: str, tmp_path: Path, more: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        images.run(ImagesSettings(storage=url, out=str(tmp_path / "out"), **more))
+    assert not (tmp_path / "out").exists()
 
 
 def test_images_of_a_generator_of_all_images_are_preferred(
@@ -173,7 +210,7 @@ def test_a_run_without_synthetic_images_is_told_from_no_run(tmp_path: Path) -> N
         get(storage.url, tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", ["yes/synthetic/images/000003.png", "all-classes/gan/generator.safetensors"])
+@pytest.mark.parametrize("name", ["yes/synthetic/images/shard-000000.tar", "all-classes/gan/generator.safetensors"])
 def test_damage_is_found(name: str, url: str, tmp_path: Path) -> None:
     storage, key = open_storage(url), f"runs/r/fold-0/{name}"
     data = storage.read(key)

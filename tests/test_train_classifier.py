@@ -17,7 +17,7 @@ from sklearn.metrics import log_loss
 from jobs import cli, draw_phantoms, pretrain, train_classifier
 from jobs.classifier import networks, starting
 from jobs.classifier.predictions import Predictions, read_predictions
-from jobs.common import hardware, keys
+from jobs.common import hardware, keys, shards
 from jobs.common.errors import Interrupted, MachineError, UserError
 from jobs.common.step import Step, manifest_digest, read_manifest
 from jobs.common.storage import open_storage
@@ -62,7 +62,7 @@ def write_dataset(folder: Path, *, training: float = 100, held_out: float = 100)
     """Write a dataset of two classes; `training` and `held_out` are the brightness of those parts of fold 0."""
     storage = open_storage(str(folder))
     step = Step(storage, keys.dataset("d"), job="preprocess", settings={"image_size": SIZE, "folds": FOLDS}, inputs={})
-    rows = []
+    rows, files = [], []
     for index, label in enumerate(LABELS):
         for group in range(GROUPS):
             for member in range(3 if group == GROUPS - 1 else 2):
@@ -70,8 +70,9 @@ def write_dataset(folder: Path, *, training: float = 100, held_out: float = 100)
                 id = f"{label}-{group:02d}-{member}"
                 row = Row(id, f"{label}/{id}.png", label, f"{label}-{group:02d}", fold, "PNG", 9, SIZE, SIZE, 0.0)
                 value = (held_out if fold == 0 else training) + 80 * index
-                step.write(f"images/{id}.png", png(value, len(rows)))
+                files.append((keys.image(id), png(value, len(rows))))
                 rows.append(row)
+    shards.write(step, "images", files)
     step.write("index.csv", rows_to_csv(rows))
     step.finish()
     return step
@@ -81,8 +82,9 @@ def write_synthetic(folder: Path, dataset: Step, label: str, count: int = 6, siz
     """Write the synthetic images of a class in fold 0."""
     prefix = keys.synthetic("r", 0, label)
     step = Step(dataset.storage, prefix, job="generate", settings={}, inputs={"dataset": dataset.digest})
-    for number in range(count):
-        step.write(f"images/{number:06d}.png", png(100 + 80 * LABELS.index(label), 1000 + number, size))
+    value = 100 + 80 * LABELS.index(label)
+    drawn = ((keys.synthetic_image(number), png(value, 1000 + number, size)) for number in range(count))
+    shards.write(step, "images", drawn)
     step.finish()
     return step
 
@@ -358,9 +360,9 @@ def test_synthetic_images_of_another_dataset_or_size_or_damaged_are_refused(tmp_
         write_synthetic(tmp_path, dataset, label, size=64)
     with pytest.raises(UserError, match="images that are not 32 x 32"):
         train_classifier.run(settings(tmp_path, regime="synthetic"))
-    broken = f"{write_synthetic(tmp_path, dataset, 'no').prefix}/images/000000.png"
+    broken = f"{write_synthetic(tmp_path, dataset, 'no').prefix}/images/shard-000000.tar"
     dataset.storage.write(broken, b"broken")
-    with pytest.raises(MachineError, match=r"000000\.png is damaged"):
+    with pytest.raises(MachineError, match=f"{broken} is damaged"):
         train_classifier.run(settings(tmp_path, regime="synthetic"))
     write_dataset(tmp_path, held_out=50)
     with pytest.raises(UserError, match="was not made from dataset d"):
@@ -370,8 +372,8 @@ def test_synthetic_images_of_another_dataset_or_size_or_damaged_are_refused(tmp_
 def test_synthetic_images_that_were_deleted_in_part_are_refused(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path)
     parts = [write_synthetic(tmp_path, dataset, label) for label in LABELS]
-    parts[0].storage.delete(f"{parts[0].prefix}/images/000003.png")
-    with pytest.raises(MachineError, match=r"000003\.png is missing: delete .*/no/synthetic and run its job again"):
+    parts[0].storage.delete(f"{parts[0].prefix}/images/shard-000000.tar")
+    with pytest.raises(MachineError, match=r"000000\.tar is missing: delete .*/no/synthetic and run its job again"):
         train_classifier.run(settings(tmp_path, regime="synthetic"))
 
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from jobs import train_gan
-from jobs.common import hardware, keys, png
+from jobs.common import hardware, keys, png, shards
 from jobs.common.checkpoint import Checkpoints
 from jobs.common.errors import Interrupted, MachineError, UserError
 from jobs.common.step import Step
@@ -54,7 +54,7 @@ def write_dataset(folder: Path, *, held_out_value: int = 200, size: int = SIZE) 
     step = Step(
         storage, keys.dataset("d"), job="preprocess", settings={"image_size": size, "folds": FOLDS}, inputs={"data": ""}
     )
-    rows = []
+    rows, files = [], []
     for label in ("no", "yes"):
         for number in range(EACH):
             image = np.zeros((size, size), np.uint8)
@@ -62,7 +62,8 @@ def write_dataset(folder: Path, *, held_out_value: int = 200, size: int = SIZE) 
             image[8:24, 8 : 16 + number] = held_out_value if fold == 0 else 150
             name = f"{label}-{number}"
             rows.append(Row(name, f"{label}/{number}.png", label, name, fold, "PNG", 100, size, size, 0.0))
-            step.write(f"images/{name}.png", png.encode(image))
+            files.append((keys.image(name), png.encode(image)))
+    shards.write(step, "images", files)
     step.write("index.csv", rows_to_csv(rows))
     step.finish()
 

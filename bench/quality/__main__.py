@@ -4,7 +4,6 @@ Trains and evaluates the recipe on five folds, stage by stage. After each stage 
 all stages that are done. It continues where it stopped; steps in bench/results/quality are not repeated.
 """
 
-import io
 import json
 import sys
 from collections.abc import Sequence
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from bench.quality import baselines, cells, command, kept, protocol, table
 from bench.quality.cells import Predicted, bootstraps
@@ -22,10 +20,10 @@ from jobs import evaluate
 from jobs import plan as planning
 from jobs.classifier import findings, metrics
 from jobs.classifier.predictions import take
-from jobs.common import keys
-from jobs.common.step import RESULTS_VERSION
+from jobs.common import keys, png
+from jobs.common.step import RESULTS_VERSION, stored
 from jobs.common.storage import Storage, open_storage
-from jobs.gan import grid
+from jobs.gan import grid, synthetic
 from jobs.settings import PipelineSettings
 
 SCHEMA = 2
@@ -109,10 +107,9 @@ def closer(predicted: Predicted, baselines: dict[str, metrics.Bootstrap], settin
 
 def samples(storage: Storage, run: str, labels: Sequence[str]) -> np.ndarray:
     """Return the first synthetic images of each class in fold 0, uint8 [n, size, size]; n is 0 if there are none."""
-    names = [keys.synthetic_image(number) for number in range(COLUMNS * LINES)]
-    places = (f"{keys.synthetic(run, 0, label)}/{name}" for label in labels for name in names)
-    files = (storage.read(place) for place in places if storage.exists(place))
-    return np.array([np.asarray(Image.open(io.BytesIO(data))) for data in files])
+    steps = (stored(storage, keys.synthetic(run, 0, label)) for label in labels)
+    files = (data for step in steps if step for data in synthetic.files(step).first(COLUMNS * LINES))
+    return np.array([png.decode(data) for data in files])
 
 
 def looks(results: Path, dataset: dict[str, Any], run: str) -> list[str]:

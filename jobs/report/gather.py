@@ -122,23 +122,10 @@ def samples(storage: Storage, parts: list[Part], real: Callable[[str], np.ndarra
     shown = []
     for part in _chosen(parts, "generate", fold=0):
         label = part.where["label"]
-        synthetic = _first_images(storage, part)
+        synthetic = Shards(storage, part.prefix, part.manifest, "images").first(TILES)
         nearest = read_left(storage, part, ["nearest.png"]).get("nearest.png")
         shown.append(exhibits.tiles(label, real(label), synthetic, nearest))
     return shown
-
-
-def _first_images(storage: Storage, part: Part) -> list[bytes]:
-    """Return the first TILES synthetic images of a step, none if the first shard no longer exists.
-
-    The folder `images` may be deleted to save space once the classifiers are trained. Raises MachineError if an
-    existing file is damaged.
-    """
-    files = Shards(storage, part.prefix, part.manifest, "images")
-    names = list(files.members)[:TILES]
-    if not names or not storage.exists(f"{part.prefix}/{files.members[names[0]].shard}"):
-        return []
-    return [data for _, data in files.read(names)]
 
 
 def read_left(storage: Storage, part: Part, names: Iterable[str]) -> dict[str, bytes]:

@@ -16,11 +16,12 @@ from bench.quality import ablate, baselines, cells, inner, kept, page, protocol,
 from jobs import phantom, preprocess
 from jobs import plan as planning
 from jobs.classifier.predictions import read_predictions
-from jobs.common import keys
+from jobs.common import keys, png
 from jobs.common.step import stored
 from jobs.common.storage import open_storage
 from jobs.mri.dataset import open_dataset
 from jobs.settings import PhantomSettings, PipelineSettings, PreprocessSettings
+from tests import tars
 from tests.tiny import TINY
 
 First = tuple[PipelineSettings, Path, dict[str, Any]]
@@ -109,10 +110,10 @@ def test_the_picture_shows_synthetic_images_alone(first: First) -> None:
     shown = np.asarray(Image.open(results / "samples.png"))
     cell = settings.image_size + 1
     for number, label in enumerate(one["label"] for one in result["dataset"]["labels"]):
-        drawn = Path(settings.storage, "runs", result["run"], "fold-0", label, "synthetic", "images", "000000.png")
+        drawn = tars.images(open_storage(settings.storage), keys.synthetic(result["run"], 0, label))["000000.png"]
         place = settings.synthetic_count * number
         top, left = place // quality.COLUMNS * cell, place % quality.COLUMNS * cell
-        assert (shown[top : top + cell - 1, left : left + cell - 1] == np.asarray(Image.open(drawn))).all()
+        assert (shown[top : top + cell - 1, left : left + cell - 1] == png.decode(drawn)).all()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What S3 servers and their users do that a folder does not."""
 
+import random
 import threading
 import urllib.parse
 from collections.abc import Iterator
@@ -8,9 +9,10 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 import pytest
+from boto3.s3.transfer import TransferConfig
 
 from jobs import cli
-from jobs.common import s3
+from jobs.common import meter, s3
 from jobs.common.errors import MachineError, UserError
 from jobs.common.storage import MissingKey, open_storage
 from tests.conftest import use_credentials
@@ -271,3 +273,32 @@ def test_a_body_that_breaks_off_each_time_is_the_machines_failure(shelf: Server)
     assert shelf.sent == s3.ATTEMPTS
     with pytest.raises(MissingKey):
         open_storage("s3://shelf").read("b")
+
+
+def test_a_large_object_goes_up_in_parts(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "MULTIPART", TransferConfig(multipart_threshold=6 * 2**20, multipart_chunksize=5 * 2**20))
+    storage = open_storage(s3_url)
+    assert isinstance(storage, s3.S3)
+    called: list[str] = []
+    storage.client.meta.events.register("before-call.s3", lambda model, **rest: called.append(model.name))
+    data = random.Random(0).randbytes(11 * 2**20)
+    sent = meter.counters().bytes.labels("sent")._value.get()
+    storage.write("large", data)
+    assert sorted(called) == ["CompleteMultipartUpload", "CreateMultipartUpload", *["UploadPart"] * 3]
+    assert meter.counters().bytes.labels("sent")._value.get() - sent >= len(data)
+    assert storage.read("large") == data
+    assert storage.read_range("large", 5 * 2**20 - 2, 4) == data[5 * 2**20 - 2 :][:4]
+    storage.write("small", data[: 6 * 2**20 - 1])
+    assert called[-1] == "PutObject"
+
+
+def test_a_large_object_that_is_refused_is_told(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "MULTIPART", TransferConfig(multipart_threshold=1))
+    use_credentials(monkeypatch, s3_server, s3_server.reader)
+    with pytest.raises(UserError, match=r"s3://tests/x/key: access is denied"):
+        open_storage("s3://tests/x").write("key", b"data")
+
+
+def test_a_server_that_sends_the_whole_object_gives_the_part_too(shelf: Server) -> None:
+    shelf.objects["a"] = b"0123456789"
+    assert open_storage("s3://shelf").read_range("a", 3, 4) == b"3456"

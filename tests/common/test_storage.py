@@ -9,7 +9,7 @@ import pytest
 
 from jobs.common.errors import MachineError, UserError
 from jobs.common.s3 import S3
-from jobs.common.storage import MissingKey, Storage, open_storage, read_many, write_many
+from jobs.common.storage import MissingKey, Storage, in_parallel, open_storage, read_many, write_many
 from tests.conftest import use_credentials
 from tests.s3_server import S3Server
 
@@ -35,9 +35,19 @@ def test_what_is_written_is_read(storage: Storage) -> None:
     assert not storage.exists("a/two.bin")
 
 
+def test_a_part_is_read(storage: Storage) -> None:
+    storage.write("a", b"0123456789")
+    storage.write("empty", b"")
+    parts = {(0, 3): b"012", (4, 1): b"4", (7, 5): b"789", (10, 1): b"", (12, 3): b"", (3, 0): b""}
+    assert {part: storage.read_range("a", *part) for part in parts} == parts
+    assert storage.read_range("empty", 0, 4) == storage.read("empty") == b""
+
+
 def test_what_is_not_there_is_missing(storage: Storage) -> None:
     with pytest.raises(MissingKey):
         storage.read("nothing/here")
+    with pytest.raises(MissingKey):
+        storage.read_range("nothing/here", 0, 3)
     assert storage.list("nothing") == []
 
 
@@ -46,6 +56,36 @@ def test_many_objects_keep_their_order(storage: Storage) -> None:
     write_many(storage, iter(items))
     assert storage.list("many") == [key for key, _ in items]
     assert list(read_many(storage, [key for key, _ in items])) == [data for _, data in items]
+
+
+def test_results_come_in_order_and_few_are_held() -> None:
+    released, begun = threading.Event(), []
+
+    def work(number: int) -> int:
+        begun.append(number)
+        if number == 0:
+            released.wait(10)
+        return -number
+
+    taken = []
+    found = in_parallel(work, (taken.append(number) or number for number in range(50)), "read", 4)
+    # The first item waits for the others, which are computed meanwhile.
+    threading.Thread(target=lambda: released.set() if len(taken) <= 4 else None).start()
+    assert next(found) == 0 and len(taken) == 4
+    assert list(found) == [-number for number in range(1, 50)]
+    assert sorted(begun) == list(range(50))
+
+
+def test_the_first_error_ends_the_work() -> None:
+    def work(number: int) -> int:
+        if number == 3:
+            raise MachineError("full")
+        return number
+
+    taken = []
+    with pytest.raises(MachineError, match="full"):
+        list(in_parallel(work, (taken.append(number) or number for number in range(100)), "write", 8))
+    assert len(taken) < 20
 
 
 def test_a_version_changes_with_its_object_and_no_other(storage: Storage) -> None:

@@ -1,12 +1,12 @@
 """A dataset is read as it was written, and damage is reported."""
 
-import io
+import tarfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.common import keys
+from jobs.common import keys, png, shards
 from jobs.common.errors import MachineError, UserError
 from jobs.common.step import Step
 from jobs.common.storage import Storage, open_storage
@@ -26,10 +26,7 @@ def pixels_of(number: int) -> np.ndarray:
 def storage(tmp_path) -> Storage:
     storage = open_storage(str(tmp_path))
     step = Step(storage, keys.dataset("d"), job="preprocess", settings={"image_size": 32, "folds": 3}, inputs={})
-    for number, row in enumerate(ROWS):
-        buffer = io.BytesIO()
-        Image.fromarray(pixels_of(number)).save(buffer, "PNG")
-        step.write(f"images/{row.id}.png", buffer.getvalue())
+    shards.write(step, "images", ((f"{row.id}.png", png.encode(pixels_of(number))) for number, row in enumerate(ROWS)))
     step.write("index.csv", rows_to_csv(ROWS))
     step.finish(patients="none")
     return storage
@@ -44,6 +41,31 @@ def test_rows_and_pixels_come_back(storage):
     assert pixels.dtype == np.uint8
     np.testing.assert_array_equal(pixels, np.stack([pixels_of(4), pixels_of(1)]))
     assert dataset.pixels([]).shape == (0, 32, 32)
+    # A row may be asked for twice.
+    np.testing.assert_array_equal(dataset.pixels([ROWS[2]] * 2), np.stack([pixels_of(2)] * 2))
+
+
+def test_the_files_are_png(storage, tmp_path):
+    with tarfile.open(tmp_path / "datasets/d/images/shard-000000.tar") as tar:
+        assert tar.getnames() == [f"{row.id}.png" for row in ROWS]
+        for number, member in enumerate(tar):
+            np.testing.assert_array_equal(np.asarray(Image.open(tar.extractfile(member))), pixels_of(number))
+
+
+def test_a_dataset_of_one_file_an_image_is_read(storage):
+    """mrigan 0.2 wrote such datasets."""
+    files = dict(open_dataset(storage, "d").images.read())
+    step = Step(storage, keys.dataset("old"), job="preprocess", settings={"image_size": 32, "folds": 3}, inputs={})
+    step.write_many((f"images/{name}", data) for name, data in files.items())
+    step.write("index.csv", rows_to_csv(ROWS))
+    step.finish()
+    dataset = open_dataset(storage, "old")
+    np.testing.assert_array_equal(dataset.pixels(ROWS[::-2]), open_dataset(storage, "d").pixels(ROWS[::-2]))
+    assert dataset.images.first(2) == list(files.values())[:2]
+    key = f"datasets/old/images/{ROWS[3].id}.png"
+    storage.write(key, storage.read(key)[:-1])
+    with pytest.raises(MachineError, match=f"{key} is damaged"):
+        open_dataset(storage, "old").pixels(ROWS)
 
 
 def test_what_is_held_out_is_not_trained_on(storage):
@@ -79,7 +101,7 @@ def test_a_damaged_index_is_told(storage, index):
 
 
 def test_a_flipped_bit_of_an_image_is_found(storage):
-    key = f"datasets/d/images/{ROWS[3].id}.png"
+    key = "datasets/d/images/shard-000000.tar"
     whole = storage.read(key)
     for place in np.random.default_rng(0).choice(8 * len(whole), 30, replace=False):
         changed = bytearray(whole)
@@ -89,28 +111,30 @@ def test_a_flipped_bit_of_an_image_is_found(storage):
             open_dataset(storage, "d").pixels(ROWS)
 
 
-def test_the_listing_is_read_once(storage):
+def test_index_and_listing_are_read_once(storage):
     dataset = open_dataset(storage, "d")
-    dataset.pixels(ROWS[:1])
+    dataset.pixels(ROWS)
     storage.delete("datasets/d/images.sha256")
+    storage.delete("datasets/d/images.csv")
     assert len(dataset.pixels(ROWS)) == len(ROWS)
 
 
-@pytest.mark.parametrize("damage", [None, b"", b"no image", "half", "size"])
-def test_a_damaged_image_is_told(storage, damage):
-    key = f"datasets/d/images/{ROWS[0].id}.png"
+@pytest.mark.parametrize("rows", [ROWS, ROWS[1:2]])
+@pytest.mark.parametrize("damage", [None, b"", b"no image", "half", "order"])
+def test_a_damaged_image_is_told(storage, damage, rows):
+    key = "datasets/d/images/shard-000000.tar"
     if damage is None:
         storage.delete(key)
     elif damage == "half":
-        storage.write(key, storage.read(key)[:40])
-    elif damage == "size":
-        buffer = io.BytesIO()
-        Image.new("L", (64, 64)).save(buffer, "PNG")
-        storage.write(key, buffer.getvalue())
+        storage.write(key, storage.read(key)[:600])
+    elif damage == "order":
+        step = Step(storage, "other", job="", settings={}, inputs={})
+        shards.write(step, "images", reversed(list(open_dataset(storage, "d").images.read())))
+        storage.write(key, storage.read("other/images/shard-000000.tar"))
     else:
         storage.write(key, damage)
     with pytest.raises(MachineError, match="missing" if damage is None else "damaged"):
-        open_dataset(storage, "d").pixels(ROWS)
+        open_dataset(storage, "d").pixels(rows)
 
 
 def test_the_index_is_plain_csv():
