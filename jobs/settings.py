@@ -276,7 +276,7 @@ class ImagesSettings(StorageSettings):
     out: str = setting("", "folder on this machine to write to, with one folder for each class; empty: `synthetic`, or `dataset` for a dataset", result=False)
     label: str = setting("", "classes, separated by commas; empty: all", result=False)
     count: int = setting(0, "synthetic images of each class; more than are stored are drawn; 0: those that are stored", unit="images", result=False, ge=0)
-    ids: str = setting("", "only these stored images, separated by commas: numbers of synthetic ones, ids of a dataset's; empty: all", result=False)
+    ids: str = setting("", "only these stored images, separated by commas: numbers of synthetic images, or ids in a dataset; empty: all", result=False)
 
 
 class CheckSettings(StorageSettings):
