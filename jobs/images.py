@@ -61,16 +61,17 @@ def run(settings: ImagesSettings) -> None:
 
 def _of_run(storage: Storage, name: str, settings: ImagesSettings) -> list["_Images"]:
     """Return the synthetic images that are asked for, by class."""
-    ids = [keys.synthetic_image(int(id)) if id.isdecimal() else id for id in _split(settings.ids)]
+    ids = {keys.synthetic_image(int(id)) if id.isdecimal() else id: id for id in _split(settings.ids)}
     wanted = []
     for label, step in _find(storage, name, settings.label).items():
         files = synthetic.files(step)
         stored = list(files.members)
-        if unknown := set(ids) - set(stored):
-            raise UserError(f"--ids: run {name} has no image {min(unknown)} of {label}: 0 to {len(stored) - 1}")
+        if unknown := ids.keys() - files.members.keys():
+            asked, last = ids[min(unknown)], len(stored) - 1
+            raise UserError(f"--ids: run {name} has no image {asked!r} of {label}: its images are 0 to {last}")
         first = stored[: settings.count or None]
         drawn = _Drawn(step, label, range(len(first), max(settings.count, len(first))))
-        wanted.append(_Images(label, files, ids or first, stored if ids else first, drawn))
+        wanted.append(_Images(label, files, list(ids) or first, stored if ids else first, drawn))
     return wanted
 
 
@@ -82,7 +83,7 @@ def _of_dataset(storage: Storage, id: str, settings: ImagesSettings) -> list["_I
     labels = _chosen_labels(settings.label, dataset.labels)
     found = {label: [row.id for row in dataset.rows if row.label == label] for label in labels}
     if unknown := set(ids) - {id for its in found.values() for id in its}:
-        raise UserError(f"--ids: dataset {id} has no image {min(unknown)} of {', '.join(labels)}: see its index.csv")
+        raise UserError(f"--ids: dataset {id} has no image {min(unknown)!r} of {', '.join(labels)}: see its index.csv")
     log.info("the real images of dataset %s", id)
     wanted = []
     for label, its in found.items():
