@@ -9,10 +9,14 @@ import hashlib
 import sys
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import Any, NamedTuple
 
+from jobs.common.errors import MachineError
 from jobs.common.step import LISTING, Step, read_listing, read_output, unusable
 from jobs.common.storage import MissingKey, Storage, in_parallel
 from jobs.common.tables import from_csv, to_csv
@@ -131,11 +135,24 @@ class Shards:
         read while the caller works. A shard read whole is verified with its digest, a file of another with its own.
         Raises MachineError if a shard is missing or damaged, or has no such file.
         """
-        spans = self._spans(self.members if names is None else names)
-        # Read here, so that the threads below do not all read it.
-        digests = self._digests if any(span.length is None for span in spans) else {}
-        for files in in_parallel(lambda span: self._fetch(span, digests), spans, "read", HELD):
+        if names is None:
+            yield from self._all()
+            return
+        spans = self._spans(names)
+        if any(span.length is None for span in spans):
+            # Read here, so that the threads below do not all read it.
+            _ = self._digests
+        for files in in_parallel(self._files, spans, "read", HELD):
             yield from files
+
+    def _all(self) -> Iterator[tuple[str, bytes]]:
+        """Yield name and content of all files. The index is read at the same time as the first shards."""
+        with ThreadPoolExecutor(1) as pool:
+            index = pool.submit(lambda: groupby(self.members.values(), lambda one: one.shard))
+            for data in in_parallel(self._whole, self._digests, "read", HELD):
+                _, members = next(index.result())
+                for one in members:
+                    yield one.name, data[one.offset : one.offset + one.bytes]
 
     def first(self, count: int) -> list[bytes]:
         """Return the first `count` files, none if they no longer exist.
@@ -157,6 +174,8 @@ class Shards:
 
     @cached_property
     def _digests(self) -> dict[str, str]:
+        if f"{self.folder}/" not in self.manifest["outputs"]:
+            return {}
         return read_listing(self.storage, self.prefix, self.manifest, self.folder)
 
     @cached_property
@@ -167,7 +186,7 @@ class Shards:
     def _spans(self, names: Iterable[str]) -> list[Span]:
         wanted = set(names)
         if unknown := wanted - self.members.keys():
-            raise unusable(self.storage, self.prefix, f"{self.folder}/{min(unknown)}", "is missing")
+            raise self._unusable(f"{self.folder}/{min(unknown)}", "is missing")
         by_shard: dict[str, list[Member]] = {}
         for name, member in self.members.items():
             if name in wanted:
@@ -189,24 +208,36 @@ class Shards:
             return [Span(shard, 0, None, members)]
         return [Span(shard, *span) for span in zip(starts, lengths, parts, strict=True)]
 
-    def _fetch(self, span: Span, digests: Mapping[str, str]) -> list[tuple[str, bytes]]:
-        key = f"{self.prefix}/{span.shard}"
-        try:
-            if span.length is None:
-                data = self.storage.read(key)
-            else:
-                data = self.storage.read_range(key, span.start, span.length)
-        except MissingKey:
-            raise unusable(self.storage, self.prefix, span.shard, "is missing") from None
-        places = ((one.name, one.offset - span.start, one.bytes) for one in span.members)
-        files = [(name, data[start : start + size]) for name, start, size in places]
-        if span.length is None:
-            sound = _sha256(data) == digests.get(span.shard)
-        else:
-            sound = all(_sha256(file) == one.sha256 for one, (_, file) in zip(span.members, files, strict=True))
-        if not sound:
-            raise unusable(self.storage, self.prefix, span.shard, "is damaged")
+    def _files(self, span: Span) -> list[tuple[str, bytes]]:
+        start, length = span.start, span.length
+        data = self._whole(span.shard) if length is None else self._part(span.shard, start, length)
+        files = [(one.name, data[one.offset - start : one.offset - start + one.bytes]) for one in span.members]
+        if length is not None:
+            for one, (_, file) in zip(span.members, files, strict=True):
+                if _sha256(file) != one.sha256:
+                    raise self._unusable(span.shard, "is damaged")
         return files
+
+    def _whole(self, shard: str) -> bytes:
+        with self._missing(shard):
+            data = self.storage.read(f"{self.prefix}/{shard}")
+        if _sha256(data) != self._digests.get(shard):
+            raise self._unusable(shard, "is damaged")
+        return data
+
+    def _part(self, shard: str, start: int, length: int) -> bytes:
+        with self._missing(shard):
+            return self.storage.read_range(f"{self.prefix}/{shard}", start, length)
+
+    @contextmanager
+    def _missing(self, shard: str) -> Iterator[None]:
+        try:
+            yield
+        except MissingKey:
+            raise self._unusable(shard, "is missing") from None
+
+    def _unusable(self, name: str, what: str) -> MachineError:
+        return unusable(self.storage, self.prefix, name, what)
 
 
 def _index(folder: str) -> str:
