@@ -118,8 +118,9 @@ def _evaluate(
     rows = sorted(dataset.rows, key=lambda row: row.id)
     truth = np.array([dataset.labels.index(row.label) for row in rows])
     files = np.array([[row.bytes, row.width, row.height, row.width / row.height, row.border] for row in rows])
-    small = {number: controls.thumbnails(image[None])[0] for number, image in dataset.each(rows)}
-    thumbnails = np.stack([small[number] for number in range(len(rows))])
+    thumbnails = np.empty((len(rows), controls.THUMBNAIL_SIDE**2), np.float32)
+    for number, image in dataset.each(rows):
+        thumbnails[number] = controls.thumbnails(image[None])
     folds = np.array([row.fold for row in rows])
     cheap, similarity = findings.cheap_controls(
         next(iter(recipes.values()))[0], folds, thumbnails, files, truth, settings.seed

@@ -219,6 +219,21 @@ def test_damage_is_found(name: str, url: str, tmp_path: Path) -> None:
         get(url, tmp_path / "out", count=MORE)
 
 
+@pytest.mark.parametrize("data", [None, b"damaged"])
+@pytest.mark.parametrize("ids", [[], ["--ids", f"{5:016x}"]])
+def test_a_damaged_shard_ends_with_one_line_and_code_3(
+    data: bytes | None, ids: list[str], url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage, key = open_storage(url), "datasets/d/images/shard-000000.tar"
+    storage.delete(key)
+    if data:
+        storage.write(key, data)
+    assert cli.main(["images", "d", "--storage", url, "--out", str(tmp_path / "out"), *ids]) == 3
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "real images" not in line]
+    assert f"{key} is {'damaged' if data else 'missing'}: delete {url}/datasets/d and run its job again" in line
+    assert content(tmp_path / "out") == {}
+
+
 def test_no_image_is_drawn_with_another_generator(url: str, tmp_path: Path) -> None:
     storage = open_storage(url)
     write_generator(storage, write_dataset(storage, "other", seed=1), keys.CLASS_CONDITIONAL, LABELS)
