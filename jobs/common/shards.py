@@ -23,7 +23,7 @@ from jobs.common.tables import from_csv, to_csv
 
 # Bytes of files in a shard, small enough to transfer several at once. A larger file has a shard of its own.
 SHARD_BYTES = 8 * 2**20
-HELD = 8  # shards in memory while others are read or written
+HELD = 16  # shards that are read or written at once, and so in memory
 # The header of an empty file without a name; eight blanks stand for its checksum.
 HEADER = bytearray(tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT))
 HEADER[148:156] = b" " * 8
