@@ -1,12 +1,15 @@
 """Alignment of two pictures of heads, and the correlation of their inner structure."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 from scipy.fft import irfft2, rfft2
 from scipy.spatial import ConvexHull
+
+from jobs.mri.morphology import closed, filled, opened
 
 HEAD_SIZE = 128  # pixels; every picture here is HEAD_SIZE x HEAD_SIZE
 
@@ -88,11 +91,14 @@ def outline(image: np.ndarray) -> np.ndarray:
     split = int(np.argmax((total[-1] * below - total) ** 2 / np.maximum(below * (1 - below), 1e-9)))
     dark = total[split] / max(below[split], 1e-9)  # mean gray value of the darker class
     head = np.pad(root > (dark + split) / 2, 3)
-    head = ndimage.binary_fill_holes(ndimage.binary_closing(head, iterations=2))[3:-3, 3:-3]
-    parts, count = ndimage.label(ndimage.binary_opening(head, iterations=2))
+    head = filled(closed(head, 2))[3:-3, 3:-3]
+    parts, count = ndimage.label(opened(head, 2))
     if count == 0:
         return np.ones(image.shape, bool)
-    corners = np.argwhere(parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]))
+    largest = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
+    rows = np.flatnonzero(largest.any(axis=1))
+    first, last = largest[rows].argmax(axis=1), HEAD_SIZE - 1 - largest[rows, ::-1].argmax(axis=1)
+    corners = np.stack([np.tile(rows, 2), np.concatenate([first, last])], axis=1)
     corners = corners[ConvexHull(corners).vertices]  # the opening leaves only parts with an area, which have a hull
     hull = Image.new("1", image.shape)
     ImageDraw.Draw(hull).polygon([(int(x), int(y)) for y, x in corners], fill=1, outline=1)
@@ -154,7 +160,15 @@ def agreement(fixed: Head, moving: Head) -> float:
 
 
 def _blur(values: np.ndarray, width: float) -> np.ndarray:
-    return ndimage.gaussian_filter(values, width, truncate=3.0, mode="constant")
+    matrix = _blurring(width)
+    return matrix @ values @ matrix
+
+
+@cache
+def _blurring(width: float) -> np.ndarray:
+    """Return float32 [HEAD_SIZE, HEAD_SIZE], symmetric: as a factor, it filters columns with a Gaussian."""
+    impulses = np.eye(HEAD_SIZE, dtype=np.float32)
+    return ndimage.gaussian_filter1d(impulses, width, axis=0, truncate=3.0, mode="constant")
 
 
 def _sample(values: np.ndarray, at: np.ndarray) -> np.ndarray:

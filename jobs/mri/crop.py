@@ -4,7 +4,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from jobs.mri.gray import touching_edge
+from jobs.mri.gray import histogram, percentiles
+from jobs.mri.morphology import opened_by_square, touching_edge
 from jobs.mri.slices import Unusable
 
 FINDING_SIZE = 256  # pixels of the longer side: sufficient to find the head
@@ -40,11 +41,11 @@ def find_head(image: np.ndarray) -> tuple[np.ndarray, int]:
 
     step = max(image.shape) / FINDING_SIZE
     height, width = (max(1, round(side / step)) for side in image.shape)
-    small = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX)).astype(np.float32)
-    low, high = np.percentile(small, (2, 98))
-    bright = ndimage.gaussian_filter(small, 2) > low + 0.12 * (high - low)
+    small = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
+    low, high = percentiles(histogram(small), (2, 98))
+    bright = ndimage.gaussian_filter(small.astype(np.float32), 2) > low + 0.12 * (high - low)
     # Removes letters and lines, which are thinner than a head.
-    bright = ndimage.binary_opening(bright, np.ones((3, 3)), iterations=3)
+    bright = opened_by_square(bright, 3)
     parts, count = ndimage.label(bright)
     background = int(np.median(small[~bright])) if not bright.all() else 0
     if count == 0:
@@ -82,7 +83,7 @@ def border_brightness(image: np.ndarray) -> float:
 
 def _range(image: np.ndarray, share: float) -> tuple[int, int]:
     """Return the gray values of uint8 `image` with a `share` of its pixels below the first and above the second."""
-    below = np.cumsum(np.bincount(image.ravel(), minlength=256)) / image.size
+    below = np.cumsum(histogram(image)) / image.size
     return int(np.searchsorted(below, share, "right")), int(np.searchsorted(below, 1 - share))
 
 
@@ -101,10 +102,23 @@ def _without_margins(image: np.ndarray) -> np.ndarray:
 
 def _inside(image: np.ndarray, tolerance: float) -> tuple[int, int]:
     """Return the range of rows of `image` between the first and the last one with several gray values."""
-    sampled = np.sort(image[:, :: max(1, image.shape[1] // 128)], axis=1)
-    rim = round(0.05 * (sampled.shape[1] - 1))
-    varied = np.flatnonzero(sampled[:, -1 - rim].astype(float) - sampled[:, rim] > tolerance)
-    return (int(varied[0]), int(varied[-1]) + 1) if len(varied) else (0, 0)
+    sampled = image[:, :: max(1, image.shape[1] // 128)]
+    first = _first_varied(sampled, tolerance)
+    if first == len(sampled):
+        return 0, 0
+    return first, len(sampled) - _first_varied(sampled[::-1], tolerance)
+
+
+def _first_varied(rows: np.ndarray, tolerance: float) -> int:
+    """Return the number of the first of `rows` with several gray values, len(rows) if there is none."""
+    rim = round(0.05 * (rows.shape[1] - 1))
+    # Most often, the margin is narrow.
+    for start in range(0, len(rows), 16):
+        ordered = np.sort(rows[start : start + 16], axis=1)
+        varied = np.flatnonzero(ordered[:, -1 - rim].astype(float) - ordered[:, rim] > tolerance)
+        if len(varied):
+            return start + int(varied[0])
+    return len(rows)
 
 
 def _white_page_to_black(image: np.ndarray) -> np.ndarray:

@@ -3,8 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
+from PIL import Image
 
+from jobs.mri.morphology import touching_edge
 from jobs.mri.slices import Unusable
 
 # ITU-R BT.601, as Pillow computes luminance.
@@ -14,6 +15,19 @@ RING_SHARE = 0.25  # a value with at least this share of the pixels at the edge 
 # A surrounding value that is farther from the others, relative to their range, is padding and is not used as black.
 FAR = 0.35
 SAMPLED = 2**22  # number of values, about, from which percentiles are computed
+
+
+def histogram(pixels: np.ndarray) -> np.ndarray:
+    """Return int64 [256]: the number of pixels of each gray value in uint8 `pixels` [height, width]."""
+    return np.array(Image.fromarray(pixels).histogram())
+
+
+def percentiles(counts: np.ndarray, shares: tuple[float, ...]) -> list[float]:
+    """Return the percentiles `shares`, 0 to 100, of the gray values with a histogram `counts` [256], as numpy does."""
+    below = np.cumsum(counts)
+    places = np.array(shares) / 100 * (below[-1] - 1)
+    low, high = (np.searchsorted(below, np.asarray(edge(places)), "right") for edge in (np.floor, np.ceil))
+    return (low + (high - low) * (places - np.floor(places))).tolist()
 
 
 def luminance(values: np.ndarray) -> np.ndarray:
@@ -139,10 +153,3 @@ def _surrounding(values: np.ndarray, hidden: np.ndarray) -> float | None:
 
 def _edge(picture: np.ndarray) -> np.ndarray:
     return np.concatenate([picture[0], picture[-1], picture[1:-1, 0], picture[1:-1, -1]])
-
-
-def touching_edge(marked: np.ndarray) -> np.ndarray:
-    """Return bool [height, width]: the connected parts of `marked`, of that shape, that touch its edge."""
-    parts, _ = ndimage.label(marked)
-    outside = np.unique(_edge(parts))
-    return np.isin(parts, outside[outside > 0])

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from jobs.mri.gray import histogram
 from jobs.mri.slices import Unusable
 
 # Words in the names of masks and label maps: BIDS' suffixes, FreeSurfer's volumes and common ones.
@@ -42,7 +43,7 @@ def is_label_map(pixels: np.ndarray) -> bool:
 
     A picture with a single gray value is not a label map, but blank.
     """
-    counts = np.bincount(pixels.ravel(), minlength=256)
+    counts = histogram(pixels)
     values = int(np.count_nonzero(counts))
     if values < 2:
         return False

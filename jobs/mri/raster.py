@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image, ImageOps
 
 from jobs.mri import damage, masks
-from jobs.mri.gray import luminance, to_gray
+from jobs.mri.gray import histogram, luminance, percentiles, to_gray
 from jobs.mri.slices import BUDGET, Picture, Slice, Unusable, check_size, decoder_error
 
 SIGNATURES = {
@@ -133,8 +133,9 @@ def _gray(image: Image.Image) -> np.ndarray:
 
 def _visible(pixels: np.ndarray) -> np.ndarray:
     """Return uint8 `pixels`, scaled by `to_gray` if nearly all are dark, even beside a few bright ones."""
-    others = pixels[pixels != np.bincount(pixels.ravel(), minlength=256).argmax()]
-    if len(np.unique(others)) < 8 or np.percentile(others, 99.5) >= DARK:
+    counts = histogram(pixels)
+    counts[counts.argmax()] = 0
+    if np.count_nonzero(counts) < 8 or percentiles(counts, (99.5,))[0] >= DARK:
         return pixels
     return to_gray(pixels[np.newaxis])[0]
 
