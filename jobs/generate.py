@@ -188,11 +188,11 @@ def _near_duplicates(
         return for_comparison(dataset.pixels([training[index]])[0])
 
     described = {number: describe(for_comparison(image)) for number, image in dataset.each(training)}
-    descriptors = np.stack([described[number] for number in range(len(training))])
+    descriptions = np.stack([described[number] for number in range(len(training))])
     for whose, images in (("generated", generated), ("real", reals)):
         if len(images):
             some = np.stack([for_comparison(image) for image in images[:ALIGNED]])
-            shares[whose] = round(float(np.mean([bool(same) for same in repeats(some, descriptors, load)])), 4)
+            shares[whose] = round(float(np.mean([bool(same) for same in repeats(some, descriptions, load)])), 4)
     return shares
 
 

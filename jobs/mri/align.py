@@ -31,6 +31,7 @@ REFINED = 2  # of these, the poses that are refined
 PROMISING, ALIKE = 0.35, 0.6
 MAX_SHIFT = 8  # search pixels: an eighth of the picture
 RIM = 12  # pixels: the verdict ignores scalp and skull, which are similar in many heads
+ELLIPSE_RIM = 2  # pixels beside the bounding box that do not show the outline if it is cut off
 MIN_COMMON = 0.5  # share of the smaller head that must be in both pictures
 
 _PIXELS = np.indices((HEAD_SIZE, HEAD_SIZE)).astype(np.float32)
@@ -109,6 +110,37 @@ def center_and_radius(inside: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the centroid (y, x) of bool [128, 128] and the radius, in pixels, of the disk of its area."""
     points = np.argwhere(inside)
     return points.mean(0), float(np.sqrt(len(points) / np.pi))
+
+
+def ellipse(inside: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the centre (y, x) of the ellipse around bool [128, 128], and the radius of the disk of its area.
+
+    What touches the bounding box is left out: a part may be cut off there, which moves the centroid, but not the
+    ellipse. Without a plausible ellipse, the result is that of `center_and_radius`.
+    """
+    center, radius = center_and_radius(inside)
+    edges = []
+    for turned in (inside, inside.T):
+        rows = np.flatnonzero(turned.any(axis=1))
+        first, last = turned[rows].argmax(axis=1), HEAD_SIZE - 1 - turned[rows, ::-1].argmax(axis=1)
+        edges.append(np.stack([np.tile(rows, 2), np.concatenate([first, last])], axis=1))
+    points = np.concatenate([edges[0], edges[1][:, ::-1]])
+    low, high = points.min(axis=0) + ELLIPSE_RIM, points.max(axis=0) - ELLIPSE_RIM
+    y, x = ((points[((points >= low) & (points <= high)).all(axis=1)] - center) / radius).T
+    if len(y) < 60:
+        return center, radius
+    # The least squares of a y^2 + b y x + c x^2 + d y + e x = 1.
+    terms = np.stack([y * y, y * x, x * x, y, x], axis=1)
+    a, b, c, d, e = np.linalg.solve(terms.T @ terms + 1e-9 * np.eye(5), terms.sum(axis=0))
+    curvature = 4 * a * c - b * b
+    if curvature <= 0.1:
+        return center, radius
+    moved = np.array([b * e - 2 * c * d, b * d - 2 * a * e]) / curvature
+    level = 1 + a * moved[0] ** 2 + b * moved[0] * moved[1] + c * moved[1] ** 2
+    larger = float(np.sqrt(2 * level / np.sqrt(curvature)))
+    if np.hypot(*moved) > 0.4 or not 0.7 < larger < 1.4:
+        return center, radius
+    return center + radius * moved, radius * larger
 
 
 def structure(image: np.ndarray, inside: np.ndarray, band: tuple[float, float]) -> np.ndarray:

@@ -42,8 +42,8 @@ def find_head(image: np.ndarray) -> tuple[np.ndarray, int]:
     step = max(image.shape) / FINDING_SIZE
     height, width = (max(1, round(side / step)) for side in image.shape)
     small = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
-    low, high = percentiles(histogram(small), (2, 98))
-    bright = ndimage.gaussian_filter(small.astype(np.float32), 2) > low + 0.12 * (high - low)
+    dark, light = percentiles(histogram(small), (2, 98))
+    bright = ndimage.gaussian_filter(small.astype(np.float32), 2) > dark + 0.12 * (light - dark)
     # Removes letters and lines, which are thinner than a head.
     bright = opened_by_square(bright, 3)
     parts, count = ndimage.label(bright)

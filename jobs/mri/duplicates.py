@@ -1,10 +1,11 @@
 """Search for near-duplicates: rotated, mirrored, scaled, recompressed, brightened or slightly cropped copies.
 
-There are two steps. A descriptor that is invariant to rotation and mirroring proposes each picture's nearest
-neighbours. Since all heads look similar, an alignment of the two pictures then decides.
+There are three steps. Descriptors that are invariant to rotation and mirroring propose each picture's nearest
+neighbours. A quick alignment of small sketches rejects most of these pairs. Since all heads look similar, a full
+alignment of the two pictures then decides.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 import numpy as np
@@ -12,7 +13,10 @@ from PIL import Image
 from scipy import ndimage
 from scipy.fft import rfft
 
-from jobs.mri.align import HEAD_SIZE, agreement, center_and_radius, outline, polar, prepare_head, structure
+from jobs.common.errors import MachineError
+from jobs.mri import readers, screen
+from jobs.mri.align import HEAD_SIZE, agreement, center_and_radius, ellipse, outline, polar, prepare_head, structure
+from jobs.mri.slices import Unusable
 
 DESCRIPTOR_BAND = (4.0, 14.0)  # pixels
 DESCRIPTOR_RINGS = 16
@@ -26,7 +30,13 @@ BLOCK_ROWS, BLOCK_COLUMNS = 2048, 8192  # size of a block of the similarity matr
 # copies made of them are above 0.85; slices of a volume 4.4 mm apart reach 0.57, 2.2 mm apart 0.80.
 SAME = 0.84
 
+PAIRS = 2048  # pairs that a process tests at a time: about 30 MiB of sketches
 KEPT_IN_MEMORY = 256  # prepared pictures, about 0.7 MiB each
+
+# What is computed once for each picture.
+DESCRIPTION = np.dtype(
+    [("descriptors", np.float32, (2, DESCRIPTOR_RINGS * DESCRIPTOR_WAVES)), ("sketch", screen.SKETCH)]
+)
 
 
 def for_comparison(image: np.ndarray) -> np.ndarray:
@@ -35,65 +45,124 @@ def for_comparison(image: np.ndarray) -> np.ndarray:
 
 
 def describe(image: np.ndarray) -> np.ndarray:
-    """Return a descriptor of `image` (uint8 [128, 128]), float32 [224], invariant to rotation and mirroring.
+    """Return the DESCRIPTION (an array of no dimension) of `image` (uint8 [128, 128]).
 
-    It consists of Fourier magnitudes along rings around the head's centre; the rings scale with the head.
+    The descriptors are invariant to rotation and mirroring. They consist of Fourier magnitudes along rings around two
+    centres of the head: that of its area, and that of an ellipse, which is the better one if a part is cut off.
     """
     inside = outline(_checked(image))
-    center, radius = center_and_radius(inside)
     band = structure(image, inside, DESCRIPTOR_BAND)
-    radii = radius * np.linspace(0.1, 1.0, 2 * DESCRIPTOR_RINGS)
-    rings = polar(band, center, radii, DESCRIPTOR_ANGLES)
-    waves = np.abs(rfft(rings, axis=1)[:, 1 : DESCRIPTOR_WAVES + 1]) * np.sqrt(radii / radii[-1])[:, None]
-    # Smoothing across rings makes the descriptor robust against small errors of the head's size.
-    described = np.sqrt(ndimage.gaussian_filter1d(waves, 2.0, axis=0)[::2]).ravel()
-    return (described / (np.linalg.norm(described) + 1e-9)).astype(np.float32)
+    description = np.zeros((), DESCRIPTION)
+    for number, (center, radius) in enumerate((center_and_radius(inside), ellipse(inside))):
+        # The rings scale with the head.
+        radii = radius * np.linspace(0.1, 1.0, 2 * DESCRIPTOR_RINGS)
+        rings = polar(band, center, radii, DESCRIPTOR_ANGLES)
+        waves = np.abs(rfft(rings, axis=1)[:, 1 : DESCRIPTOR_WAVES + 1]) * np.sqrt(radii / radii[-1])[:, None]
+        # Smoothing across rings makes the descriptor robust against small errors of the head's size.
+        described = np.sqrt(ndimage.gaussian_filter1d(waves, 2.0, axis=0)[::2]).ravel()
+        description["descriptors"][number] = described / (np.linalg.norm(described) + 1e-9)
+    description["sketch"] = screen.sketch(image, inside)
+    return description
 
 
-def propose(descriptors: np.ndarray, neighbours: int = CANDIDATES) -> list[tuple[int, int]]:
-    """Return the pairs (i, j), i < j, sorted, of which one is among the other's nearest `neighbours`.
+def propose(descriptors: np.ndarray, neighbours: int = CANDIDATES) -> np.ndarray:
+    """Return int64 [pairs, 2], sorted: the pairs (i, j), i < j, of which one is among the other's `neighbours` nearest.
 
-    `descriptors` is float [n, d]. Similarity is the cosine after subtraction of the mean. The search is exact, and only
-    one block of the similarity matrix is in memory at a time.
+    `descriptors` is float [n, 2, d]. Similarity is the cosine after subtraction of the mean, of the first or the second
+    descriptors, whichever is larger. The search is exact, and only one block of the similarity matrix is in memory at a
+    time.
     """
     count = len(descriptors)
     neighbours = min(neighbours, count - 1)
     if neighbours < 1:
-        return []
-    centered = (descriptors - np.mean(descriptors, axis=0, dtype=np.float64)).astype(np.float32)
-    centered /= np.linalg.norm(centered, axis=1, keepdims=True) + 1e-9
+        return np.zeros((0, 2), np.int64)
+    unit = _unit(descriptors, np.asarray(np.mean(descriptors, axis=0, dtype=np.float64)))
     pairs = []
     for start in range(0, count, BLOCK_ROWS):
-        rows, columns = _nearest(centered, start, neighbours)
+        rows, columns = _nearest(unit, start, neighbours)
         low, high = np.minimum(rows, columns), np.maximum(rows, columns)
         pairs.append(np.unique(low * count + high))
-    keys = np.unique(np.concatenate(pairs))
-    return list(zip((keys // count).tolist(), (keys % count).tolist(), strict=True))
+    return np.stack(np.divmod(np.unique(np.concatenate(pairs)), count), axis=1)
 
 
-def near_duplicates(descriptors: np.ndarray, load: Callable[[int], np.ndarray]) -> list[tuple[int, int]]:
+def near_duplicates(descriptions: np.ndarray, load: Callable[[int], np.ndarray]) -> list[tuple[int, int]]:
     """Return the pairs (i, j), i < j, sorted, that show the same picture, altered or not.
 
     Different heads, and slices of a volume a few millimetres apart, do not count as the same picture.
-    `descriptors` is float [n, d], a row from `describe` for each picture; `load(i)` gives picture i, uint8 [128, 128].
+    `descriptions` is [n], an element from `describe` for each picture; `load(i)` gives picture i, uint8 [128, 128].
+    All cores are used if there are many pairs. Raises MachineError if a process ends early.
     """
-    kept = lru_cache(KEPT_IN_MEMORY)(lambda index: prepare_head(_checked(load(index))))
-    return [(i, j) for i, j in propose(descriptors) if agreement(kept(i), kept(j)) >= SAME]
+    pairs = propose(descriptions["descriptors"])
+    sketches = descriptions["sketch"]
+    pairs = _spread(_alike, pairs, lambda index: sketches[index])
+    return [(i, j) for i, j in _spread(_same, pairs, load).tolist()]
 
 
-def repeats(pictures: np.ndarray, descriptors: np.ndarray, load: Callable[[int], np.ndarray]) -> list[list[int]]:
+def repeats(pictures: np.ndarray, descriptions: np.ndarray, load: Callable[[int], np.ndarray]) -> list[list[int]]:
     """Return for each of `pictures`, uint8 [n, 128, 128], the numbers of the known pictures that show the same.
 
-    `descriptors` and `load` give the known pictures, as in near_duplicates. Only the CANDIDATES with the most similar
+    `descriptions` and `load` give the known pictures, as in near_duplicates. Only the CANDIDATES with the most similar
     descriptors are aligned.
     """
     kept = lru_cache(KEPT_IN_MEMORY)(lambda index: prepare_head(_checked(load(index))))
-    mean = np.mean(descriptors, axis=0)
-    own, others = (x - mean for x in (np.stack([describe(one) for one in pictures]), descriptors))
-    alike = own @ (others / (np.linalg.norm(others, axis=1, keepdims=True) + 1e-9)).T
-    nearest = np.argsort(-alike, axis=1, kind="stable")[:, :CANDIDATES]
-    heads = zip(map(prepare_head, pictures), nearest.tolist(), strict=True)
-    return [[index for index in candidates if agreement(kept(index), head) >= SAME] for head, candidates in heads]
+    mean = np.mean(descriptions["descriptors"], axis=0)
+    known = _unit(descriptions["descriptors"], mean)
+    found = []
+    for picture in pictures:
+        own = describe(picture)
+        nearest = np.argsort(-_similarity(_unit(own["descriptors"][None], mean), known)[0], kind="stable")[:CANDIDATES]
+        sketches = np.concatenate([descriptions["sketch"][nearest], own["sketch"][None]])
+        pairs = np.stack([np.arange(len(nearest)), np.full(len(nearest), len(nearest))], axis=1)
+        alike = nearest[screen.alike(sketches, pairs)]
+        head = prepare_head(picture)
+        found.append([index for index in alike.tolist() if agreement(kept(index), head) >= SAME])
+    return found
+
+
+def _spread(test: Callable[[bytes, str], bytes], pairs: np.ndarray, load: Callable[[int], np.ndarray]) -> np.ndarray:
+    """Return those of int64 `pairs` [n, 2] that pass a `test` of PAIRS of them at a time, in order.
+
+    The test gets the data of its pictures, from `load`, as _packed writes them. It runs in the reader processes if
+    there are many pairs.
+    """
+    parts = [pairs[start : start + PAIRS] for start in range(0, len(pairs), PAIRS)]
+    work = (("", _packed(part, load)) for part in parts)
+    results: Iterable[object]
+    if len(parts) < 2:
+        results = (test(data, name) for name, data in work)
+    else:
+        results = (result for _, result in readers.shared().map(test, work))
+    passed = [np.zeros(0, bool)]
+    for result in results:
+        if isinstance(result, Unusable):
+            raise MachineError(f"the search for near-duplicates failed in a process: {result.detail}")
+        assert isinstance(result, bytes)
+        passed.append(np.frombuffer(result, bool))
+    return pairs[np.concatenate(passed)]
+
+
+def _packed(pairs: np.ndarray, load: Callable[[int], np.ndarray]) -> bytes:
+    """Return the bytes of int64 [2 * n + 1]: n and the pairs, renumbered, and of the data of each of their pictures."""
+    used, renumbered = np.unique(pairs, return_inverse=True)
+    header = np.concatenate([[len(pairs)], renumbered.ravel()]).astype(np.int64)
+    return b"".join([header.tobytes(), *(load(index).tobytes() for index in used.tolist())])
+
+
+def _unpacked(data: bytes, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    [count] = np.frombuffer(data, np.int64, 1)
+    pairs = np.frombuffer(data, np.int64, 2 * count, offset=8).reshape(-1, 2)
+    return pairs, np.frombuffer(data, dtype, offset=8 + pairs.nbytes)
+
+
+def _alike(data: bytes, name: str) -> bytes:
+    pairs, sketches = _unpacked(data, screen.SKETCH)
+    return screen.alike(sketches, pairs).tobytes()
+
+
+def _same(data: bytes, name: str) -> bytes:
+    pairs, pixels = _unpacked(data, np.dtype((np.uint8, (HEAD_SIZE, HEAD_SIZE))))
+    kept = lru_cache(KEPT_IN_MEMORY)(lambda index: prepare_head(pixels[index]))
+    return np.array([agreement(kept(i), kept(j)) >= SAME for i, j in pairs.tolist()], bool).tobytes()
 
 
 def _checked(image: np.ndarray) -> np.ndarray:
@@ -104,15 +173,31 @@ def _checked(image: np.ndarray) -> np.ndarray:
     return image
 
 
+def _unit(descriptors: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Return float32 [2, n, d] of `descriptors` [n, 2, d] minus the `mean` [2, d], each of length 1."""
+    unit = np.empty((2, len(descriptors), descriptors.shape[-1]), np.float32)
+    for kind, values in enumerate(unit):
+        values[:] = descriptors[:, kind] - mean[kind]
+        values /= np.linalg.norm(values, axis=1, keepdims=True) + 1e-9
+    return unit
+
+
+def _similarity(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Return float32 [n, m] of descriptors [2, n, d] and [2, m, d]: the larger cosine of the two kinds."""
+    near = one[0] @ two[0].T
+    return np.maximum(near, one[1] @ two[1].T, out=near)
+
+
 def _nearest(unit: np.ndarray, start: int, neighbours: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return row and column numbers of the nearest `neighbours` of rows start … start + BLOCK_ROWS of `unit` [n, d]."""
-    block = unit[start : start + BLOCK_ROWS]
+    """Return row and column numbers of the `neighbours` nearest to a block of rows of `unit` [2, n, d]."""
+    block = unit[:, start : start + BLOCK_ROWS]
+    count = block.shape[1]
     rows = columns = np.empty(0, np.int64)
     values = np.empty(0, np.float32)
-    floor = np.full(len(block), -np.inf, np.float32)
-    for left in range(0, len(unit), BLOCK_COLUMNS):
-        near = block @ unit[left : left + BLOCK_COLUMNS].T
-        own = np.arange(len(block)) + start - left
+    floor = np.full(count, -np.inf, np.float32)
+    for left in range(0, unit.shape[1], BLOCK_COLUMNS):
+        near = _similarity(block, unit[:, left : left + BLOCK_COLUMNS])
+        own = np.arange(count) + start - left
         here = (own >= 0) & (own < near.shape[1])
         near[np.flatnonzero(here), own[here]] = -np.inf
         if left == 0 and near.shape[1] > neighbours + 1:
@@ -125,7 +210,7 @@ def _nearest(unit: np.ndarray, start: int, neighbours: int) -> tuple[np.ndarray,
         values = np.concatenate([values, near[row, column]])
         order = np.lexsort((columns, -values, rows))
         rows, columns, values = rows[order], columns[order], values[order]
-        first = np.searchsorted(rows, np.arange(len(block)))
+        first = np.searchsorted(rows, np.arange(count))
         rank = np.arange(len(rows)) - first[rows]
         keep = (rank < neighbours) & (values > -np.inf)
         rows, columns, values, rank = rows[keep], columns[keep], values[keep], rank[keep]

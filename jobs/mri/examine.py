@@ -1,4 +1,4 @@
-"""The work of a reader process on one file: finds and crops the heads, and computes their descriptors."""
+"""The work of a reader process on one file: finds and crops the heads, and describes them."""
 
 import hashlib
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ class Piece:
     """One picture of a file: `id` is a digest of its pixels before the crop, `number` its index in a volume.
 
     `width`, `height` (pixels) and `border` (mean gray value of the outermost 2 %) describe the picture before the crop.
-    `picture` uint8 [size, size], `head` uint8 [HEAD_SIZE, HEAD_SIZE] and `descriptor` float32 [d] describe the head.
+    `picture` uint8 [size, size], `head` uint8 [HEAD_SIZE, HEAD_SIZE] and `description`, from `describe`, show the head.
     They are None if no head was found, for the reason in `finding`.
     """
 
@@ -29,7 +29,7 @@ class Piece:
     border: float
     picture: np.ndarray | None = None
     head: np.ndarray | None = None
-    descriptor: np.ndarray | None = None
+    description: np.ndarray | None = None
     finding: Unusable | None = None
 
 

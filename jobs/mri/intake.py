@@ -18,6 +18,7 @@ from jobs.common.errors import MachineError
 from jobs.mri import readers
 from jobs.mri.align import HEAD_SIZE
 from jobs.mri.dataset import Row
+from jobs.mri.duplicates import DESCRIPTION
 from jobs.mri.examine import Piece, examine
 from jobs.mri.slices import Unusable
 from jobs.mri.sources import Source, below_class, contents, label_of
@@ -54,17 +55,17 @@ class Rejection:
 
 
 class Spool:
-    """Pixels of the entries, on disk: `pictures` and `heads` uint8 [n, side, side], `descriptors` float32 [n, d]."""
+    """Pixels of the entries, on disk: `pictures` and `heads` uint8 [n, side, side], `descriptions` [n]."""
 
     def __init__(self, folder: str, size: int) -> None:
-        self._files = [(Path(folder) / name).open("wb") for name in ("pictures", "heads", "descriptors")]
+        self._files = [(Path(folder) / name).open("wb") for name in ("pictures", "heads", "descriptions")]
         self._size = size
         self.pictures = self.heads = np.zeros((0, 0, 0), np.uint8)
-        self.descriptors = np.zeros((0, 0), np.float32)
+        self.descriptions = np.zeros(0, DESCRIPTION)
 
     def append(self, piece: Piece) -> None:
         """Write the arrays of a usable `piece`. Raises MachineError if the disk is full."""
-        arrays = (piece.picture, piece.head, piece.descriptor)
+        arrays = (piece.picture, piece.head, piece.description)
         with _disk_failures():
             for file, array in zip(self._files, arrays, strict=True):
                 assert array is not None
@@ -79,7 +80,7 @@ class Spool:
             names = [Path(file.name) for file in self._files]
             self.pictures = np.memmap(names[0], np.uint8, "r", shape=(count, self._size, self._size))
             self.heads = np.memmap(names[1], np.uint8, "r", shape=(count, HEAD_SIZE, HEAD_SIZE))
-            self.descriptors = np.memmap(names[2], np.float32, "r").reshape(count, -1)
+            self.descriptions = np.memmap(names[2], DESCRIPTION, "r", shape=(count,))
 
 
 @contextlib.contextmanager
