@@ -30,7 +30,7 @@ BLOCK_ROWS, BLOCK_COLUMNS = 2048, 8192  # size of a block of the similarity matr
 # copies made of them are above 0.85; slices of a volume 4.4 mm apart reach 0.57, 2.2 mm apart 0.80.
 SAME = 0.84
 
-PAIRS = 2048  # pairs that a process tests at a time: about 30 MiB of sketches
+SCREENED, ALIGNED = 2048, 64  # pairs that a process tests at a time: about a second each
 KEPT_IN_MEMORY = 256  # prepared pictures, about 0.7 MiB each
 
 # What is computed once for each picture.
@@ -94,8 +94,8 @@ def near_duplicates(descriptions: np.ndarray, load: Callable[[int], np.ndarray])
     """
     pairs = propose(descriptions["descriptors"])
     sketches = descriptions["sketch"]
-    pairs = _spread(_alike, pairs, lambda index: sketches[index])
-    return [(i, j) for i, j in _spread(_same, pairs, load).tolist()]
+    pairs = _spread(_alike, pairs, SCREENED, lambda index: sketches[index])
+    return [(i, j) for i, j in _spread(_same, pairs, ALIGNED, load).tolist()]
 
 
 def repeats(pictures: np.ndarray, descriptions: np.ndarray, load: Callable[[int], np.ndarray]) -> list[list[int]]:
@@ -119,13 +119,15 @@ def repeats(pictures: np.ndarray, descriptions: np.ndarray, load: Callable[[int]
     return found
 
 
-def _spread(test: Callable[[bytes, str], bytes], pairs: np.ndarray, load: Callable[[int], np.ndarray]) -> np.ndarray:
-    """Return those of int64 `pairs` [n, 2] that pass a `test` of PAIRS of them at a time, in order.
+def _spread(
+    test: Callable[[bytes, str], bytes], pairs: np.ndarray, together: int, load: Callable[[int], np.ndarray]
+) -> np.ndarray:
+    """Return those of int64 `pairs` [n, 2] that pass a `test` of `together` of them at a time, in order.
 
     The test gets the data of its pictures, from `load`, as _packed writes them. It runs in the reader processes if
     there are many pairs.
     """
-    parts = [pairs[start : start + PAIRS] for start in range(0, len(pairs), PAIRS)]
+    parts = [pairs[start : start + together] for start in range(0, len(pairs), together)]
     work = (("", _packed(part, load)) for part in parts)
     results: Iterable[object]
     if len(parts) < 2:

@@ -202,7 +202,8 @@ def test_many_pairs_are_tested_in_processes_with_the_same_result(monkeypatch: py
     pictures += [crop_to_head(change(head(number), angle=40, crop=(0.05, 0.05)), SIZE) for number in range(6)]
     described = np.stack([describe(picture) for picture in pictures])
     found = near_duplicates(described, pictures.__getitem__)
-    monkeypatch.setattr(duplicates, "PAIRS", 5)
+    monkeypatch.setattr(duplicates, "SCREENED", 5)
+    monkeypatch.setattr(duplicates, "ALIGNED", 2)
     assert near_duplicates(described, pictures.__getitem__) == found == [(number, number + 6) for number in range(6)]
 
 
