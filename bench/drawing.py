@@ -1,6 +1,6 @@
 """Measure how long the drawing of heads takes, on one core and on all.
 
-    python bench/drawing.py --images 1000 --json drawing.json
+    python -m bench.drawing --images 1000 --json drawing.json
 
 `one core` is processor time. `all cores` is elapsed time, with the start of the processes: too long on a busy machine.
 `blurs` is the processor time in units of a reference of the same round: scipy's gaussian_filter, sigma 10, of a picture

@@ -1,7 +1,10 @@
 """Planted copies of drawn heads are found; neighbouring slices and other heads do not count as copies."""
 
 import io
+import subprocess
+import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -210,3 +213,24 @@ def test_many_pairs_are_tested_in_processes_with_the_same_result(monkeypatch: py
 def test_a_picture_of_another_size_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"128, 128"):
         describe(np.zeros((64, 64), np.uint8))
+
+
+SEARCH = """
+import resource
+import numpy as np
+from jobs.mri.duplicates import propose
+
+descriptors = np.random.default_rng(0).standard_normal((10_000, 2, 32), np.float32)
+descriptors[5_000:] = descriptors[:5_000]
+propose(descriptors[:100])  # the libraries get their own memory first
+used = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData")) * 1024
+resource.setrlimit(resource.RLIMIT_DATA, (used + 2**28, used + 2**28))
+print(len({(i, i + 5_000) for i in range(5_000)} & set(map(tuple, propose(descriptors).tolist()))))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+def test_the_search_needs_less_memory_than_the_similarity_of_all_pairs() -> None:
+    # 256 MiB; the similarities of all pairs alone are 382 MiB.
+    done = subprocess.run([sys.executable, "-c", SEARCH], capture_output=True, text=True, check=False)
+    assert done.stdout == "5000\n", done.stderr
