@@ -11,7 +11,7 @@ import numpy as np
 from jobs.common import keys
 from jobs.common.errors import UserError
 from jobs.common.shards import Shards
-from jobs.common.step import Step, read_listing, read_manifest, read_output, read_outputs
+from jobs.common.step import LISTING, Step, read_listing, read_manifest, read_output, read_outputs
 from jobs.common.storage import Storage
 from jobs.common.tables import from_csv
 from jobs.report import exhibits, words
@@ -141,9 +141,12 @@ def read_left(storage: Storage, part: Part, names: Iterable[str]) -> dict[str, b
 
 
 def sample_grids(storage: Storage, parts: list[Part], label: str) -> list[tuple[int, bytes]]:
-    """Return (epoch, sample grid) of up to four epochs of a generator of fold 0, including the last one."""
+    """Return (epoch, sample grid) of up to four epochs of a generator of fold 0, including the last one.
+
+    None if the grids no longer exist.
+    """
     for part in _chosen(parts, "train-gan", fold=0, label=label):
-        if "samples/" not in part.manifest["outputs"]:
+        if not storage.exists(f"{part.prefix}/samples{LISTING}"):
             return []
         names = list(read_listing(storage, part.prefix, part.manifest, "samples"))
         chosen = sorted({names[(len(names) - 1) * i // 3] for i in range(4)})
