@@ -1,0 +1,1 @@
+"""How fast the jobs are, beside what a user would take instead."""
