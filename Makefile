@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 DEMO := demo
-UV_COMPILE := $(BIN)/uv pip compile -q --no-header --no-emit-index-url --generate-hashes --python-version 3.11 pyproject.toml
+UV_COMPILE := $(BIN)/uv pip compile -q --no-header --no-emit-index-url --generate-hashes --python-version 3.11
 # Name of the image, its variant (cpu or gpu), and the command that builds it: a tag and docker's arguments follow it.
 IMAGE ?= localhost/mrigan:dev
 ACCELERATOR ?= cpu
@@ -11,7 +11,8 @@ BUILD ?= docker build -t
 # Training images of `make quality`: a folder with one folder per class.
 DATA ?= ../shared/data/brain_tumor_dataset
 
-.PHONY: demo example test test-fast check dashboards settings chart-readme image e2e quality lock clean
+.PHONY: demo example test test-fast check dashboards settings chart-readme image e2e quality bench bench-gpu bench-peers
+.PHONY: lock clean
 
 demo: .venv/run  ## a small run of the whole pipeline on phantom images
 	$(BIN)/mrigan phantom --out $(DEMO)/data --count 100
@@ -45,6 +46,14 @@ e2e: .venv/dev  ## tests on a cluster, with KUBECONFIG, kubectl, helm, argo, an 
 quality: .venv/dev  ## measure accuracy on five folds, stage by stage; continues where it stopped
 	$(BIN)/python -m bench.quality --data $(DATA)
 
+bench: .venv/dev  ## measure speed beside what else there is: docs/speed.md; with PyTorch after make bench-peers
+	$(BIN)/python -m bench.speed
+
+bench-gpu: .venv-gpu/run  ## the same on a GPU, with the packages of the GPU image
+	.venv-gpu/bin/python -m bench.speed
+
+bench-peers: .venv-peers/run  ## the environment of PyTorch, for comparisons in make bench: 5.4 GB
+
 chart-readme: .venv/dev  ## write helm/mrigan/README.md from the comments in values.yaml
 	$(BIN)/python -m docs.write_values
 
@@ -52,12 +61,13 @@ settings: .venv/dev  ## write docs/settings.md and the workflow's parameters fro
 	$(BIN)/python -m docs.write_settings
 
 lock: .venv/dev  ## update the locked requirements
-	$(UV_COMPILE) --universal --extra cpu --upgrade -o images/requirements-cpu.txt
-	$(UV_COMPILE) --universal --extra cpu --group dev -c images/requirements-cpu.txt --upgrade -o images/requirements-dev.txt
-	$(UV_COMPILE) --python-platform x86_64-manylinux_2_28 --extra gpu -c images/requirements-cpu.txt --upgrade -o images/requirements-gpu.txt
+	$(UV_COMPILE) pyproject.toml --universal --extra cpu --upgrade -o images/requirements-cpu.txt
+	$(UV_COMPILE) pyproject.toml --universal --extra cpu --group dev -c images/requirements-cpu.txt --upgrade -o images/requirements-dev.txt
+	$(UV_COMPILE) pyproject.toml --python-platform x86_64-manylinux_2_28 --extra gpu -c images/requirements-cpu.txt --upgrade -o images/requirements-gpu.txt
+	$(UV_COMPILE) --universal --group peers --upgrade -o bench/requirements-peers.txt
 
 clean:
-	rm -rf .venv $(DEMO)
+	rm -rf .venv .venv-gpu .venv-peers $(DEMO)
 
 .venv/run: images/requirements-cpu.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -67,4 +77,15 @@ clean:
 
 .venv/dev: .venv/run images/requirements-dev.txt
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r images/requirements-dev.txt
+	@touch $@
+
+.venv-gpu/run: images/requirements-gpu.txt pyproject.toml
+	$(PYTHON) -m venv .venv-gpu
+	.venv-gpu/bin/pip install -q --disable-pip-version-check --require-hashes -r images/requirements-gpu.txt
+	.venv-gpu/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv-peers/run: bench/requirements-peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install -q --disable-pip-version-check --require-hashes -r bench/requirements-peers.txt
 	@touch $@

@@ -104,7 +104,8 @@ def forward(network: str, image_size: int) -> Work:
     """Return a function that computes the logits of all views of n images from ready batches."""
     hardware.configure(ExecutionSettings(threads=0), networks.NETWORKS[network].depthwise)
     model = networks.build(networks.Architecture(network, LABELS, image_size))
-    infer = tf.function(lambda images: model(images, training=False), autograph=False, reduce_retracing=True)
+    shape = tf.TensorSpec((None, image_size, image_size, 3), tf.float32)
+    infer = tf.function(lambda images: model(images, training=False), [shape], autograph=False)
     views = tf.random.stateless_uniform((VIEWS_AT_ONCE, image_size, image_size, 3), (0, 1), -1.0, 1.0)
 
     def work(count: int) -> None:

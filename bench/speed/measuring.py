@@ -84,7 +84,7 @@ def alternate(
     """
     with ExitStack() as stack:
         serving = [stack.enter_context(_served(side)) for side in sides]
-        counts = [steps or _count(ask, seconds, multiple) for ask, _ in serving]
+        counts = [_count(ask, seconds, multiple, steps) for ask, _ in serving]
         found = [Measured([], facts | {"steps_of_a_round": n}) for (_, facts), n in zip(serving, counts, strict=True)]
         for number in range(rounds):
             order = range(len(sides))
@@ -93,10 +93,10 @@ def alternate(
     return found
 
 
-def _count(ask: Any, seconds: float, multiple: int) -> int:
-    """Return how many steps take about `seconds`, after some that are not counted."""
+def _count(ask: Any, seconds: float, multiple: int, steps: int | None) -> int:
+    """Return `steps`, or how many steps take about `seconds`, after some that are not counted."""
     ask(multiple)
-    return multiple * max(1, round(seconds / ask(multiple)))
+    return steps or multiple * max(1, round(seconds / ask(multiple)))
 
 
 @contextmanager

@@ -18,7 +18,7 @@ Json = dict[str, Any]
 
 def store(root: Path, hardware: Json, rows: Json) -> Path:
     """Write `rows` of this hardware to its file, where other rows stay, and all tables to the page; return the file."""
-    name = re.sub(r"\W+", "-", f"{hardware['device']} {hardware['cores']} cores".replace("(R)", "").lower())
+    name = re.sub(r"\W+", "-", _called(hardware).lower())
     path = root / STORED / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = json.loads(path.read_text())["rows"] if path.exists() else {}
@@ -38,8 +38,12 @@ def write(root: Path = ROOT) -> None:
 
 def section(found: Json) -> str:
     """Return heading, versions and table of one kind of hardware."""
-    hardware = found["hardware"]
-    return f"### {hardware['device']}, {hardware['cores']} cores\n\n{about(found)}\n\n{table(found)}"
+    return f"### {_called(found['hardware'])}\n\n{about(found)}\n\n{table(found)}"
+
+
+def _called(hardware: Json) -> str:
+    device = " ".join(hardware["device"].replace("(R)", "").split())
+    return f"{device}, {hardware['cores']} cores"
 
 
 def about(found: Json) -> str:
