@@ -13,7 +13,8 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,8 @@ def measure(images: int, rounds: int) -> dict[str, Any]:
     for _ in range(rounds):
         for name, work in WORKS.items():
             blur = _spent(time.process_time, lambda: [ndimage.gaussian_filter(picture, 10) for _ in range(50)], 50)
-            alone = _spent(time.process_time, lambda work=work: work(pieces[0]), len(pieces[0]))
-            together = _spent(time.perf_counter, lambda work=work: list(parallel.mapped(work, pieces)), images)
+            alone = _spent(time.process_time, partial(work, pieces[0]), len(pieces[0]))
+            together = _spent(time.perf_counter, partial(_all, work, pieces), images)
             milliseconds[name].append((alone, together, alone / blur))
     columns = ("one_core_ms", "all_cores_ms", "blurs")
     works = {
@@ -76,6 +77,11 @@ def measure(images: int, rounds: int) -> dict[str, Any]:
     versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
     hardware = {"processor": processor()[0].strip(), "machine": platform.machine(), "cores": usable_cores()}
     return {"images": images, "works": works, "hardware": hardware, "versions": versions}
+
+
+def _all(work: Callable[[range], None], pieces: Sequence[range]) -> None:
+    for _ in parallel.mapped(work, pieces):
+        pass
 
 
 def _spent(clock: Callable[[], float], work: Callable[[], object], count: int) -> float:

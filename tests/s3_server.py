@@ -36,7 +36,14 @@ def running(folder: Path, volumes: int = 8) -> Iterator[S3Server]:
     parts = ("master", "volume", "filer", "s3")
     free = free_ports(2 * len(parts))
     ports, grpc = dict(zip(parts, free, strict=False)), dict(zip(parts, free[len(parts) :], strict=True))
-    command = [Path(sys.executable).with_name("weed"), "server", f"-dir={folder}", "-ip=127.0.0.1", "-filer", "-s3"]
+    command: list[str | Path] = [
+        Path(sys.executable).with_name("weed"),
+        "server",
+        f"-dir={folder}",
+        "-ip=127.0.0.1",
+        "-filer",
+        "-s3",
+    ]
     command += [f"-{part}.port={port}" for part, port in ports.items()]
     command += [f"-{part}.port.grpc={port}" for part, port in grpc.items()]
     command += ["-s3.port.iceberg=0", f"-s3.config={folder / 's3.json'}", f"-volume.max={volumes}"]

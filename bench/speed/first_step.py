@@ -27,7 +27,7 @@ def main(job: str, *flags: str) -> int:
             began.append(time.perf_counter())
             return build(*arguments)
 
-        training.new_state = new_state
+        training.new_state = new_state  # type: ignore[assignment]
         training.train_function = lambda *arguments: _ending(trace(*arguments), began[0])
     else:
         from jobs.classifier import stepping
@@ -39,7 +39,7 @@ def main(job: str, *flags: str) -> int:
             state, take_steps = prepare(*arguments)
             return state, _ending(take_steps, began)
 
-        stepping.prepare = prepared
+        stepping.prepare = prepared  # type: ignore[assignment]
     return cli.main([job, *flags])
 
 

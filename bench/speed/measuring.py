@@ -102,7 +102,7 @@ def _count(ask: Any, seconds: float, multiple: int, steps: int | None) -> int:
 @contextmanager
 def _served(side: Side) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Yield a function that lets the process of a side do n steps and returns the seconds, and the side's facts."""
-    command = [side.python, "-m", "bench.speed.serving", side.work, json.dumps(side.options)]
+    command: list[str | Path] = [side.python, "-m", "bench.speed.serving", side.work, json.dumps(side.options)]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             command,
