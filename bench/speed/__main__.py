@@ -46,7 +46,7 @@ def measure(names: Sequence[str], sizes: Sizes, root: Path | None) -> page.Json:
     if PEERS.exists():
         versions["peers"] = _peer_versions()
     else:
-        print("no PyTorch: comparisons with it are left out; make .venv-peers", file=sys.stderr)
+        print("no PyTorch: comparisons with it are left out; make bench-peers", file=sys.stderr)
     machine = roofs(sizes)
     hardware = {name: machine[name] for name in ("kind", "device")}
     hardware |= {"machine": platform.machine(), "cores": usable_cores()}
