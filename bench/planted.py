@@ -77,7 +77,8 @@ def changed(
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     image = image.rotate(angle, Image.Resampling.BICUBIC, expand=True)
     image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
-    left, top, right, bottom = image.point(lambda value: 255 * (value > 30)).getbbox()
+    box = image.point(lambda value: 255 * (value > 30)).getbbox()
+    left, top, right, bottom = box or (0, 0, *image.size)
     top, left = top + round(crop[0] * (bottom - top)), left + round(crop[1] * (right - left))
     if any(crop):
         image = image.crop((left, top, right, bottom))

@@ -25,7 +25,7 @@ from PIL import Image
 from bench import planted
 from bench.quality.command import commit
 from jobs import preprocess
-from jobs.common.machine import usable_cores
+from jobs.common.machine import processor, usable_cores
 from jobs.mri import duplicates, readers
 from jobs.settings import PreprocessSettings
 
@@ -42,20 +42,25 @@ def main() -> None:
     given = parser.parse_args()
     found = []
     for heads in map(int, given.heads.split(",")):
-        folder = DRAWN / str(heads)
-        pairs = planted.data_set(folder, heads)
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            found.append({"heads": heads} | pool.apply(measured, (folder, pairs)))
+        found.append({"heads": heads} | measure(heads))
         print(table(found), flush=True)
     if given.json:
         about = {
             "commit": commit(),
             "cores": usable_cores(),
-            "processor": processor(),
+            "processor": processor()[0].strip(),
             "python": platform.python_version(),
         }
         versions = {name: version(name) for name in PACKAGES}
         given.json.write_text(json.dumps(about | {"versions": versions, "results": found}, indent=1) + "\n")
+
+
+def measure(heads: int) -> dict[str, Any]:
+    """Return the figures of a data set of so many drawn heads, and of copies of some of them."""
+    folder = DRAWN / str(heads)
+    pairs = planted.data_set(folder, heads)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(measured, (folder, pairs))
 
 
 def measured(folder: Path, pairs: list[tuple[str, str]]) -> dict[str, Any]:
@@ -111,12 +116,6 @@ def core_seconds() -> float:
     readers.shared().stop()
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
-
-
-def processor() -> str:
-    """Return the name of the processor, from Linux."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
 
 
 def table(found: list[dict[str, Any]]) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import drawing, storage
+from bench import drawing, preprocess, storage
 from bench.speed.measuring import ENVIRONMENT, PEERS, ROOT, Figure, Measured, Side, alternate, speeds
 from jobs.common.errors import MachineError
 from jobs.settings import GanSettings
@@ -32,7 +32,7 @@ class Sizes:
         residual: the larger network of classifiers.
         compiling: whether PyTorch may compile.
         matrix: side of the matrices whose product is the machine's roof.
-        files: images in S3; `heads`: drawn heads; `predicted`: images to predict.
+        files: images in S3; `heads`: drawn heads; `predicted`: images to predict; `prepared`: heads for preprocess.
         pipeline: flags of the shortened pipeline; `people`: images of each class that it gets.
     """
 
@@ -51,6 +51,7 @@ class Sizes:
     files: int = 4000
     heads: int = 400
     predicted: int = 1000
+    prepared: int = 3000
     people: int = 60
     pipeline: tuple[str, ...] = (
         *("--folds=2", "--regimes=synthetic,real", "--gan-epochs=60", "--synthetic-count=300", "--healthy=off"),
@@ -75,6 +76,7 @@ TINY = Sizes(
     files=64,
     heads=20,
     predicted=4,
+    prepared=30,
     people=8,
     pipeline=(
         *("--folds=2", "--gan-epochs=2", "--gan-width=4", "--synthetic-count=8", "--healthy=off"),
@@ -183,6 +185,19 @@ def pipeline(sizes: Sizes) -> list[Figure]:
     return [Figure(work, "one task after another on all threads", ratios, "x", 1.7)]
 
 
+def preprocessed(sizes: Sizes) -> list[Figure]:
+    """The figures of bench/preprocess.py."""
+    found = preprocess.measure(sizes.prepared)
+    work = f"preprocess, {found['images']} images"
+    before = found["read_ms"] + found["rest_ms"]
+    return [
+        Figure(f"{work}: all but the search for near-duplicates, one core", "", [before], "ms", 8),
+        Figure(f"{work}: the search for near-duplicates, one core", "", [found["duplicates_ms"]], "ms"),
+        Figure(f"{work}: all", "decoding and resizing alone", [found["to_bare"]], "x the time"),
+        Figure(f"{work}: planted copies found", "", [100 * found["found"]], "%"),
+    ]
+
+
 def phantoms(sizes: Sizes) -> list[Figure]:
     """The figures of bench/drawing.py."""
     found = drawing.measure(sizes.heads, sizes.rounds)["works"]["phantoms, cropped"]
@@ -255,6 +270,7 @@ ROWS: dict[str, Row] = {
     "mobilenetv2": Row(lambda sizes: classifier(sizes, "mobilenetv2"), on_gpu=True),
     "resnet152v2": Row(lambda sizes: classifier(sizes, sizes.residual), on_gpu=True),
     "pipeline": Row(pipeline),
+    "preprocess": Row(preprocessed),
     "phantoms": Row(phantoms),
     "generate": Row(generate, on_gpu=True),
     "storage": Row(shards),
