@@ -72,7 +72,7 @@ clean:
 .venv/run: images/requirements-cpu.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r images/requirements-cpu.txt
-	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . --config-settings editable_mode=compat
 	@touch $@
 
 .venv/dev: .venv/run images/requirements-dev.txt
@@ -82,7 +82,7 @@ clean:
 .venv-gpu/run: images/requirements-gpu.txt pyproject.toml
 	$(PYTHON) -m venv .venv-gpu
 	.venv-gpu/bin/pip install -q --disable-pip-version-check --require-hashes -r images/requirements-gpu.txt
-	.venv-gpu/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	.venv-gpu/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . --config-settings editable_mode=compat
 	@touch $@
 
 .venv-peers/run: bench/requirements-peers.txt

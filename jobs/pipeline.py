@@ -34,6 +34,7 @@ def run(settings: PipelineSettings) -> Step | None:
     """
     plan = planning.prepare(settings)
     storage = open_storage(settings.storage)
+    log.info("run %s, in %s/runs/%s", plan.run, storage.url.rstrip("/"), plan.run)
     activity.note(storage, plan.name, "began")
     known = planning.done(storage, plan)
     todo = [task for task in plan.tasks if task.place not in known]
@@ -113,12 +114,11 @@ class _Display(Watcher):
             log.info("%s %s after %s; %s", name, "failed" if failed else "done", planning.in_words(took), rest)
 
     def _tell_rest(self) -> str:
-        """Show and return the number of remaining tasks, and the time left if known."""
+        """Show and return the number of finished tasks, and the time left if all other tasks have an estimate."""
         done = self.total - len(self.left)
         text = f"{done} of {self.total} tasks done"
         known = [self.estimates[name] for name in self.left if name in self.estimates]
-        if known:
-            more = "" if len(known) == len(self.left) else "more than "
-            text += f", {more}{planning.in_words(sum(known) / self.workers)} left"
+        if known and len(known) == len(self.left):
+            text += f", {planning.in_words(sum(known) / self.workers)} left"
         self.bars.update(self.whole, completed=done, description=text)
         return text

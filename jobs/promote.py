@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jobs.classifier import fair, metrics
-from jobs.classifier.champion import Candidate, Record, challenge, check_labels, to_json
+from jobs.classifier.champion import Candidate, Record, challenge, check_labels, to_json, warn_of_chance
 from jobs.classifier.selection import METRIC
 from jobs.common import activity, keys
 from jobs.common.errors import MachineError, UserError
@@ -63,6 +63,7 @@ def run(settings: PromoteSettings) -> None:
     if not storage.write_if(keys.champion(settings.name), to_json(record), asked.stored):
         raise MachineError(f"another promotion changed champion {settings.name} at the same time: run promote again")
     log.info("champion %s: %s", settings.name, decision["reason"])
+    warn_of_chance(record, settings.name)
     activity.note(storage, settings.name, "succeeded")
 
 

@@ -47,11 +47,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with what the pages assume: .venv, and images in class folders."""
     folder = tmp_path_factory.mktemp("documents")
     documents.install(folder / ".venv" / "bin" / "mrigan")
-    shell(folder, ".venv/bin/mrigan phantom --out images --count 8")
+    shell(folder, ".venv/bin/mrigan phantom --out scans --count 8")
     for faulty in ("blank.png", "not-an-image.png", "too-small.png", "truncated.jpg"):
-        next(folder.glob(f"images/*/{faulty}")).unlink()
+        next(folder.glob(f"scans/*/{faulty}")).unlink()
     (folder / "new").mkdir()
-    for number, image in enumerate(sorted(folder.glob("images/*/*"))[:2]):
+    for number, image in enumerate(sorted(folder.glob("scans/*/*"))[:2]):
         (folder / "new" / f"{number}.jpg").write_bytes(image.read_bytes())
     return folder
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobs import promote
-from jobs.classifier.champion import read_champion
+from jobs.classifier.champion import read_champion, to_json
 from jobs.common import keys
 from jobs.common.errors import MachineError, UserError
 from jobs.common.step import seal
@@ -34,6 +34,18 @@ def test_the_first_run_becomes_champion_with_its_folds_models(storage: Storage) 
     assert champion.models == expected
     assert (champion.image_size, champion.labels) == (64, LABELS)
     assert record(storage).published == {"network": "mobilenetv2", "regime": "real", "value": 0.8, "corrected": 0.78}
+
+
+@pytest.mark.parametrize(("low", "warned"), [(0.5, True), (0.51, False)])
+def test_a_champion_at_chance_is_told_when_it_is_used(
+    storage: Storage, low: float, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_run(storage, "r1", MANY, 0.8)
+    decide(storage, "r1")
+    known = record(storage)
+    storage.write(keys.champion("mri"), to_json(known._replace(published=known.published | {"low": low})))
+    read_champion(storage, "")
+    assert ("champion mri may be no better than chance" in caplog.text) == warned
 
 
 @pytest.mark.parametrize(("right", "champion"), [(0.85, "r2"), (0.79, "r2"), (0.78, "r2"), (0.70, "r1")])

@@ -342,7 +342,7 @@ def test_missing_phantoms_and_weights_are_asked_for_by_command(tmp_path: Path) -
 
 
 def test_a_class_without_lesions_that_is_none_is_refused(folder: Path) -> None:
-    with pytest.raises(UserError, match=r"--healthy: .* one of no, yes, or off .* not 'fine'"):
+    with pytest.raises(UserError, match=r"--healthy: there is no class 'fine': use one of no, yes, or off"):
         train_classifier.run(settings(folder, healthy="fine"))
 
 

@@ -78,7 +78,10 @@ class KubernetesApi(Cluster):
             self.namespace = namespace or _own_namespace()
         except (config.ConfigException, OSError, TypeError, ValueError, yaml.YAMLError) as error:
             reason = " ".join(str(error).split())
-            raise UserError(f"no cluster: set KUBECONFIG, or ARGO_SERVER for an Argo server ({reason})") from error
+            raise UserError(
+                f"no cluster: set KUBECONFIG, or ARGO_SERVER for an Argo server ({reason}). "
+                "For a run on one machine, use mrigan plan"
+            ) from error
         self._objects = client.CustomObjectsApi()
         self._core = client.CoreV1Api()
 

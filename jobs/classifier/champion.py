@@ -1,6 +1,7 @@
 """The record of a champion, champions/<name>.json, and the candidate that challenges it."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple
@@ -9,6 +10,8 @@ from jobs.common import keys
 from jobs.common.errors import MachineError, UserError
 from jobs.common.step import digest, manifest_digest, read_manifest, read_output, seal, unseal
 from jobs.common.storage import MissingKey, Storage
+
+log = logging.getLogger("mrigan.champion")
 
 RECORD_SCHEMA = 3
 
@@ -70,7 +73,21 @@ def read_champion(storage: Storage, name: str) -> Candidate:
     stored = stored_record(storage, name)
     if stored is None:
         raise UserError(f"{storage.url} has no champion {name}: run mrigan pipeline first")
-    return parse_record(stored, name).champion
+    record = parse_record(stored, name)
+    warn_of_chance(record, name)
+    return record.champion
+
+
+def warn_of_chance(record: Record, name: str) -> None:
+    """Log a warning if the champion may be no better than chance on the held-out images of its run."""
+    value, low = (record.published.get(figure) for figure in ("corrected", "low"))
+    chance = 1 / len(record.champion.labels)
+    if value is not None and low is not None and low <= chance:
+        log.warning(
+            "champion %s may be no better than chance: its balanced accuracy on held-out images is %.1f %%, with a "
+            "95 %% interval from %.1f %%, and chance is %.1f %%",
+            *(name, 100 * value, 100 * low, 100 * chance),
+        )
 
 
 def parse_record(data: bytes, name: str) -> Record:

@@ -39,8 +39,8 @@ def resolve(asked: str, labels: Iterable[str]) -> str:
     if asked != AUTO:
         made_by_yaml = " (YAML reads no and off without quotes as false: write them in quotes)" * (asked == "false")
         raise UserError(
-            f"--healthy: the class without lesions, one of {', '.join(labels)}, or off to train without phantoms, "
-            f"not {asked!r}{made_by_yaml}"
+            f"--healthy: there is no class {asked!r}{made_by_yaml}: use one of {', '.join(labels)}, or off to train "
+            "without phantoms"
         )
     found = by_name(labels)
     if found is None:

@@ -67,6 +67,7 @@ class Checkpoints:
             self.step.storage.write(self._key(name), data)
             pointer: dict[str, Any] = {"file": name, "sha256": hashlib.sha256(data).hexdigest()}
             pointer |= {"asked": digest(self.step.asked), "arithmetic": self.step.arithmetic}
+            pointer["seconds"] = self.step.seconds
             self.step.storage.write(self._key(POINTER), seal(pointer))
             if old and old["file"] != name:
                 self.step.storage.delete(self._key(old["file"]))
@@ -92,6 +93,7 @@ class Checkpoints:
             data = b""
         if hashlib.sha256(data).hexdigest() != pointer["sha256"]:
             raise self._damaged(pointer["file"])
+        self.step.earlier = float(pointer["seconds"])
         return tensors.from_bytes(data, key)
 
     def clear(self) -> None:
@@ -107,7 +109,9 @@ class Checkpoints:
     def _pointer(self) -> dict[str, Any] | None:
         try:
             pointer = unseal(self.step.storage.read(self._key(POINTER)))
-            return {name: pointer[name] for name in ("file", "sha256", "asked", "arithmetic")}
+            known = {name: pointer[name] for name in ("file", "sha256", "asked", "arithmetic")}
+            # Checkpoints of version 0.2 do not have it.
+            return known | {"seconds": pointer.get("seconds", 0.0)}
         except MissingKey:
             return None
         except (ValueError, KeyError, TypeError) as error:

@@ -84,6 +84,12 @@ class Step:
         self.reused = False
         self.written: dict[str, str] = {}  # SHA-256 by name
         self._started = time.monotonic()
+        self.earlier = 0.0  # seconds of interrupted runs whose checkpoint this run continues
+
+    @property
+    def seconds(self) -> float:
+        """The seconds so far, with those of the interrupted runs that it continues."""
+        return round(self.earlier + time.monotonic() - self._started, 2)
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -132,7 +138,7 @@ class Step:
             "arithmetic": self.arithmetic,
             "outputs": self._write_listings(),
             "facts": json.loads(json.dumps(facts)),
-            "seconds": round(time.monotonic() - self._started, 2),
+            "seconds": self.seconds,
             "hardware": dict(hardware or {}) | {"machine": platform.machine()},
             "versions": _versions(),
         }

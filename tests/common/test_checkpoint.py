@@ -49,6 +49,17 @@ def test_the_last_checkpoint_comes_back_and_earlier_ones_go(storage: Storage) ->
     assert storage.list("runs/r/gan/checkpoints") == []
 
 
+def test_the_time_before_an_interruption_counts(storage: Storage) -> None:
+    first = checkpoints(storage)
+    first.step.earlier = 100.0
+    first.save(10, {"w": np.zeros(1)}, {})
+    again = checkpoints(storage)
+    assert again.step.seconds < 100
+    assert again.restore() is not None
+    again.step.finish()
+    assert again.step.manifest["seconds"] >= 100
+
+
 def test_other_settings_do_not_take_it(storage: Storage) -> None:
     checkpoints(storage).save(10, {"w": np.zeros(1)}, {})
     assert checkpoints(storage, epochs=2).restore() is None
