@@ -91,7 +91,8 @@ def carry_out(works: Sequence[Work], perform: Callable[[Any], None], setups: Seq
                 kind, *message = _received(talking)
                 name = at_work[talking]
                 if kind == "log":
-                    logs.show(*message)
+                    # A line of text does not say which of the tasks it is about.
+                    logs.show(f"{name}: {message[0]}" if logs.style() == "text" else message[0])
                 elif kind == "told":
                     watcher.told(name, *message)
                 else:
