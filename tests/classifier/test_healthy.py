@@ -55,12 +55,16 @@ def test_what_is_named_wins_and_must_be_a_class(caplog: pytest.LogCaptureFixture
 
 @pytest.mark.parametrize("asked", ["no", "fine"])
 def test_what_is_no_class_is_refused_with_the_way_to_switch_phantoms_off(asked: str) -> None:
-    with pytest.raises(UserError, match=f"there is no class '{asked}': use one of a, b, or off to train without phantoms$"):
+    with pytest.raises(
+        UserError, match=f"there is no class '{asked}': use one of a, b, or off to train without phantoms$"
+    ):
         resolve(asked, ["a", "b"])
 
 
 def test_what_yaml_makes_of_no_and_off_is_refused_unless_it_is_a_class() -> None:
-    with pytest.raises(UserError, match=r"no class 'false' \(YAML reads no and off without quotes as false: write them in"):
+    with pytest.raises(
+        UserError, match=r"no class 'false' \(YAML reads no and off without quotes as false: write them in"
+    ):
         resolve("false", ["no", "yes"])
     assert resolve("false", ["false", "true"]) == "false"
 
