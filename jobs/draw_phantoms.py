@@ -6,6 +6,7 @@ Writes  phantoms/<image size>/<first>-<count>/: phantoms.safetensors, manifest.j
 import contextlib
 import itertools
 import logging
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -38,24 +39,20 @@ def run(settings: DrawPhantomsSettings) -> None:
         else:
             missing.append(numbers)
     total, done = sum(map(len, missing)), 0
-    pieces = [piece for numbers in missing for piece in _pieces(numbers)]
+    pieces = [piece for numbers in missing for piece in parallel.pieces(numbers, PIECE)]
     with contextlib.closing(parallel.mapped(partial(_drawn, size=settings.image_size), pieces)) as drawn:
         for numbers in missing:
             step = learning.part(storage, settings.image_size, numbers)
             log.info("drawing phantoms %d to %d of %d pixels", numbers.start, numbers.stop - 1, settings.image_size)
             step.forget()
             pixels: list[np.ndarray] = []
-            for more in itertools.islice(drawn, len(_pieces(numbers))):
+            for more in itertools.islice(drawn, len(parallel.pieces(numbers, PIECE))):
                 pixels += more
                 done += len(more)
                 progress.tell(done, total)
             learning.write(step, pixels, numbers)
 
 
-def _pieces(numbers: range) -> list[range]:
-    return [numbers[first : first + PIECE] for first in range(0, len(numbers), PIECE)]
-
-
-def _drawn(numbers: range, size: int) -> list[np.ndarray]:
+def _drawn(numbers: Sequence[int], size: int) -> list[np.ndarray]:
     """Return the phantoms of these numbers, each uint8 [size, size]."""
     return [crop_to_head(head, size) for head in learning.heads(numbers)]

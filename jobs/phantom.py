@@ -42,7 +42,7 @@ def run(settings: PhantomSettings) -> None:
     if others := sorted(set(out.list("")) - set(files)):
         raise UserError(f"--out: {settings.out} contains other files, such as {others[0]}: use an empty or new folder")
     names = list(files)
-    pieces = [names[first : first + PIECE] for first in range(0, len(names), PIECE)]
+    pieces = parallel.pieces(names, PIECE)
     with contextlib.closing(parallel.mapped(partial(_drawn, settings), pieces)) as drawn:
         write_many(out, _told(zip(names, itertools.chain.from_iterable(drawn), strict=True), len(names)))
     log.info("%d files in %s", len(files), settings.out)

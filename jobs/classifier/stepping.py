@@ -16,11 +16,12 @@ from jobs.classifier import networks
 from jobs.classifier.augmentation import augment, mix
 from jobs.classifier.networks import Architecture
 from jobs.common import tensors
+from jobs.common.adam import apply_adam
 from jobs.common.errors import UserError
 
 LABEL_SMOOTHING = 0.1
 WEIGHT_DECAY = 0.05  # of kernels, times the learning rate
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-7
+BETAS, EPSILON = (0.9, 0.999), 1e-7
 AVERAGE_DECAY = 0.99
 
 
@@ -133,18 +134,8 @@ def prepare(
         decayed = vectors.weights[: state.kernels] * (1.0 - rate * WEIGHT_DECAY)
         vectors.weights.assign(tf.concat([decayed, vectors.weights[state.kernels :]], 0))
         count = tf.cast(step + 1, tf.float32)
-        tf.raw_ops.ResourceApplyAdam(
-            var=vectors.weights.handle,
-            m=vectors.first.handle,
-            v=vectors.second.handle,
-            beta1_power=tf.pow(BETA1, count),
-            beta2_power=tf.pow(BETA2, count),
-            lr=rate,
-            beta1=BETA1,
-            beta2=BETA2,
-            epsilon=EPSILON,
-            grad=gradient,
-        )
+        moments = vectors.first, vectors.second
+        apply_adam(vectors.weights, *moments, gradient, rate=rate, count=count, betas=BETAS, epsilon=EPSILON)
 
     def follow(step: tf.Tensor) -> None:
         """Move the averages toward weights and statistics; the first steps count less, being noise."""

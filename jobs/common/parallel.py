@@ -18,6 +18,11 @@ Result = TypeVar("Result")
 EACH = 2**28  # bytes of memory, about, that a process needs
 
 
+def pieces(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    """Return consecutive slices of `items`, each of `size` items; the last one has those that remain."""
+    return [items[first : first + size] for first in range(0, len(items), size)]
+
+
 def mapped(work: Callable[[Item], Result], items: Sequence[Item]) -> Generator[Result, None, None]:
     """Yield `work(item)` for each of the `items`, in order, computed on all cores; a few results are computed ahead.
 

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from jobs.common import tensors
+from jobs.common.adam import apply_adam
 from jobs.common.seeds import derive
 from jobs.gan import networks
 from jobs.gan.anchors import decoder, sphere
@@ -84,18 +85,10 @@ class FusedAdam(keras.optimizers.Adam):
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
         """Change `variable` and its moments."""
         index, count = self._get_variable_index(variable), tf.cast(self.iterations + 1, tf.float32)
-        tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle,
-            m=self._momentums[index].value.handle,
-            v=self._velocities[index].value.handle,
-            beta1_power=tf.pow(self.beta_1, count),
-            beta2_power=tf.pow(self.beta_2, count),
-            lr=learning_rate,
-            beta1=self.beta_1,
-            beta2=self.beta_2,
-            epsilon=self.epsilon,
-            grad=gradient,
-        )
+        first, second = self._momentums[index].value, self._velocities[index].value
+        betas = self.beta_1, self.beta_2
+        rate, epsilon = learning_rate, self.epsilon
+        apply_adam(variable, first, second, gradient, rate=rate, count=count, betas=betas, epsilon=epsilon)
 
 
 def new_state(config: GanConfig, options: Options, classes: np.ndarray | None = None) -> State:

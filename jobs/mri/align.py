@@ -97,9 +97,7 @@ def outline(image: np.ndarray) -> np.ndarray:
     if count == 0:
         return np.ones(image.shape, bool)
     largest = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
-    rows = np.flatnonzero(largest.any(axis=1))
-    first, last = largest[rows].argmax(axis=1), HEAD_SIZE - 1 - largest[rows, ::-1].argmax(axis=1)
-    corners = np.stack([np.tile(rows, 2), np.concatenate([first, last])], axis=1)
+    corners = _row_ends(largest)
     corners = corners[ConvexHull(corners).vertices]  # the opening leaves only parts with an area, which have a hull
     hull = Image.new("1", image.shape)
     ImageDraw.Draw(hull).polygon([(int(x), int(y)) for y, x in corners], fill=1, outline=1)
@@ -112,6 +110,13 @@ def center_and_radius(inside: np.ndarray) -> tuple[np.ndarray, float]:
     return points.mean(0), float(np.sqrt(len(points) / np.pi))
 
 
+def _row_ends(marked: np.ndarray) -> np.ndarray:
+    """Return int [n, 2]: (y, x) of the first and then of the last pixels of each row of bool `marked` [128, 128]."""
+    rows = np.flatnonzero(marked.any(axis=1))
+    first, last = marked[rows].argmax(axis=1), HEAD_SIZE - 1 - marked[rows, ::-1].argmax(axis=1)
+    return np.stack([np.tile(rows, 2), np.concatenate([first, last])], axis=1)
+
+
 def ellipse(inside: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the centre (y, x) of the ellipse around bool [128, 128], and the radius of the disk of its area.
 
@@ -119,12 +124,7 @@ def ellipse(inside: np.ndarray) -> tuple[np.ndarray, float]:
     ellipse. Without a plausible ellipse, the result is that of `center_and_radius`.
     """
     center, radius = center_and_radius(inside)
-    edges = []
-    for turned in (inside, inside.T):
-        rows = np.flatnonzero(turned.any(axis=1))
-        first, last = turned[rows].argmax(axis=1), HEAD_SIZE - 1 - turned[rows, ::-1].argmax(axis=1)
-        edges.append(np.stack([np.tile(rows, 2), np.concatenate([first, last])], axis=1))
-    points = np.concatenate([edges[0], edges[1][:, ::-1]])
+    points = np.concatenate([_row_ends(inside), _row_ends(inside.T)[:, ::-1]])
     low, high = points.min(axis=0) + ELLIPSE_RIM, points.max(axis=0) - ELLIPSE_RIM
     y, x = ((points[((points >= low) & (points <= high)).all(axis=1)] - center) / radius).T
     if len(y) < 60:

@@ -3,7 +3,7 @@
 They do not depend on the dataset, and a phantom does not depend on the number of phantoms.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def has_lesion(number: int) -> bool:
     return number % 2 == 1
 
 
-def heads(numbers: range) -> Iterator[np.ndarray]:
+def heads(numbers: Iterable[int]) -> Iterator[np.ndarray]:
     """Yield the head, uint8 [height, width], of each of the `numbers`."""
     for number in numbers:
         yield draw_randomized(has_lesion(number), np.random.default_rng(derive(0, "phantoms", number)))
