@@ -35,3 +35,10 @@ def test_gray_values_stay_in_the_images_range() -> None:
     edges = np.where(head() > 120, np.uint8(200), np.uint8(50))
     bent = bend(edges, np.random.default_rng(1).normal(0, 0.05, (2, NODES, NODES)))
     assert bent.dtype == np.uint8 and bent.min() == 50 and bent.max() == 200
+
+
+def test_the_field_is_a_cubic_spline_in_both_directions() -> None:
+    displacements = np.random.default_rng(2).normal(0, 0.05, (2, NODES, NODES))
+    field = ndimage.zoom(displacements, (1, SIZE / NODES, SIZE / NODES), order=3, mode="nearest", grid_mode=True)
+    taken = ndimage.map_coordinates(head(), np.indices((SIZE, SIZE)) + SIZE * field, float, order=3, mode="nearest")
+    np.testing.assert_allclose(bend(head(), displacements), np.clip(taken, head().min(), head().max()), atol=0.5001)
