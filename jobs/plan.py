@@ -1,4 +1,4 @@
-"""Plan a run: its tasks, and how many of them are done. `pipeline` and workflows in a cluster carry out such plans.
+"""Plan a run: its tasks, how many of them are done, and how large a workflow is that carries it out in a cluster.
 
     preprocess -> draw-phantoms -> pretrain -> for each fold: train-gan -> generate -> train-classifier
                -> evaluate -> promote
@@ -9,6 +9,7 @@ Writes  plans/<id>.json, the input of the pods of a workflow. In --plan-folder: 
 """
 
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jobs import preprocess
+from jobs.argo import size
 from jobs.classifier import champion, healthy, starting
 from jobs.common import activity, keys
 from jobs.common.errors import UserError
@@ -40,6 +42,8 @@ from jobs.settings import (
     RunOfTasksSettings,
     SyntheticSettings,
 )
+
+log = logging.getLogger("mrigan.plan")
 
 # Settings that name files; only the job reads their content.
 FILES = ("classifier_weights", "feature_weights")
@@ -337,6 +341,7 @@ def run(settings: PlanSettings) -> None:
     plan = prepare(settings)
     storage = open_storage(settings.storage)
     known = done(storage, plan)
+    items = stages(plan, known)
     finished = all(task.place in known for task in plan.tasks)
     if settings.plan_folder:
         if not finished:
@@ -345,10 +350,14 @@ def run(settings: PlanSettings) -> None:
         folder = Path(settings.plan_folder)
         folder.mkdir(parents=True, exist_ok=True)
         files = {"plan": plan.id, "run": plan.run, "state": "finished" if finished else "unfinished"}
-        files |= {stage: json.dumps(items) for stage, items in stages(plan, known).items()}
+        files |= {stage: json.dumps(its) for stage, its in items.items()}
         for file, text in files.items():
             (folder / file).write_text(text)
     print(table(plan, known, seconds(storage, plan, known)))
+    workflow = size.of(items)
+    print(size.words(workflow))
+    if not workflow.fits:
+        log.warning("%s", size.advice(workflow))
 
 
 def stages(plan: Plan, known: Mapping[str, Any]) -> dict[str, list[str]]:

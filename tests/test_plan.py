@@ -11,11 +11,12 @@ import yaml
 
 from jobs import evaluate, phantom
 from jobs import plan as planning
+from jobs.argo import size
 from jobs.common import keys
 from jobs.common.errors import UserError
 from jobs.common.storage import open_storage
 from jobs.plan import Plan, Task
-from jobs.settings import PRESETS, EvaluateSettings, PhantomSettings, PipelineSettings
+from jobs.settings import PRESETS, EvaluateSettings, PhantomSettings, PipelineSettings, PlanSettings
 from tests import fake_run
 
 WORKFLOW = yaml.safe_load((Path(__file__).parents[1] / "workflows" / "workflowtemplate.yaml").read_text())
@@ -32,11 +33,11 @@ MANY: dict[str, Any] = {
 }
 
 
-def plan(**settings: Any) -> Plan:
-    """Return a plan for a dataset of two classes."""
+def plan(labels: list[str] | None = None, **settings: Any) -> Plan:
+    """Return a plan for a dataset of two classes, or of others."""
     found = PipelineSettings(**MANY | settings)
     run = planning.name_of_run(found, "d")
-    return Plan("d", run, "n", found.model_dump(mode="json"), planning.tasks(found, "d", LABELS, run, "n"))
+    return Plan("d", run, "n", found.model_dump(mode="json"), planning.tasks(found, "d", labels or LABELS, run, "n"))
 
 
 @pytest.mark.parametrize(
@@ -151,6 +152,7 @@ def test_the_workflow_starts_every_task_after_what_it_needs(settings: dict[str, 
     names = {task.place: task.name for task in made.tasks}
     started = carried_out("pipeline", {}, planning.stages(made, {}))
     assert sorted(task for task, _ in started) == sorted(names.values())
+    assert size.of(planning.stages(made, {})).pods == 1 + len(started)
     for task, before in started:
         needs = next(one.needs for one in made.tasks if one.name == task)
         assert {names[place] for place in needs if place in names} <= before, task
@@ -244,6 +246,22 @@ def test_a_person_reads_what_is_done_and_what_is_left() -> None:
     ]
     assert lines[-1] == f"{len(made.tasks)} tasks, {len(made.tasks) - 3} to do"
     assert planning.table(made, known, {task.place: 60.0 for task in made.tasks}).endswith("of one core")
+
+
+@pytest.mark.parametrize(("seeds", "large"), [(1, False), (1200, True)])
+def test_a_person_reads_how_large_the_workflow_is(
+    seeds: int,
+    large: bool,
+    heads: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    planning.run(PlanSettings(data=str(heads), storage=str(tmp_path), **SMALL, seeds=seeds))
+    # preprocess; phantoms and pretraining; in two folds a GAN, images of two classes and classifiers; the report.
+    pods = 1 + 2 + 2 * (1 + 2 + 3 * seeds) + 2
+    assert f"\nas an Argo workflow: {pods} pods" in capsys.readouterr().out
+    assert ("too large for Argo" in caplog.text) == large
 
 
 @pytest.mark.parametrize("settings", [{"regimes": ("real",), "gan_of_all": True}, {}])
