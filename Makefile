@@ -11,8 +11,8 @@ BUILD ?= docker build -t
 # Training images of `make quality`: a folder with one folder per class.
 DATA ?= ../shared/data/brain_tumor_dataset
 
-.PHONY: demo example test test-fast check dashboards settings chart-readme image e2e quality bench bench-gpu bench-peers
-.PHONY: lock clean
+.PHONY: demo example test test-fast check dashboards settings chart-readme image e2e e2e-scale quality bench bench-gpu
+.PHONY: bench-scale bench-peers lock clean
 
 demo: .venv/run  ## a small run of the whole pipeline on phantom images
 	$(BIN)/mrigan phantom --out $(DEMO)/data --count 100
@@ -43,6 +43,9 @@ image:  ## build the container image
 e2e: .venv/dev  ## tests on a cluster, with KUBECONFIG, kubectl, helm, argo, an S3 server, and the image in the cluster
 	IMAGE=$(IMAGE) $(BIN)/pytest -v $(addprefix tests/cluster/,test_metrics.py test_run.py test_failures.py test_chart.py test_documents.py)
 
+e2e-scale: .venv/dev  ## a plan of 593 pods that do nothing, on the cluster of make e2e: a quarter of an hour and more
+	IMAGE=$(IMAGE) $(BIN)/pytest -v tests/cluster/test_size.py
+
 quality: .venv/dev  ## measure accuracy on five folds, stage by stage; continues where it stopped
 	$(BIN)/python -m bench.quality --data $(DATA)
 
@@ -51,6 +54,9 @@ bench: .venv/dev  ## measure speed beside what else there is: docs/speed.md; wit
 
 bench-gpu: .venv-gpu/run  ## the same on a GPU, with the packages of the GPU image
 	.venv-gpu/bin/python -m bench.speed
+
+bench-scale: .venv/dev  ## measure how time and memory grow: docs/scale.md; a quarter of an hour on 2 quiet cores
+	$(BIN)/python -m bench.scale
 
 bench-peers: .venv-peers/run  ## the environment of PyTorch, for comparisons in make bench: 5.4 GB
 

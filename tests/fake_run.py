@@ -125,8 +125,8 @@ def _generator(
     gan.finish(hardware=HARDWARE, training_seconds=512.5)
 
     made = Step(storage, keys.synthetic(RUN, fold, label), job="generate", settings={}, inputs=inputs)
-    drawn = ((keys.synthetic_image(image), png.encode(draw(number, 2000 + image, size))) for image in range(8))
-    shards.write(made, "images", drawn)
+    files = ((keys.synthetic_image(image), png.encode(draw(number, 2000 + image, size))) for image in range(8))
+    shards.write(made, "images", files)
     made.write("nearest.png", grid_png(np.stack([draw(number, 2000 + image, size) for image in range(16)]), 8))
     real = {"kid": 0.002, "precision": 0.81, "recall": 0.77, "density": 0.97, "coverage": 0.93, "fid": 14.2}
     quality = {
