@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib
 from cycler import cycler
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 GRAY = "#808080"
 COLOURS = ("#3b82c4", "#d9822b", "#3a9d5d", "#a05fc0", "#c44e52", "#8c7a3f", "#2aa198", "#b0568f", "#6c71c4")
@@ -61,16 +62,23 @@ def lines(
 ) -> None:
     """Draw lines through points, both axes logarithmic; values are multiplied by `scale`."""
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": path.name}):
-        figure = Figure(figsize=(4.6, 3), layout="constrained")
+        figure = Figure(figsize=(4.6, 3.4), layout="constrained")
         axes = figure.add_subplot()
         for name, (places, values) in series.items():
             axes.plot(places, [scale * value for value in values], "o-", markersize=4, linewidth=1.4, label=name)
         axes.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
+        low, high = axes.get_ylim()
+        if high < 10 * low:
+            # What hardly grows must look so.
+            axes.set_ylim(low / (10 * low / high) ** 0.5, high * (10 * low / high) ** 0.5)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+            axis.set_minor_locator(NullLocator())
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         places = sorted({place for places, _ in series.values() for place in places})
         if len(places) <= 8:
             axes.set_xticks(places, [f"{place:g}" for place in places])
-            axes.set_xticks([], minor=True)
         axes.grid(axis="y", color=GRAY, linewidth=0.3)
-        axes.legend()
+        figure.legend(loc="outside lower center", ncols=2 if len(series) > 2 else 1)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

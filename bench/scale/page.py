@@ -87,6 +87,8 @@ def about(found: Json) -> str:
     for name, run in found["runs"].items():
         packages = ", ".join(f"{package} {version}" for package, version in run["versions"].items())
         lines.setdefault(f"commit {run['commit'][:12]}; {packages}.", []).append(name)
+    if len(lines) == 1:
+        return f"All series: {next(iter(lines))}"
     return "\n".join(f"- {', '.join(names)}: {text}" for text, names in lines.items())
 
 

@@ -33,8 +33,7 @@ class Sizes:
         pixels: sides of images; `residual` for ResNet152V2.
         drawn: phantoms; `counted`: synthetic images, and images to predict; `judged`: images of evaluate.
         classes, folds, seeds, networks: of evaluate; preprocess has the classes too.
-        steps: of an epoch of a classifier; `seconds`: of steps of a GAN.
-        flags: more of them, of train-classifier.
+        batch: of a step; `seconds`: of the steps that are measured, at least.
     """
 
     images: tuple[int, ...] = (20, 500, 1000, 2000, 4000)
@@ -48,9 +47,8 @@ class Sizes:
     folds: tuple[int, ...] = (2, 5, 10)
     seeds: tuple[int, ...] = (1, 2, 4)
     networks: tuple[str, ...] = ("mobilenetv2", "resnet152v2")
-    steps: int = 4
+    batch: int = 32
     seconds: float = 4.0
-    flags: tuple[str, ...] = ()
 
 
 # So small that the figures mean nothing: to see that every series runs.
@@ -65,9 +63,8 @@ TINY = Sizes(
     classes=(2, 4),
     folds=(2, 5),
     seeds=(1, 2),
-    steps=1,
+    batch=2,
     seconds=0.1,
-    flags=("--classifier-batch=4",),
 )
 
 

@@ -1,9 +1,7 @@
 """What is measured: each function of SERIES yields the points of one job or more, a series for each dimension."""
 
 import functools
-import json
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
 
 from bench.scale import made
 from bench.scale.growth import Series
@@ -48,12 +46,11 @@ def training_images(bench: Bench) -> Iterator[Series]:
         ("train-gan", ("--gan-epochs=1",)),
         ("train-classifier", ("--healthy=off", "--classifier-epochs=1", "--classifier-steps-per-epoch=1")),
     ):
-        more = bench.sizes.flags if job == "train-classifier" else ()
         points = []
         for heads in bench.sizes.images[::2]:
             dataset, prepared = bench.dataset(heads)
             where = (f"--dataset={dataset}", f"--run=of-{heads}", "--fold=0")
-            points.append(point(prepared["x"], bench.mrigan(job, *where, *flags, *more)))
+            points.append(point(prepared["x"], bench.mrigan(job, *where, *flags)))
         yield Series(job, "images", base, points, first=True)
 
 
@@ -127,38 +124,23 @@ def predict(bench: Bench) -> Iterator[Series]:
 # ---- steps of training -----------------------------------------------------------------------------------------------
 
 
-def gan_steps(bench: Bench) -> Iterator[Series]:
-    """Steps of the recipe's GAN."""
-    points = []
-    for pixels in bench.sizes.pixels:
-        found = measured("-m", "bench.scale.gan_steps", str(pixels), str(bench.sizes.seconds))
-        seconds, taken = (float(word) for word in found["out"].split()[-2:])
-        points.append(_step(pixels, found, seconds, taken))
-    yield Series("train-gan step", "pixels", {}, points, unit="step")
-
-
-def classifier_steps(bench: Bench) -> Iterator[Series]:
-    """Steps of train-classifier, with augmentation: the last of three epochs."""
+def steps(bench: Bench) -> Iterator[Series]:
+    """Steps of the recipe's GAN, and of both networks of classifiers with augmentation."""
     sizes = bench.sizes
-    for network, sides in (("mobilenetv2", sizes.pixels), ("resnet152v2", sizes.residual)):
+    for network, job, sides in (
+        ("gan", "train-gan step", sizes.pixels),
+        ("mobilenetv2", "mobilenetv2 step", sizes.pixels),
+        ("resnet152v2", "resnet152v2 step", sizes.residual),
+    ):
         points = []
         for pixels in sides:
-            dataset, _ = bench.dataset(sizes.images[1], pixels)
-            where = (f"--dataset={dataset}", f"--run=steps-{pixels}", "--fold=0", f"--network={network}")
-            flags = ("--healthy=off", "--classifier-epochs=3", f"--classifier-steps-per-epoch={sizes.steps}")
-            found = bench.mrigan("train-classifier", *where, *flags, *sizes.flags, "--log-format=json")
-            lines = [json.loads(line) for line in found["err"].splitlines() if line.startswith("{")]
-            times = [datetime.fromisoformat(line["time"]) for line in lines if "epoch" in line]
-            seconds = (times[2] - times[1]).total_seconds() / sizes.steps
-            points.append(_step(pixels, found, seconds, 3 * sizes.steps))
-        yield Series(f"{network} step", "pixels", {}, points, unit="step")
-
-
-def _step(x: float, found: Json, seconds: float, taken: float) -> Point:
-    """Return a point of seconds a step, in a process that took so many steps."""
-    share = found["cpu"] / found["seconds"]
-    start = max(0.0, found["seconds"] - seconds * taken)
-    return point(x, found | {"seconds": seconds, "cpu": seconds * share}, start=start)
+            asked = (network, str(pixels), str(sizes.batch), str(sizes.seconds))
+            found = measured("-m", "bench.scale.steps", *asked)
+            seconds, taken = (float(word) for word in found["out"].split()[-2:])
+            start = max(0.0, found["seconds"] - seconds * taken)
+            one = {"seconds": seconds, "cpu": seconds * found["cpu"] / found["seconds"], "mib": found["mib"]}
+            points.append(point(pixels, one, start=start))
+        yield Series(job, "pixels", {}, points, unit="step")
 
 
 SERIES: dict[str, Callable[[Bench], Iterator[Series]]] = {
@@ -168,6 +150,5 @@ SERIES: dict[str, Callable[[Bench], Iterator[Series]]] = {
     "generate": generate,
     "evaluate": evaluate,
     "predict": predict,
-    "gan": gan_steps,
-    "classifiers": classifier_steps,
+    "steps": steps,
 }

@@ -30,11 +30,11 @@ VIEWS_AT_ONCE = 14 * len(VIEWS)
 Work = tuple[Callable[[int], None], dict[str, Any]]
 
 
-def steps(network: str, image_size: int, batch: int) -> Work:
-    """Return a function that trains n steps as train-classifier does, without augmentation."""
+def steps(network: str, image_size: int, batch: int, augmentation: float = 0.0) -> Work:
+    """Return a function that trains n steps as train-classifier does, with augmentation of this strength, 0 to 1."""
     hw = hardware.configure(ExecutionSettings(threads=0), networks.NETWORKS[network].depthwise)
     architecture = networks.Architecture(network, LABELS, image_size)
-    state, take_steps = stepping.prepare(architecture, hw.precision, batch, 0.0, hw.xla)
+    state, take_steps = stepping.prepare(architecture, hw.precision, batch, augmentation, hw.xla)
     state.start(networks.initial_weights(architecture, "none", 0))
     pool, shares = batches.Images(discs(IMAGES, image_size), np.arange(IMAGES) % 2), np.array([0.5, 0.5])
     taken = 0
@@ -48,7 +48,8 @@ def steps(network: str, image_size: int, batch: int) -> Work:
             pixels, targets = (np.stack(part) for part in zip(*chosen, strict=True))
             rates = np.full(stop - taken, RATE, np.float32)
             numbers = np.arange(taken, stop, dtype=np.int32)
-            take_steps(pixels, targets, rates, np.zeros_like(rates), np.int32(0), numbers).numpy()
+            strengths = np.full_like(rates, augmentation)
+            take_steps(pixels, targets, rates, strengths, np.int32(0), numbers).numpy()
             taken = stop
 
     return work, {"flops": 3 * batch * flops(state.model), "precision": hw.precision}

@@ -189,7 +189,7 @@ def test_the_page_says_what_is_stored(root: Path) -> None:
     page.store(root, HARDWARE, found["runs"], found["series"])
     text = (root / page.PAGE).read_text()
     assert text.startswith("before\n\n") and text.endswith("\n\nafter\n") and "\nold\n" not in text
-    assert "### A Processor, 2 cores" in text and "- preprocess: images" in text
+    assert "### A Processor, 2 cores" in text and "All series: commit c1" in text
     # A second an image: 10,000 s.
     assert "10,000 images at 64 px on one core: preprocess 2 h 47 min, draw-phantoms 2 h 13 min" in text
     assert "This is a forecast" in text

@@ -79,7 +79,7 @@ def test_it_succeeds_without_a_database(ended: Json) -> None:
 
 def test_the_plan_says_its_size_before(site: Site, ended: Json, stages: dict[str, list[str]]) -> None:
     found = json.loads(ended["text"])["status"]
-    nodes = cluster.connect(site.namespace).workflow(ended["name"])["status"]["nodes"]
+    nodes = cluster.KubernetesApi(site.namespace).workflow(ended["name"])["status"]["nodes"]
     text = json.dumps(nodes, separators=(",", ":")).encode()
     as_it_is = found.get("compressedNodes") or text.decode()
     measured = size.Size(
