@@ -1,7 +1,8 @@
 """Laws of growth, fitted to measured points: value = start + units x factor x product of powers of the dimensions.
 
-`start` is what a job needs before its first image or step: the value at the smallest point. The exponents are slopes of
-straight lines (numpy.polyfit) through the logarithms of what is left, one dimension at a time, the others held.
+`start` is what a job needs before its first image or step: the smallest value, mostly that of the first point. The
+exponents are slopes of straight lines (numpy.polyfit) through the logarithms of what is left, one dimension at a time,
+the others held.
 """
 
 import math
@@ -73,7 +74,7 @@ def law(found: Sequence[Series], what: str) -> Law:
         start = statistics.median(point["start"] for point in main.points) if what == "seconds" else 0.0
         left = 0.0
     else:
-        start = left = values[0] if main.first else 0.0
+        start = left = min(values) if main.first else 0.0
     skipped = 1 if main.first else 0
     slope, height = _line(main.x[skipped:], [value - left for value in values[skipped:]], values[skipped:])
     middle = main.x[skipped:][len(main.x[skipped:]) // 2]

@@ -95,12 +95,11 @@ def about(found: Json) -> str:
 def measured_table(found: Json) -> str:
     """Return the measured points and the slopes of their laws as a table in Markdown."""
     lines = [("job", "against", "points", "seconds", "grows as", "peak memory, MiB"), ("---",) * 6]
-    laws = {} if any(len(one["points"]) < 2 for one in found["series"].values()) else growth.laws(found, "seconds")
+    laws = growth.laws(found, "seconds")
     for one in found["series"].values():
         points, dimension = one["points"], one["dimension"]
         columns = [" · ".join(f"{point[name]:.3g}" for point in points) for name in ("seconds", "mib")]
-        slope = laws[one["job"]].exponents.get(dimension) if one["job"] in laws else None
-        law = "" if slope is None else f"{dimension}^{slope:.2f}"
+        law = f"{dimension}^{laws[one['job']].exponents[dimension]:.2f}"
         x = " · ".join(f"{point['x']:g}" for point in points)
         lines.append((one["job"], dimension, x, columns[0], law, columns[1]))
     return table(lines)

@@ -53,7 +53,7 @@ class Sizes:
 
 # So small that the figures mean nothing: to see that every series runs.
 TINY = Sizes(
-    images=(20, 30, 40),
+    images=(20, 25, 30, 35, 40),
     few=30,
     pixels=(32, 64),
     residual=(32, 40),
