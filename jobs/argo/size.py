@@ -3,7 +3,8 @@
 Argo stores a Workflow with the status of all its nodes as one object. If its JSON has more than LIMIT bytes, the nodes
 are compressed (gzip, base64). If it still has more, Argo moves them to an SQL database, or fails the workflow if it has
 none: https://argo-workflows.readthedocs.io/en/latest/offloading-large-workflows/. The nodes are made up here for the
-items of a plan, with the fields that Argo 4.0 writes, and compressed in the same way.
+items of a plan, with the fields that Argo 4.0 writes, and compressed in the same way. Older versions of Argo also list
+the pods beside the nodes (taskResultsCompletionStatus): 35 bytes a pod, never compressed, which are not counted here.
 
 No other limit comes first: the lists of items are in the nodes too, and a pod's arguments hold one item.
 """
