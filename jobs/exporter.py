@@ -18,11 +18,11 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from jobs.classifier.champion import Record, parse_record, stored_record
-from jobs.common import activity, keys, meter
+from jobs.common import activity, keys, meter, server
 from jobs.common.errors import Interrupted, MachineError, UserError
 from jobs.common.fields import NAME
 from jobs.common.step import manifest_digest, read_manifest, read_output
@@ -78,7 +78,7 @@ def run(settings: ExporterSettings) -> None:
     with contextlib.suppress(Interrupted):
         registry = make_registry(open_storage(settings.storage), settings.refresh_seconds)
         try:
-            start_http_server(settings.exporter_port, registry=registry)
+            server.serve(settings.exporter_port, make_wsgi_app(registry))
         except OSError as error:
             raise UserError(f"--exporter-port {settings.exporter_port}: {error.strerror or error}") from error
         log.info("serving the metrics of %s on port %d", settings.storage, settings.exporter_port)

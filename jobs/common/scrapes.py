@@ -4,12 +4,10 @@ import contextlib
 import threading
 from types import SimpleNamespace
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from prometheus_client import make_wsgi_app
-from prometheus_client.exposition import ThreadingWSGIServer
 
-from jobs.common import metrics
+from jobs.common import metrics, server
 from jobs.common.errors import Interrupted, UserError
 
 LAST_SCRAPE_SECONDS = 60  # maximum wait of a process for its final scrape
@@ -22,10 +20,6 @@ def serve(port: int) -> None:
 
     Raises UserError if the port cannot be opened.
     """
-
-    class Silent(WSGIRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None:
-            """Log nothing for a scrape."""
 
     class Body(list[bytes]):
         last = False
@@ -45,10 +39,9 @@ def serve(port: int) -> None:
         return body
 
     try:
-        server = make_server("", port, app, ThreadingWSGIServer, handler_class=Silent)
+        server.serve(port, app)
     except OSError as error:
         raise UserError(f"--metrics-port {port}: {error.strerror or error}") from error
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     _state.port = port
 
 
