@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from jobs.common import fields, logs, metrics, progress, scrapes
+from jobs.common import fields, logs, metrics, progress, scrapes, stopping
 from jobs.common.errors import Interrupted, MachineError, UserError
 from jobs.common.loading import load_job, module_of
 from jobs.settings import JOBS, MAIN, NAMES, PRESET_COSTS, PRESETS, ProcessSettings, RunOfTasksSettings
@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, _interrupt)
     given = list(sys.argv[1:] if arguments is None else arguments)
     name = next((word for word in given[:1] if word in JOBS), None)
+    if arguments is None:
+        stopping.watch(lambda: _end(name, str(Interrupted()), Interrupted.exit_code))
     try:
         if sys.platform == "win32":
             raise UserError("Windows is not supported: use WSL2 or the container image")

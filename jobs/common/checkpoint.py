@@ -10,13 +10,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from jobs.common import metrics, tensors
+from jobs.common import metrics, stopping, tensors
 from jobs.common.errors import Interrupted, MachineError
 from jobs.common.step import Step, digest, seal, unseal
 from jobs.common.storage import MissingKey
 
 POINTER = "checkpoint.json"
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Checkpoints:
@@ -38,12 +37,13 @@ class Checkpoints:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._stop) for number in SIGNALS}
+            self._previous = {number: signal.signal(number, self._stop) for number in stopping.SIGNALS}
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        stopping.unsaved(False)
         if self.interrupted and kind is None:
             raise Interrupted
 
@@ -52,6 +52,7 @@ class Checkpoints:
 
     def due(self, step_number: int) -> bool:
         """Return whether a checkpoint is to be written after `step_number` steps."""
+        stopping.unsaved(step_number > self._saved_step)
         return (
             self.interrupted
             or step_number - self._saved_step >= self.every_steps
@@ -60,7 +61,7 @@ class Checkpoints:
 
     def save(self, step_number: int, arrays: Mapping[str, np.ndarray], meta: Mapping[str, str]) -> None:
         """Write a checkpoint; raises Interrupted after it if a signal asked the job to stop."""
-        with metrics.phase("write"):
+        with metrics.phase("write"), stopping.finishing():
             old = self._pointer()
             data = tensors.to_bytes(arrays, meta)
             name = f"checkpoint-{step_number:08d}.safetensors"
@@ -72,6 +73,7 @@ class Checkpoints:
             if old and old["file"] != name:
                 self.step.storage.delete(self._key(old["file"]))
         metrics.checkpoint_written()
+        stopping.unsaved(False)
         self._saved_step, self._saved_time = step_number, time.monotonic()
         if self.interrupted:
             raise Interrupted(f"stopped and saved after step {step_number}: run the same command to resume")

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any, NamedTuple
 
-from jobs.common import logs, progress, scrapes
+from jobs.common import logs, progress, scrapes, stopping
 from jobs.common.errors import Interrupted, MachineError, UserError
 
 log = logging.getLogger("mrigan.workers")
@@ -168,7 +168,7 @@ def _pool(perform: Callable[[Any], None], setups: Sequence[Setup], count: int) -
         yield list(connections)
     finally:
         # A second signal must not interrupt the wait for the checkpoints.
-        with _signals_ignored():
+        with _signals_ignored(), stopping.finishing():
             for process in processes:
                 process.terminate()
             for process in processes:
@@ -201,6 +201,7 @@ def _serve(parent: Connection, perform: Callable[[Any], None], setup: Setup) -> 
     if setup.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = setup.gpu
     start_watching_parent()
+    stopping.watch(lambda: None)
     sending = threading.Lock()
 
     def send(*message: Any) -> None:
