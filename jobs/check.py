@@ -33,7 +33,7 @@ def run(settings: CheckSettings) -> None:
         storage.delete(key)
     log.info("%s: written, read, listed and deleted", where)
     if settings.data:
-        source = sources.find_source(settings.data)
+        source = sources.find_source(settings.data, follow_links=settings.follow_links)
         log.info("%s: %d files of %s", settings.data, len(source.files), ", ".join(source.labels))
 
 

@@ -227,7 +227,7 @@ def done(storage: Storage, plan: Plan) -> dict[str, dict[str, Any]]:
         own = settings.result()
         if task.job == "promote":
             if storage.exists(task.place):
-                rules = own | testset.identity(settings.test)
+                rules = own | testset.identity(settings.test, settings.follow_links)
                 if champion.challenge(storage, plan.dataset, plan.run, plan.name, rules).is_decided:
                     found[task.place] = {}
             continue
@@ -306,7 +306,7 @@ def prepare(settings: RunOfTasksSettings) -> Plan:
     labels = sorted(step.facts["labels"])
     champion.check_labels(step.storage, name, labels)
     if settings.test:
-        testset.read_test_set(settings.test, labels, settings.volume, settings.slice_step)
+        testset.read_test_set(settings.test, labels, settings.volume, settings.slice_step, settings.follow_links)
     return make(healthy.resolved(settings, labels), step, name)
 
 

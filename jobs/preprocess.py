@@ -50,7 +50,7 @@ def run(settings: PreprocessSettings) -> Step:
         raise UserError(
             f"--storage: {settings.storage} is inside the data folder and would be read as a class: use another one"
         )
-    source = sources.find_source(settings.data)
+    source = sources.find_source(settings.data, follow_links=settings.follow_links)
     groups, lines_of = sources.read_groups(settings.groups, source.files) if settings.groups else (b"", {})
     storage = open_storage(settings.storage)
     known = sources.remembered(storage, settings.data, source.files)
@@ -59,6 +59,8 @@ def run(settings: PreprocessSettings) -> Step:
         if step.finished():
             log.info("%s exists, and no file has changed: nothing to do", step.prefix)
             return step
+    # Reading may take long.
+    storage.check_writable()
     with tempfile.TemporaryDirectory(prefix="mrigan-") as scratch:
         size, ids = settings.image_size, settings.header_ids
         spool = intake.Spool(scratch, size)

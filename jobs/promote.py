@@ -41,7 +41,7 @@ def run(settings: PromoteSettings) -> None:
     another promotion changed the record at the same time (run the command again).
     """
     storage = open_storage(settings.storage)
-    rules = settings.result() | testset.identity(settings.test)
+    rules = settings.result() | testset.identity(settings.test, settings.follow_links)
     asked = challenge(storage, settings.dataset, settings.run, settings.name, rules)
     challenger, record = asked.challenger, asked.record
     if asked.is_decided:
@@ -114,7 +114,8 @@ def _on_dataset(
 def _on_test_set(
     storage: Storage, settings: PromoteSettings, challenger: Candidate, champion: Candidate
 ) -> fair.Comparison:
-    test = testset.read_test_set(settings.test, challenger.labels, settings.volume, settings.slice_step)
+    reading = settings.volume, settings.slice_step, settings.follow_links
+    test = testset.read_test_set(settings.test, challenger.labels, *reading)
     datasets = [open_dataset(storage, id) for id in sorted({challenger.dataset, champion.dataset})]
     left = testset.unseen(test, datasets)
     configure(settings)

@@ -54,7 +54,13 @@ class ReadingSettings(Settings):
     slice_step: int = setting(1, "of a volume, use every n-th slice with a head", unit="slices", ge=1)
 
 
-class DatasetSettings(Settings):
+class LinkSettings(Settings):
+    """links"""
+
+    follow_links: bool = setting(False, "also read what links in a folder of images lead to outside of this folder", result=False)
+
+
+class DatasetSettings(LinkSettings):
     """dataset"""
 
     data: str = setting(..., "folder or s3://bucket/prefix with one folder of images per class", result=False, min_length=1)
@@ -206,7 +212,7 @@ class EvaluateSettings(RunSettings, EvaluationSettings, SeedSettings, StorageSet
     report_folder: str = setting("", "folder on this machine that gets a copy of the report", result=False)
 
 
-class PromoteSettings(RunSettings, PromotionSettings, ReadingSettings, SeedSettings, StorageSettings, ExecutionSettings):
+class PromoteSettings(RunSettings, PromotionSettings, LinkSettings, ReadingSettings, SeedSettings, StorageSettings, ExecutionSettings):
     """Settings of promote."""
 
     name: str = setting(..., "name of the dataset: the record is champions/NAME.json", result=False, pattern=NAME)
@@ -279,7 +285,7 @@ class ImagesSettings(StorageSettings):
     ids: str = setting("", "only these stored images, separated by commas: numbers of synthetic images, or ids in a dataset; empty: all", result=False)
 
 
-class CheckSettings(StorageSettings):
+class CheckSettings(LinkSettings, StorageSettings):
     """Settings of check."""
 
     data: str = setting("", "folder or s3://bucket/prefix with class folders to look into; empty: none", result=False)

@@ -417,6 +417,29 @@ def test_a_folder_that_may_not_be_read_is_not_left_out(heads, tmp_path, monkeypa
         prepare(heads, tmp_path / "out")
 
 
+@pytest.mark.parametrize("place", ["/proc/mrigan", f"{'long' * 100}", "file/out"])
+def test_storage_that_cannot_be_written_is_noticed_before_the_data_are_read(heads, tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(intake, "read_all", lambda *_, **__: pytest.fail("the data were read"))
+    with pytest.raises(UserError, match="use another folder"):
+        prepare(heads, Path(place))
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "file"}
+
+
+def test_a_bucket_that_may_only_be_read_is_noticed_before_the_data_are_read(heads, s3_url, s3_server, monkeypatch):
+    use_credentials(monkeypatch, s3_server, s3_server.reader)
+    monkeypatch.setattr(intake, "read_all", lambda *_, **__: pytest.fail("the data were read"))
+    with pytest.raises(UserError, match=r"AccessDenied|denies|permission"):
+        prepare(heads, s3_url)
+
+
+def test_an_unclosed_quote_in_the_groups_file_is_refused(heads, tmp_path):
+    (tmp_path / "groups.csv").write_text('no/0.png,"no/2.png\nno/4.png\n')
+    with pytest.raises(UserError, match=r"groups\.csv is not a CSV file in UTF-8: unexpected end of data"):
+        prepare(heads, tmp_path / "out", groups=str(tmp_path / "groups.csv"))
+
+
 def test_storage_in_the_data(heads):
     with pytest.raises(UserError, match="is inside the data folder"):
         prepare(heads, heads / "out")

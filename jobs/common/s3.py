@@ -7,6 +7,7 @@ import random
 import re
 import time
 import urllib.parse
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ import botocore.credentials
 import botocore.exceptions as failures
 import urllib3.exceptions
 
-from jobs.common import logs
+from jobs.common import keys, logs
 from jobs.common.errors import MachineError, UserError
 from jobs.common.meter import counters, meter
 from jobs.common.storage import PARALLEL, MissingKey, Storage, Version
@@ -149,6 +150,11 @@ class S3(Storage):
             for item in found
             if not _is_folder(item)
         }
+
+    def check_writable(self) -> None:
+        key = keys.check(uuid.uuid4().hex)
+        self.write(key, b"mrigan\n")
+        self.delete(key)
 
     def delete(self, key: str) -> None:
         self._call(lambda: self.client.delete_object(**self._object(key)), key)

@@ -73,6 +73,9 @@ class Storage(Protocol):
         Of several concurrent writers with the same `expected`, exactly one succeeds.
         """
 
+    def check_writable(self) -> None:
+        """Raise the error that a write would raise, before long work; leave nothing behind."""
+
 
 def read_many(storage: Storage, keys: Iterable[str]) -> Iterator[bytes]:
     """Yield the objects of `keys` in order, a few requests ahead of the caller; raises MissingKey."""
@@ -190,6 +193,13 @@ class Folder(Storage):
                 self.write(key, data)
                 return True
 
+    def check_writable(self) -> None:
+        place = self.root.absolute()
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        with self._failures(""), tempfile.NamedTemporaryFile(prefix=TEMPORARY, dir=place):
+            pass
+
     @contextlib.contextmanager
     def _failures(self, key: str) -> Iterator[None]:
         where = self.root / key
@@ -200,6 +210,9 @@ class Folder(Storage):
                 raise UserError(f"no permission for {where}: use another folder or change its permissions") from error
             if isinstance(error, FileExistsError | NotADirectoryError):
                 raise UserError(f"{where}: there is a file where a folder is needed: use another folder") from error
+            # Some file systems, such as /proc, answer ENOENT where no folder can be made.
+            if error.errno in (errno.ENAMETOOLONG, errno.ENOENT, errno.ELOOP):
+                raise UserError(f"{where}: {error.strerror}: use another folder") from error
             raise MachineError(f"{where}: {error.strerror or error}") from error
 
 

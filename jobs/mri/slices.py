@@ -39,6 +39,7 @@ REASONS = {
     "two-labels": "the same picture is in two classes",
     "duplicate": "exactly the same pixels as another image of its class",
     "no-class": "not in a class folder",
+    "outside-link": "a link that leads out of the data",
     "broken-link": "a link to a file that does not exist",
 }
 

@@ -36,20 +36,23 @@ class Source:
         return sorted({label for key in (*self.files, *self.rejected) if (label := label_of(key)) is not None})
 
 
-def find_source(url: str, flag: str = "--data") -> Source:
+def find_source(url: str, flag: str = "--data", follow_links: bool = False) -> Source:
     """Return the files at `url`, a folder or s3://bucket/prefix, without hidden files and litter.
 
-    `flag` is the setting that messages name. Raises UserError if `url` is missing or has fewer than two class folders,
-    if a class folder is empty or has a name that cannot be used, or if the folders are the parts of a split.
+    Links out of the folder are only read with `follow_links`. `flag` is the setting that messages name.
+
+    Raises UserError if `url` is missing or has fewer than two class folders, if a class folder is empty, consists of such
+    links or has a name that cannot be used, or if the folders are the parts of a split.
     """
     storage = open_storage(url)
     if url.startswith("s3://"):
-        found = walk.Tree({key: version for key, version in storage.versions("").items() if not walk.is_litter(key)})
+        objects = storage.versions("").items()
+        found = walk.Tree(Path(), {key: version for key, version in objects if not walk.is_litter(key)})
     else:
         root = Path(url)
         if not root.is_dir():
             raise UserError(f"{flag}: there is no folder {url}")
-        found = walk.walk(root)
+        found = walk.walk(root, follow_links)
     too_large = {
         key: ("decompression-bomb", f"{version.size} bytes, more than {BUDGET.file_bytes}")
         for key, version in found.files.items()
@@ -75,6 +78,13 @@ def find_source(url: str, flag: str = "--data") -> Source:
         hint = f": if {', '.join(inside[:4])} are the classes, give {url.rstrip('/')}/{classes[0]}" if inside else ""
         raise UserError(f"{flag}: {url} has only the class {classes[0]}: two or more are needed, one folder each{hint}")
     for label in classes:
+        links = [key for key, (reason, _) in found.rejected.items() if reason == walk.OUTSIDE]
+        links = [key for key in links if label in (label_of(key), key)]
+        if links and not any(label_of(key) == label for key in files):
+            raise UserError(
+                f"{flag}: {url.rstrip('/')}/{walk.spelled(links[0])} is a link that leads out of the data: set "
+                "--follow-links true to read what such links lead to"
+            )
         if label not in source.labels:
             raise UserError(
                 f"{flag}: the class {label} is empty: put images into {url.rstrip('/')}/{label} or remove it"
@@ -179,7 +189,7 @@ def read_groups(url: str, found: Iterable[str]) -> tuple[bytes, dict[str, list[i
     folder, _, name = url.rpartition("/")
     try:
         data = open_storage(folder or ("/" if url.startswith("/") else ".")).read(name)
-        lines = list(csv.reader(io.StringIO(data.decode("utf-8-sig")), skipinitialspace=True))
+        lines = list(csv.reader(io.StringIO(data.decode("utf-8-sig")), skipinitialspace=True, strict=True))
     except MissingKey:
         raise UserError(f"--groups: there is no file {url}") from None
     except (UnicodeDecodeError, csv.Error) as error:

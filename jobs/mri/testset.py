@@ -29,14 +29,16 @@ class TestSet(NamedTuple):
         return np.stack([fit(*head, size) for head in self.heads])
 
 
-def read_test_set(url: str, labels: Sequence[str], volume: int = 0, step: int = 1) -> TestSet:
+def read_test_set(
+    url: str, labels: Sequence[str], volume: int = 0, step: int = 1, follow_links: bool = False
+) -> TestSet:
     """Return the usable images below `url`, a folder or s3://bucket/prefix of class folders.
 
     Of a NIfTI file with several volumes, number `volume` is taken, and of several slices every `step`-th with a head.
     Raises UserError if a class is not one of `labels`,
     or if fewer than two classes have usable images.
     """
-    source = sources.find_source(url, "--test")
+    source = sources.find_source(url, "--test", follow_links)
     for unknown in source.labels:
         if unknown not in labels:
             raise UserError(f"--test: class {unknown} is not a class of the champion, which has {', '.join(labels)}")
@@ -56,15 +58,15 @@ def read_test_set(url: str, labels: Sequence[str], volume: int = 0, step: int = 
     return test
 
 
-def fingerprint(url: str) -> str:
+def fingerprint(url: str, follow_links: bool = False) -> str:
     """Return the digest of the names and content of the files below `url`."""
-    source = sources.find_source(url, "--test")
+    source = sources.find_source(url, "--test", follow_links)
     return digest([(key, hashlib.sha256(data).hexdigest()) for key, data in sources.contents(source)])
 
 
-def identity(url: str) -> dict[str, str]:
+def identity(url: str, follow_links: bool = False) -> dict[str, str]:
     """Return the `fingerprint` of a test set under the key `test`, nothing if `url` is empty."""
-    return {"test": fingerprint(url)} if url else {}
+    return {"test": fingerprint(url, follow_links)} if url else {}
 
 
 def _check_classes(test: TestSet) -> None:

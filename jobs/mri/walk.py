@@ -20,6 +20,7 @@ LITTER = frozenset(
         *("system volume information", "network trash folder", "temporary items"),
     }
 )
+OUTSIDE = "outside-link"  # reason
 BROKEN = {
     errno.ENOENT: "leads to a file that does not exist",
     errno.ELOOP: "leads to itself",
@@ -29,20 +30,25 @@ BROKEN = {
 
 @dataclass
 class Tree:
-    """What a walk found: by path, `files` and `rejected` (reason, detail); `folders` directly below the root."""
+    """What a walk found: by path, `files` and `rejected` (reason, detail); `folders` directly below the root.
 
+    Links that lead out of the folder `within` are rejected.
+    """
+
+    within: Path
     files: dict[str, Version] = field(default_factory=dict)
     rejected: dict[str, tuple[str, str]] = field(default_factory=dict)
     folders: set[str] = field(default_factory=set)
 
 
-def walk(root: Path) -> Tree:
+def walk(root: Path, follow_links: bool) -> Tree:
     """Return what is below `root`, sorted by path, without hidden files and litter.
 
-    Links are followed. A folder with several paths is listed once: under its own path if that is below `root`. Raises
-    UserError for a folder without read permission, MachineError if the disk fails.
+    Links within `root` are followed, and others with `follow_links`. A folder with several paths is listed once: under
+    its own path if that is below `root`. Raises UserError for a folder without read permission, MachineError if the
+    disk fails.
     """
-    tree = Tree()
+    tree = Tree(Path("/") if follow_links else root.resolve())
     entered: set[tuple[int, int]] = set()
     links: list[tuple[str, str]] = []
     _enter(str(root), "", tree, entered, links)
@@ -77,9 +83,11 @@ def _enter(folder: str, prefix: str, tree: Tree, entered: set[tuple[int, int]], 
         except OSError as error:
             tree.rejected[key] = "broken-link", f"a link that {BROKEN.get(error.errno or 0, 'cannot be followed')}"
             continue
-        if stat.S_ISDIR(status.st_mode):
-            if not prefix:
-                tree.folders.add(entry.name)
+        if stat.S_ISDIR(status.st_mode) and not prefix:
+            tree.folders.add(entry.name)
+        if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(tree.within):
+            tree.rejected[key] = OUTSIDE, "a link that leads out of the data"
+        elif stat.S_ISDIR(status.st_mode):
             if entry.is_symlink():
                 links.append((entry.path, key))
             elif (status.st_dev, status.st_ino) not in entered:

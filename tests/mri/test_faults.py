@@ -17,7 +17,7 @@ from PIL import Image
 
 from jobs import preprocess
 from jobs.common.errors import UserError
-from jobs.mri import masks
+from jobs.mri import masks, sources
 from jobs.mri.dataset import open_dataset
 from jobs.mri.read import read
 from jobs.mri.slices import BUDGET, Unusable
@@ -288,6 +288,29 @@ def test_links_to_nowhere_are_in_quarantine(data):
         "yes/gone.png": "broken-link",
         "no/round.png": "broken-link",
     }
+
+
+def test_links_out_of_the_data_are_read_only_if_that_is_asked_for(data, tmp_path):
+    outside = tmp_path / "outside"
+    save(outside / "other.png", RAMP)
+    (data / "yes" / "file.png").symlink_to(outside / "other.png")
+    (data / "yes" / "folder").symlink_to(outside)
+    found = sources.find_source(str(data))
+    assert {key: reason for key, (reason, _) in found.rejected.items()} == dict.fromkeys(
+        ("yes/file.png", "yes/folder"), "outside-link"
+    )
+    assert not any("other" in key for key in found.files)
+    followed = sources.find_source(str(data), follow_links=True)
+    assert not followed.rejected
+    assert {"yes/file.png", "yes/folder/other.png"} <= followed.files.keys()
+
+
+def test_a_class_of_links_out_of_the_data_names_the_setting(data, tmp_path):
+    (data / "yes").rename(tmp_path / "yes")
+    (data / "yes").symlink_to(tmp_path / "yes")
+    with pytest.raises(UserError, match="yes is a link that leads out of the data: set --follow-links true"):
+        sources.find_source(str(data))
+    assert sources.find_source(str(data), follow_links=True).labels == ["no", "yes"]
 
 
 def test_each_folder_is_entered_once_and_where_it_lies(data):
