@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from jobs.common import fields, logs, metrics, progress, scrapes, stopping
+from jobs.common import fields, leases, logs, metrics, progress, scrapes, stopping
 from jobs.common.errors import Interrupted, MachineError, UserError
 from jobs.common.loading import load_job, module_of
 from jobs.settings import JOBS, MAIN, NAMES, PRESET_COSTS, PRESETS, ProcessSettings, RunOfTasksSettings
@@ -85,8 +85,11 @@ def run(name: str, arguments: Sequence[str]) -> None:
     metrics.hold_gpus(process.gpus)
     if process.metrics_port:
         scrapes.serve(process.metrics_port)
-    with logs.about(name, settings), progress.bar() if name in TOLD else contextlib.nullcontext():
-        step = module.run(settings)
+    try:
+        with logs.about(name, settings), progress.bar() if name in TOLD else contextlib.nullcontext():
+            step = module.run(settings)
+    finally:
+        leases.release_all()
     if step is not None:
         print(f"{step.storage.url.rstrip('/')}/{step.prefix}")
 

@@ -44,13 +44,14 @@ def run(settings: DrawPhantomsSettings) -> None:
         for numbers in missing:
             step = learning.part(storage, settings.image_size, numbers)
             log.info("drawing phantoms %d to %d of %d pixels", numbers.start, numbers.stop - 1, settings.image_size)
-            step.forget()
+            mine = step.take()
             pixels: list[np.ndarray] = []
             for more in itertools.islice(drawn, len(parallel.pieces(numbers, PIECE))):
                 pixels += more
                 done += len(more)
                 progress.tell(done, total)
-            learning.write(step, pixels, numbers)
+            if mine:
+                learning.write(step, pixels, numbers)
 
 
 def _drawn(numbers: Sequence[int], size: int) -> list[np.ndarray]:

@@ -85,7 +85,8 @@ def _write(settings: EvaluateSettings, step: Step, dataset: Dataset, parts: list
             )
     report, exhibits = _evaluate(settings, storage, dataset, parts)
     html = page.render(report, exhibits, metrics.METRICS, metrics.BINS)
-    step.forget()
+    if not step.take():
+        return
     step.write("report.json", (json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
     step.write("report.html", html.encode())
     headline = page.headline(report)

@@ -93,7 +93,8 @@ def run(settings: GenerateSettings) -> Step:
 
     # ---- images ---------------------------------------------------------------------------------------------------
     log.info("%s: generating %d images", what, settings.synthetic_count)
-    step.forget()
+    if not step.take():
+        return step
     numbers = range(settings.synthetic_count)
     judged: list[np.ndarray] = []
 

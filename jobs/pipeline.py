@@ -37,6 +37,7 @@ def run(settings: PipelineSettings) -> Step | None:
     log.info("run %s, in %s/runs/%s", plan.run, storage.url.rstrip("/"), plan.run)
     activity.note(storage, plan.name, "began")
     known = planning.done(storage, plan)
+    planning.tidy(storage, plan, known)
     todo = [task for task in plan.tasks if task.place not in known]
     names = {task.place: task.name for task in todo}
     works = planning.works(plan, todo)

@@ -12,7 +12,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from jobs import preprocess
 from jobs.argo import size
 from jobs.classifier import champion, healthy, starting
 from jobs.common import activity, keys
+from jobs.common.checkpoint import CHECKPOINTS
 from jobs.common.errors import UserError
 from jobs.common.fields import validate
 from jobs.common.files import local_file
@@ -244,6 +245,17 @@ def done(storage: Storage, plan: Plan) -> dict[str, dict[str, Any]]:
     return found
 
 
+def tidy(storage: Storage, plan: Plan, known: Container[str]) -> None:
+    """Delete what killed jobs have left at the places `known` to be done: checkpoints and half-written files."""
+    for key in (*storage.list(keys.run(plan.run)), *storage.list(keys.pretrained(""))):
+        place, found, _ = key.partition(f"/{CHECKPOINTS}/")
+        if found and place in known:
+            storage.delete(key)
+    for task in plan.tasks:
+        if task.place in known:
+            storage.tidy(task.place)
+
+
 def seconds(storage: Storage, plan: Plan, known: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Return estimates in seconds for the tasks that are not done, by place, from similar tasks if there are any.
 
@@ -342,6 +354,7 @@ def run(settings: PlanSettings) -> None:
     storage = open_storage(settings.storage)
     known = done(storage, plan)
     items = stages(plan, known)
+    tidy(storage, plan, known)
     finished = all(task.place in known for task in plan.tasks)
     if settings.plan_folder:
         if not finished:

@@ -44,7 +44,8 @@ def run(settings: PretrainSettings) -> Step:
     if step.finished():
         log.info("%s exists: nothing to do", step.prefix)
         return step
-    step.forget()
+    if not step.take():
+        return step
 
     # ---- training --------------------------------------------------------------------------------------------------
     hyperparameters = training.Hyperparameters(

@@ -81,7 +81,8 @@ def run(settings: TrainClassifierSettings) -> Step:
     if step.finished():
         log.info("%s exists: nothing to do", step.prefix)
         return step
-    step.forget()
+    if not step.take():
+        return step
     dataset = negative_controls.apply(settings.control, dataset, settings.seed)
     _train(settings, step, dataset, generated, drawn, pretrained, augmentation, hardware)
     return step

@@ -64,7 +64,8 @@ def run(settings: TrainGanSettings, off: Sequence[str] = ()) -> Step:
     rows = [row for row in dataset.training(settings.fold) if row.label in labels]
     if not rows:
         raise UserError(f"fold {settings.fold} has no training image of {place}: prepare the dataset with fewer folds")
-    step.forget()
+    if not step.take():
+        return step
     on = set(STABILIZERS) - set(off) if settings.gan_stabilizers == "all" else set()
     _train(settings, step, dataset.pixels(rows), [labels.index(row.label) for row in rows], labels, on, hw)
     return step

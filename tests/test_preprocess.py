@@ -346,7 +346,7 @@ def test_mistakes_end_with_one_clear_line(heads, tmp_path, arrange, message):
 def test_a_file_that_goes_away_meanwhile_is_the_machines_failure(heads, tmp_path, monkeypatch):
     found = sources.find_source(str(heads))
     (heads / "no" / "0.png").unlink()
-    monkeypatch.setattr(sources, "find_source", lambda _: found)
+    monkeypatch.setattr(sources, "find_source", lambda *_, **__: found)
     with pytest.raises(MachineError, match=r"no/0\.png was deleted while the job was running: run the job again"):
         prepare(heads, tmp_path / "out")
     assert not list(tmp_path.rglob("manifest.json"))

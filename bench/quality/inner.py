@@ -28,7 +28,8 @@ def inner_dataset(outer: Dataset, seed: int = 0) -> Step:
     step = Step(outer.storage, keys.dataset(id), job="inner-split", settings=settings, inputs={"dataset": outer.digest})
     if step.finished():
         return step
-    step.forget()
+    if not step.take():
+        return step
     folds = assign_folds([row.label for row in rows], [row.group for row in rows], FOLDS, derive(seed, "inner"))
     split = [dataclasses.replace(row, fold=int(fold)) for row, fold in zip(rows, folds, strict=True)]
     shards.write(step, "images", outer.images.read(keys.image(row.id) for row in split))

@@ -15,6 +15,7 @@ from jobs.common.errors import Interrupted, MachineError
 from jobs.common.step import Step, digest, seal, unseal
 from jobs.common.storage import MissingKey
 
+CHECKPOINTS = "checkpoints"  # folder
 POINTER = "checkpoint.json"
 
 
@@ -100,13 +101,12 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Delete the checkpoints. They are not needed once the manifest is written."""
-        # The pointer first. A job that was killed between two writes may have left more than one checkpoint file.
-        self.step.storage.delete(self._key(POINTER))
+        # A job that was killed between two writes may have left more than one checkpoint file.
         for key in self.step.storage.list(self._key("")):
             self.step.storage.delete(key)
 
     def _key(self, name: str) -> str:
-        return f"{self.step.prefix}/checkpoints/{name}"
+        return f"{self.step.prefix}/{CHECKPOINTS}/{name}"
 
     def _pointer(self) -> dict[str, Any] | None:
         try:
@@ -120,5 +120,5 @@ class Checkpoints:
             raise self._damaged(POINTER) from error
 
     def _damaged(self, name: str) -> MachineError:
-        folder = f"{self.step.storage.url.rstrip('/')}/{self.step.prefix}/checkpoints"
+        folder = f"{self.step.storage.url.rstrip('/')}/{self.step.prefix}/{CHECKPOINTS}"
         return MachineError(f"{folder}/{name} is damaged: delete that folder to train from the start")

@@ -1,5 +1,7 @@
 """The layout of the storage: the only place that builds keys."""
 
+import hashlib
+
 CLASS_CONDITIONAL = "all-classes"
 RESERVED_LABELS = frozenset({CLASS_CONDITIONAL, "classifiers"})
 # Settings that identify a step within a run, but do not affect its method.
@@ -74,6 +76,11 @@ def controlled(regime: str, control: str) -> str:
 def done(digest: str) -> str:
     """Return the key of a pointer to the finished step of this digest, for reuse in other runs."""
     return f"done/{digest}"
+
+
+def lease(prefix: str) -> str:
+    """Return the key of the lease of the process that works on the step `prefix`."""
+    return f"leases/{hashlib.sha256(prefix.encode()).hexdigest()[:20]}.json"
 
 
 def report(run: str) -> str:

@@ -151,6 +151,9 @@ class S3(Storage):
             if not _is_folder(item)
         }
 
+    def tidy(self, prefix: str) -> None:
+        """Do nothing: an object is there when its upload has ended, or not at all."""
+
     def check_writable(self) -> None:
         key = keys.check(uuid.uuid4().hex)
         self.write(key, b"mrigan\n")

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from jobs.common import keys, metrics
+from jobs.common import keys, leases, metrics
 from jobs.common.errors import MachineError
 from jobs.common.storage import HELD, MissingKey, Storage, in_parallel, read_many
 
@@ -83,6 +83,7 @@ class Step:
         self.manifest: dict[str, Any] = {}
         self.reused = False
         self.written: dict[str, str] = {}  # SHA-256 by name
+        self._lease: leases.Lease | None = None
         self._started = time.monotonic()
         self.earlier = 0.0  # seconds of interrupted runs whose checkpoint this run continues
 
@@ -100,16 +101,16 @@ class Step:
     def finished(self) -> bool:
         """Return whether exactly this step is finished; then `manifest`, `facts` and `digest` are available.
 
-        Outputs that another run shared are copied first. `reused` has the returned value until `finish` is called.
+        `reused` has the returned value until `finish` is called.
         """
         found = read_manifest(self.storage, self.prefix) or {}
-        if not self._answers(found):
-            found = (self.shared and self._take_over()) or {}
-        self.manifest, self.reused = found, bool(found)
+        self.manifest = found if self._answers(found) else {}
+        self.reused = bool(self.manifest)
         return self.reused
 
     def write(self, name: str, data: bytes) -> None:
         """Write one output; `name` may contain folders."""
+        self._check_lease()
         self.written[name] = _sha256(data)
         with metrics.phase("write"):
             self.storage.write(f"{self.prefix}/{name}", data)
@@ -128,12 +129,29 @@ class Step:
         """Return one output of the finished step. Raises MachineError if it is missing or has changed since."""
         return read_output(self.storage, self.prefix, self.manifest, name)
 
-    def forget(self) -> None:
-        """Delete the manifest before outputs change, so that a mixture of old and new never counts as finished."""
-        self.storage.delete(f"{self.prefix}/{MANIFEST}")
+    def take(self) -> bool:
+        """Begin the work on this step; return False if it is finished after all.
+
+        Waits while another process works at the same place. Outputs that another run shared are copied. Otherwise a
+        manifest of other settings is deleted, so that a mixture of old and new outputs never counts as finished.
+        """
+        self._lease = leases.take(self.storage, self.prefix, self.finished)
+        if self._lease is None:
+            return False
+        if not self.finished():
+            # Files that a killed process did not rename.
+            self.storage.tidy(self.prefix)
+            self.manifest = (self.shared and self._copied()) or {}
+            self.reused = bool(self.manifest)
+        if self.reused:
+            self._lease.release()
+        else:
+            self.storage.delete(f"{self.prefix}/{MANIFEST}")
+        return not self.reused
 
     def finish(self, *, hardware: Mapping[str, Any] | None = None, **facts: Any) -> None:
         """Write the manifest, last. `facts` are small JSON values that later jobs read without opening the outputs."""
+        self._check_lease()
         self.manifest = self.asked | {
             "arithmetic": self.arithmetic,
             "outputs": self._write_listings(),
@@ -142,12 +160,19 @@ class Step:
             "hardware": dict(hardware or {}) | {"machine": platform.machine()},
             "versions": _versions(),
         }
+        if self.shared:
+            # Before the manifest, without which nothing is copied: no kill can leave the manifest alone.
+            self.storage.write(keys.done(digest(self.asked)), self.prefix.encode())
         self.storage.write(f"{self.prefix}/{MANIFEST}", seal(self.manifest))
         self.reused = False
-        if self.shared:
-            self.storage.write(keys.done(digest(self.asked)), self.prefix.encode())
+        if self._lease:
+            self._lease.release()
 
-    def _take_over(self) -> dict[str, Any] | None:
+    def _check_lease(self) -> None:
+        if self._lease and self._lease.lost:
+            raise MachineError(f"{self.prefix}: this process stood still, and another one has taken over: run again")
+
+    def _copied(self) -> dict[str, Any] | None:
         """Copy the outputs of the same step of another run, and return its manifest; None if they are incomplete.
 
         Missing or damaged outputs there are not an error, since the step can be computed here.
@@ -164,7 +189,6 @@ class Step:
             files = list(read_outputs(self.storage, source, digests, digests))
         except (MissingKey, MachineError, ValueError):
             return None
-        self.forget()
         for key in self.storage.list(self.prefix):
             self.storage.delete(key)
         self.write_many(zip(digests, files, strict=True))

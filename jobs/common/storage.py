@@ -20,6 +20,7 @@ from jobs.common.errors import MachineError, UserError
 PARALLEL = 16
 HELD = 4 * PARALLEL  # small objects in memory at a time when many are read or written
 TEMPORARY = ".writing-"  # start of the names of files that are no objects
+LOCK = "lock"  # the rest of the name of the one that stays, in folders with conditional writes
 
 
 Item = TypeVar("Item")
@@ -72,6 +73,9 @@ class Storage(Protocol):
 
         Of several concurrent writers with the same `expected`, exactly one succeeds.
         """
+
+    def tidy(self, prefix: str) -> None:
+        """Delete what killed writers have left below the folder `prefix`, where nobody writes now."""
 
     def check_writable(self) -> None:
         """Raise the error that a write would raise, before long work; leave nothing behind."""
@@ -185,13 +189,19 @@ class Folder(Storage):
         path = self.root / key
         with self._failures(key):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with (path.parent / f"{TEMPORARY}{path.name}.lock").open("w") as lock:
+            with (path.parent / f"{TEMPORARY}{LOCK}").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 current = path.read_bytes() if path.is_file() else None
                 if current != expected:
                     return False
                 self.write(key, data)
                 return True
+
+    def tidy(self, prefix: str) -> None:
+        with self._failures(prefix):
+            for path in (self.root / prefix).rglob(f"{TEMPORARY}*"):
+                if path.name != TEMPORARY + LOCK:
+                    path.unlink(missing_ok=True)
 
     def check_writable(self) -> None:
         place = self.root.absolute()

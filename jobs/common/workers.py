@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any, NamedTuple
 
-from jobs.common import logs, progress, scrapes, stopping
+from jobs.common import leases, logs, progress, scrapes, stopping
 from jobs.common.errors import Interrupted, MachineError, UserError
 
 log = logging.getLogger("mrigan.workers")
@@ -142,6 +142,8 @@ def _tried(perform: Callable[[Any], None], payload: Any) -> Failure | None:
     except Exception as error:
         log.critical("a bug:\n%s", traceback.format_exc())
         return "bug", repr(error)
+    finally:
+        leases.release_all()
     return None
 
 

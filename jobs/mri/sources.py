@@ -41,7 +41,7 @@ def find_source(url: str, flag: str = "--data", follow_links: bool = False) -> S
 
     Links out of the folder are only read with `follow_links`. `flag` is the setting that messages name.
 
-    Raises UserError if `url` is missing or has fewer than two class folders, if a class folder is empty, consists of such
+    Raises UserError if `url` is missing or has fewer than two class folders, if a class folder is empty, has only such
     links or has a name that cannot be used, or if the folders are the parts of a split.
     """
     storage = open_storage(url)

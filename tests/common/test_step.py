@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.common import leases
 from jobs.common.errors import MachineError
 from jobs.common.step import Step, read_listing, read_manifest, read_outputs, seal
 from jobs.common.storage import Storage, open_storage
@@ -25,6 +26,13 @@ def make(storage: Storage, prefix: str = "runs/r/step", shared: bool = False, **
 
 def make_other(storage: Storage, **settings: int) -> Step:
     return make(storage, "runs/s/step", shared=True, **settings)
+
+
+def take(step: Step) -> bool:
+    """Return whether the step is to be done; it is not begun."""
+    taken = step.take()
+    leases.release_all()
+    return taken
 
 
 def test_a_step_is_done_once_its_manifest_is_written(storage: Storage) -> None:
@@ -69,7 +77,8 @@ def test_shared_work_is_taken_over_whole(storage: Storage) -> None:
     step = share(storage)
     storage.write("runs/s/step/samples/9.png", b"of other settings")
     other = make_other(storage)
-    assert other.finished() and other.reused
+    assert not other.finished()
+    assert not other.take() and other.reused
     assert other.digest == step.digest
     names = ["losses.csv", "manifest.json", "samples.sha256", "samples/0.png", "samples/1.png"]
     assert storage.list("runs/s/step") == [f"runs/s/step/{name}" for name in names]
@@ -78,16 +87,16 @@ def test_shared_work_is_taken_over_whole(storage: Storage) -> None:
 
 def test_work_that_is_not_shared_is_not_taken_over(storage: Storage) -> None:
     make(storage).finish()
-    assert not make_other(storage).finished()
+    assert take(make_other(storage))
     make_other(storage).finish()
-    assert not make(storage, "runs/t/step").finished()
+    assert take(make(storage, "runs/t/step"))
 
 
 def test_other_or_deleted_work_is_not_taken_over(storage: Storage) -> None:
-    step = share(storage)
-    assert not make_other(storage, epochs=2).finished()
-    step.forget()
-    assert not make_other(storage).finished()
+    share(storage)
+    assert take(make_other(storage, epochs=2))
+    storage.delete("runs/r/step/manifest.json")
+    assert take(make_other(storage))
     assert storage.list("runs/s") == []
 
 
@@ -100,7 +109,7 @@ def test_damaged_work_is_not_taken_over(storage: Storage, name: str, data: bytes
     else:
         storage.delete(f"runs/r/step/{name}")
     storage.write("runs/s/step/checkpoints/mine.safetensors", b"half done")
-    assert not make_other(storage).finished()
+    assert take(make_other(storage))
     assert storage.list("runs/s") == ["runs/s/step/checkpoints/mine.safetensors"]
 
 
@@ -222,10 +231,10 @@ def test_another_runs_work_of_other_arithmetic_is_copied_unless_it_is_to_be_done
     made = make_with(storage, ONE)
     made.write("losses.csv", b"1\n")
     made.finish()
-    assert not make_with(storage, TWO, "runs/s/step", restart=True).finished()
+    assert take(make_with(storage, TWO, "runs/s/step", restart=True))
     assert storage.list("runs/s") == []
     copied = make_with(storage, TWO, "runs/s/step")
-    assert copied.finished() and copied.digest == made.digest
+    assert not copied.take() and copied.digest == made.digest
 
 
 def test_work_that_does_not_tell_its_arithmetic_may_be_of_any(
@@ -247,7 +256,7 @@ def test_a_place_that_was_noted_wrong_is_not_looked_at(storage: Storage, where: 
     share(storage)
     [key] = storage.list("done")
     storage.write(key, where)
-    assert not make_other(storage).finished()
+    assert take(make_other(storage))
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"1", b'{"settings": 1}', b"\xff"])
