@@ -62,7 +62,7 @@ def _decisions(storage: Storage, run: str, name: str) -> list[str]:
     """Return the reasons of the promotions, under the dataset's `name`, that a run's classifier asked for."""
     stored = stored_record(storage, name) if name else None
     decisions = parse_record(stored, name).decisions if stored else []
-    return [decision["reason"] for decision in decisions if decision["question"]["challenger"][0] == run]
+    return [decision.get("reason", "") for decision in decisions if decision["question"]["challenger"][0] == run]
 
 
 def _run_of(workflows: cluster.Cluster, name: str) -> str:

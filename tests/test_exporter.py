@@ -81,7 +81,7 @@ def add_run(storage: Storage, change: Callable[[Any], Any] = lambda report: None
     """Store run r2, whose report is that of r1 after `change`, and that it challenged the champion mri in 2030."""
     report, record = report_of(storage), record_of(storage)
     change(report)
-    step = Step(storage, keys.report("r2"), job="evaluate", settings={}, inputs={})
+    step = Step(storage, keys.report("r2"), job="evaluate", settings={"seed": 0, "seeds": 1}, inputs={})
     step.write("report.json", json.dumps(report).encode())
     step.finish()
     question = {"challenger": ["r2", record.champion.network, record.champion.regime], "seeds": [0]}

@@ -111,7 +111,13 @@ def test_a_report_is_of_one_run(words: list[str], message: str, capsys: pytest.C
 
 
 def test_a_report_is_found_by_any_name_of_its_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    step = Step(open_storage(str(tmp_path / "s")), keys.report("mine"), job="evaluate", settings={}, inputs={})
+    step = Step(
+        open_storage(str(tmp_path / "s")),
+        keys.report("mine"),
+        job="evaluate",
+        settings={"seed": 0, "seeds": 1},
+        inputs={},
+    )
     for name in ("report.json", "report.html"):
         step.write(name, b"{}")
     step.finish()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
-from jobs.common import keys
+from jobs.common import keys, shapes
 from jobs.common.errors import MachineError, UserError
 from jobs.common.step import digest, manifest_digest, read_manifest, read_output, seal, unseal
 from jobs.common.storage import MissingKey, Storage
@@ -100,11 +100,11 @@ def parse_record(data: bytes, name: str) -> Record:
             raise UserError(
                 f"{key} is from another version of mrigan: delete it, and the next promotion starts a new history"
             )
-        champion = Candidate(**fields["champion"])
-        return Record(champion, fields["published"], float(fields["debt"]), list(fields["decisions"]))
+        fields = shapes.checked(shapes.Record, fields)
+        return Record(Candidate(**fields["champion"]), fields["published"], fields["debt"], fields["decisions"])
     except (ValueError, KeyError, TypeError) as error:
         raise MachineError(
-            f"{key} is damaged: restore it, or delete it, and the next promotion starts a new history"
+            f"{key} is damaged ({error}): restore it, or delete it, and the next promotion starts a new history"
         ) from error
 
 

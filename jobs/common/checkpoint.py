@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from jobs.common import metrics, stopping, tensors
+from jobs.common import metrics, shapes, stopping, tensors
 from jobs.common.errors import Interrupted, MachineError
 from jobs.common.step import Step, digest, seal, unseal
 from jobs.common.storage import MissingKey
@@ -110,10 +110,7 @@ class Checkpoints:
 
     def _pointer(self) -> dict[str, Any] | None:
         try:
-            pointer = unseal(self.step.storage.read(self._key(POINTER)))
-            known = {name: pointer[name] for name in ("file", "sha256", "asked", "arithmetic")}
-            # Checkpoints of version 0.2 do not have it.
-            return known | {"seconds": pointer.get("seconds", 0.0)}
+            return {"seconds": 0.0} | shapes.checked(shapes.Pointer, unseal(self.step.storage.read(self._key(POINTER))))
         except MissingKey:
             return None
         except (ValueError, KeyError, TypeError) as error:

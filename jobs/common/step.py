@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from jobs.common import keys, leases, metrics
+from jobs.common import keys, leases, metrics, shapes
 from jobs.common.errors import MachineError
 from jobs.common.storage import HELD, MissingKey, Storage, in_parallel, read_many
 
@@ -45,7 +45,10 @@ def unseal(data: bytes, version: str = "", since: int = 0) -> dict[str, Any]:
 
     Raises ValueError or TypeError if the object is damaged.
     """
-    fields = dict(json.loads(data))
+    try:
+        fields = dict(json.loads(data))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     found = fields.pop("digest", None)
     if found != digest(fields) and (found is not None or fields.get(version, since) >= since):
         raise ValueError("its digest does not match its content")
@@ -258,16 +261,12 @@ def read_manifest(storage: Storage, prefix: str) -> dict[str, Any] | None:
     """Return the manifest under `prefix`, None if there is none. Raises MachineError if it is damaged."""
     try:
         # Manifests of older versions have no digest, but are still read.
-        manifest = unseal(storage.read(f"{prefix}/{MANIFEST}"), "results_version", since=5)
-        kinds = {"settings": dict, "inputs": dict, "outputs": dict, "facts": dict, "job": str, "results_version": int}
-        if not all(isinstance(manifest[name], kind) for name, kind in kinds.items()):
-            raise ValueError("a field has the wrong type")
+        return shapes.manifest(unseal(storage.read(f"{prefix}/{MANIFEST}"), "results_version", since=5))
     except MissingKey:
         return None
     except (ValueError, KeyError, TypeError) as error:
         where = f"{storage.url.rstrip('/')}/{prefix}/{MANIFEST}"
         raise MachineError(f"{where} is damaged ({error}): delete it and run again") from error
-    return manifest
 
 
 def read_output(storage: Storage, prefix: str, manifest: Mapping[str, Any], name: str) -> bytes:

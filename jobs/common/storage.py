@@ -145,7 +145,7 @@ class Folder(Storage):
     def read_range(self, key: str, start: int, length: int) -> bytes:
         with self._failures(key):
             try:
-                with (self.root / key).open("rb") as file:
+                with self._path(key).open("rb") as file:
                     file.seek(start)
                     return file.read(length)
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
@@ -153,7 +153,7 @@ class Folder(Storage):
 
     def write(self, key: str, data: bytes) -> None:
         # A rename makes the write atomic.
-        path = self.root / key
+        path = self._path(key)
         with self._failures(key):
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
@@ -171,7 +171,7 @@ class Folder(Storage):
 
     def exists(self, key: str) -> bool:
         with self._failures(key):
-            return (self.root / key).is_file()
+            return self._path(key).is_file()
 
     def versions(self, prefix: str) -> dict[str, Version]:
         with self._failures(prefix):
@@ -183,10 +183,10 @@ class Folder(Storage):
 
     def delete(self, key: str) -> None:
         with self._failures(key):
-            (self.root / key).unlink(missing_ok=True)
+            self._path(key).unlink(missing_ok=True)
 
     def write_if(self, key: str, data: bytes, expected: bytes | None) -> bool:
-        path = self.root / key
+        path = self._path(key)
         with self._failures(key):
             path.parent.mkdir(parents=True, exist_ok=True)
             with (path.parent / f"{TEMPORARY}{LOCK}").open("w") as lock:
@@ -209,6 +209,12 @@ class Folder(Storage):
             place = place.parent
         with self._failures(""), tempfile.NamedTemporaryFile(prefix=TEMPORARY, dir=place):
             pass
+
+    def _path(self, key: str) -> Path:
+        # A key may contain names that were read from storage.
+        if key.startswith("/") or ".." in key.split("/"):
+            raise MachineError(f"{self.url}: {key!r} leads out of the storage: what names it is damaged")
+        return self.root / key
 
     @contextlib.contextmanager
     def _failures(self, key: str) -> Iterator[None]:

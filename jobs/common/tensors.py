@@ -7,6 +7,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from jobs.common import shapes
 from jobs.common.errors import MachineError, UserError
 
 METADATA = "mrigan"
@@ -27,8 +28,9 @@ def from_bytes(data: bytes, what: str = "file") -> tuple[dict[str, np.ndarray], 
     try:
         arrays = safetensors.numpy.load(data)
         header = int.from_bytes(data[:8], "little")
-        meta = json.loads(json.loads(data[8 : 8 + header]).get("__metadata__", {}).get(METADATA, "{}"))
-    except (safetensors.SafetensorError, ValueError) as error:
+        text = json.loads(data[8 : 8 + header]).get("__metadata__", {}).get(METADATA, "{}")
+        meta = shapes.checked(dict[str, str], json.loads(text))
+    except (safetensors.SafetensorError, ValueError, RecursionError) as error:
         raise MachineError(f"{what} is damaged ({error}): delete it and run again") from error
     return arrays, meta
 

@@ -14,8 +14,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from jobs.common import tensors
-from jobs.common.errors import UserError
+from jobs.common import shapes, tensors
+from jobs.common.errors import MachineError, UserError
 from jobs.common.normalization import FusedBatchNormalization
 from jobs.common.seeds import derive
 from jobs.gan import IMAGE_SIZES
@@ -213,8 +213,11 @@ def load_generator(data: bytes) -> tuple[keras.Model, GanConfig]:
     arrays, meta = tensors.from_bytes(data, "the generator")
     if meta.get("kind") != "generator":
         raise UserError(f"the file is not a generator: use {GENERATOR} of train-gan")
-    stored = {field.name: json.loads(meta[field.name]) for field in fields(GanConfig)}
-    config = GanConfig(**stored | {"labels": tuple(stored["labels"])})
+    try:
+        stored = {field.name: json.loads(meta[field.name]) for field in fields(GanConfig)}
+        config = GanConfig(**shapes.checked(shapes.Generator, stored) | {"labels": tuple(stored["labels"])})
+    except (KeyError, ValueError, RecursionError) as error:
+        raise MachineError(f"the generator is damaged ({error}): delete it and run again") from error
     generator = build_generator(config)
     tensors.load_model_arrays(generator, arrays)
     return generator, config

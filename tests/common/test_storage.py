@@ -118,6 +118,19 @@ def test_a_conditional_write_needs_what_was_expected(storage: Storage) -> None:
     assert storage.read("c.json") == b"2"
 
 
+def test_no_key_leads_out_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    storage = open_storage(str(tmp_path / "storage"))
+    storage.write("a", b"")
+    for key in ("../secret", "a/../../secret", str(tmp_path / "secret")):
+        for use in (storage.read, storage.exists, storage.delete):
+            with pytest.raises(MachineError, match="leads out of the storage"):
+                use(key)
+        with pytest.raises(MachineError, match="leads out of the storage"):
+            storage.write(key, b"other")
+    assert (tmp_path / "secret").read_bytes() == b"secret"
+
+
 def test_of_two_conditional_writes_at_once_one_wins(storage: Storage) -> None:
     storage.write("champion.json", b"old")
     barrier = threading.Barrier(4)
