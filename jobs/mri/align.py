@@ -7,7 +7,6 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 from scipy.fft import irfft2, rfft2
-from scipy.spatial import ConvexHull
 
 from jobs.mri.morphology import closed, filled, opened
 
@@ -65,12 +64,12 @@ def prepare_head(image: np.ndarray) -> Head:
     """Return the data for the alignment of `image` (uint8 [128, 128], filled by a head)."""
     inside = outline(image)
     center, radius = center_and_radius(inside)
-    search = structure(image, inside, SEARCH_BAND)
-    verdict = structure(image, inside, VERDICT_BAND)
+    even, cover = ranks(image, inside), inside.astype(np.float32)
+    search, verdict = structure(even, cover, SEARCH_BAND), structure(even, cover, VERDICT_BAND)
     return Head(
         center=center,
         radius=radius,
-        outline=inside.astype(np.float32),
+        outline=cover,
         inside=ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1].astype(np.float32),
         search=search,
         verdict=verdict,
@@ -85,29 +84,48 @@ def outline(image: np.ndarray) -> np.ndarray:
 
     The hull is convex because a threshold alone cuts off parts of a dark brain beside a bright tumour.
     """
-    root = np.sqrt(ndimage.gaussian_filter(image.astype(np.float32), 1.0) * 255).astype(np.uint8)
+    smooth = _blurring(HEAD_SIZE, 1.0, "reflect", 4.0)
+    root = np.sqrt(smooth @ image.astype(np.float32) @ smooth.T * 255).astype(np.uint8)
     counts = np.bincount(root.ravel(), minlength=256)
     below, total = np.cumsum(counts) / root.size, np.cumsum(counts * np.arange(256)) / root.size
     # Otsu (1979): the gray value that best splits the histogram into two classes.
     split = int(np.argmax((total[-1] * below - total) ** 2 / np.maximum(below * (1 - below), 1e-9)))
     dark = total[split] / max(below[split], 1e-9)  # mean gray value of the darker class
-    head = np.pad(root > (dark + split) / 2, 3)
+    head = np.zeros((HEAD_SIZE + 6, HEAD_SIZE + 6), bool)
+    head[3:-3, 3:-3] = root > (dark + split) / 2
     head = filled(closed(head, 2))[3:-3, 3:-3]
     parts, count = ndimage.label(opened(head, 2))
     if count == 0:
         return np.ones(image.shape, bool)
     largest = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
-    corners = _row_ends(largest)
-    corners = corners[ConvexHull(corners).vertices]  # the opening leaves only parts with an area, which have a hull
+    left, right = np.split(_row_ends(largest)[:, ::-1], 2)
     hull = Image.new("1", image.shape)
-    ImageDraw.Draw(hull).polygon([(int(x), int(y)) for y, x in corners], fill=1, outline=1)
+    corners = _convex(left.tolist(), 1) + _convex(right.tolist(), -1)[::-1]
+    ImageDraw.Draw(hull).polygon(list(map(tuple, corners)), fill=1, outline=1)
     return np.asarray(hull)
+
+
+def _convex(points: list[list[int]], side: int) -> list[list[int]]:
+    """Return those of `points` (x, y), from top to bottom, that are corners of their convex hull's left or right side.
+
+    `side` is 1 for the left side and -1 for the right one. This is half of Andrew's (1979) monotone chain.
+    """
+    corners: list[list[int]] = []
+    for x, y in points:
+        while len(corners) > 1:
+            (x1, y1), (x2, y2) = corners[-2:]
+            if side * ((x2 - x1) * (y - y1) - (x - x1) * (y2 - y1)) < 0:
+                break
+            corners.pop()
+        corners.append([x, y])
+    return corners
 
 
 def center_and_radius(inside: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the centroid (y, x) of bool [128, 128] and the radius, in pixels, of the disk of its area."""
-    points = np.argwhere(inside)
-    return points.mean(0), float(np.sqrt(len(points) / np.pi))
+    rows, columns = np.count_nonzero(inside, axis=1), np.count_nonzero(inside, axis=0)
+    area, places = rows.sum(), np.arange(HEAD_SIZE)
+    return np.array([rows @ places, columns @ places]) / area, float(np.sqrt(area / np.pi))
 
 
 def _row_ends(marked: np.ndarray) -> np.ndarray:
@@ -143,21 +161,28 @@ def ellipse(inside: np.ndarray) -> tuple[np.ndarray, float]:
     return center + radius * moved, radius * larger
 
 
-def structure(image: np.ndarray, inside: np.ndarray, band: tuple[float, float]) -> np.ndarray:
-    """Return float32 [128, 128]: the detail of `image` between two scales, with even contrast, 0 outside `inside`.
+def ranks(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Return float32 of the shape of `image` (uint8): the rank, 0 to 1, of each gray value, and 0 outside `inside`.
 
-    Each gray value is replaced by its rank, which removes the effect of brightness, contrast and gamma. A band-pass
-    filter follows, then a division by the local power.
+    Ranks do not change with brightness, contrast and gamma.
+    """
+    below = np.cumsum(np.bincount(image[inside], minlength=256)) / np.count_nonzero(inside)
+    return np.where(inside, below.astype(np.float32)[image], np.float32(0))
+
+
+def structure(even: np.ndarray, cover: np.ndarray, band: tuple[float, float]) -> np.ndarray:
+    """Return float32 [side, side]: the detail of `even` between two scales, with even contrast, 0 outside the head.
+
+    `even` is from `ranks` and `cover` the share of each pixel that is inside the head, both float32 [side, side]. A
+    band-pass filter of the widths `band`, in pixels, is followed by a division by the local power.
     """
     fine, coarse = band
-    ranks = np.cumsum(np.bincount(image[inside], minlength=256)) / np.count_nonzero(inside)
-    even = np.where(inside, ranks[image], 0).astype(np.float32)
-    share = _blur(inside.astype(np.float32), coarse) + 1e-3
-    detail = _blur(np.where(inside, even - _blur(even, coarse) / share, 0), fine)
+    share = _blur(cover, coarse) + np.float32(1e-3)
+    detail = _blur(even - cover * (_blur(even, coarse) / share), fine)
     power = _blur(detail**2, coarse) / share
     # Without this minimum, the noise of flat parts would be amplified to the level of structure.
-    floor = 0.1 * float(np.mean(detail[inside] ** 2)) + 1e-9
-    return np.where(inside, detail / np.sqrt(power + floor), 0).astype(np.float32)
+    floor = 0.1 * float(np.vdot(detail**2, cover) / cover.sum()) + 1e-9
+    return cover * detail / np.sqrt(power + np.float32(floor))
 
 
 def agreement(fixed: Head, moving: Head) -> float:
@@ -192,15 +217,18 @@ def agreement(fixed: Head, moving: Head) -> float:
 
 
 def _blur(values: np.ndarray, width: float) -> np.ndarray:
-    matrix = _blurring(width)
+    matrix = _blurring(len(values), width)
     return matrix @ values @ matrix
 
 
 @cache
-def _blurring(width: float) -> np.ndarray:
-    """Return float32 [HEAD_SIZE, HEAD_SIZE], symmetric: as a factor, it filters columns with a Gaussian."""
-    impulses = np.eye(HEAD_SIZE, dtype=np.float32)
-    return ndimage.gaussian_filter1d(impulses, width, axis=0, truncate=3.0, mode="constant")
+def _blurring(side: int, width: float, mode: str = "constant", reach: float = 3.0) -> np.ndarray:
+    """Return float32 [side, side], which filters columns with a Gaussian as a factor; symmetric if `mode` is constant.
+
+    `mode` is what scipy takes for pixels outside the picture; the Gaussian ends after `reach` times its width.
+    """
+    impulses = np.eye(side, dtype=np.float32)
+    return ndimage.gaussian_filter1d(impulses, width, axis=0, truncate=reach, mode=mode)
 
 
 def _sample(values: np.ndarray, at: np.ndarray) -> np.ndarray:

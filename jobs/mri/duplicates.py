@@ -15,13 +15,23 @@ from scipy.fft import rfft
 
 from jobs.common.errors import MachineError
 from jobs.mri import readers, screen
-from jobs.mri.align import HEAD_SIZE, agreement, center_and_radius, ellipse, outline, polar, prepare_head, structure
+from jobs.mri.align import (
+    HEAD_SIZE,
+    agreement,
+    center_and_radius,
+    ellipse,
+    outline,
+    polar,
+    prepare_head,
+    ranks,
+    structure,
+)
 from jobs.mri.slices import Unusable
 
-DESCRIPTOR_BAND = (4.0, 14.0)  # pixels
+DESCRIPTOR_BAND = (2.0, 7.0)  # pixels of a sketch
 DESCRIPTOR_RINGS = 16
 DESCRIPTOR_WAVES = 14  # frequencies along a ring: 1 to 14 waves
-DESCRIPTOR_ANGLES = 128
+DESCRIPTOR_ANGLES = 64
 
 CANDIDATES = 20  # proposed for each picture
 BLOCK_ROWS, BLOCK_COLUMNS = 2048, 8192  # size of a block of the similarity matrix: 64 MiB
@@ -51,9 +61,11 @@ def describe(image: np.ndarray) -> np.ndarray:
     centres of the head: that of its area, and that of an ellipse, which is the better one if a part is cut off.
     """
     inside = outline(_checked(image))
-    band = structure(image, inside, DESCRIPTOR_BAND)
+    even, cover = screen.halved(ranks(image, inside)), screen.halved(inside.astype(np.float32))
+    circles = [((center - 0.5) / 2, radius / 2) for center, radius in (center_and_radius(inside), ellipse(inside))]
+    band = structure(even, cover, DESCRIPTOR_BAND)
     description = np.zeros((), DESCRIPTION)
-    for number, (center, radius) in enumerate((center_and_radius(inside), ellipse(inside))):
+    for number, (center, radius) in enumerate(circles):
         # The rings scale with the head.
         radii = radius * np.linspace(0.1, 1.0, 2 * DESCRIPTOR_RINGS)
         rings = polar(band, center, radii, DESCRIPTOR_ANGLES)
@@ -61,7 +73,7 @@ def describe(image: np.ndarray) -> np.ndarray:
         # Smoothing across rings makes the descriptor robust against small errors of the head's size.
         described = np.sqrt(ndimage.gaussian_filter1d(waves, 2.0, axis=0)[::2]).ravel()
         description["descriptors"][number] = described / (np.linalg.norm(described) + 1e-9)
-    description["sketch"] = screen.sketch(image, inside)
+    description["sketch"] = screen.sketch(even, cover, circles)
     return description
 
 

@@ -3,15 +3,16 @@
 It has the steps of `align.agreement` with an eighth of the points or fewer. What passes is left to that alignment.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.fft import irfft, irfft2, rfft, rfft2
 
-from jobs.mri.align import HEAD_SIZE, SEARCH_BAND, center_and_radius, ellipse, polar, structure
+from jobs.mri.align import HEAD_SIZE, SEARCH_BAND, polar, structure
 
 SIDE = HEAD_SIZE // 2  # pixels of a sketch, on a side
-DETAIL_BAND = (1.2, 4.0)  # pixels of the head's picture, as SEARCH_BAND: finer than the alignment's verdict
+SKETCHED_BAND = (SEARCH_BAND[0] / 2, SEARCH_BAND[1] / 2)  # pixels of a sketch
+DETAIL_BAND = (0.7, 2.0)  # pixels of a sketch: finer than the alignment's verdict
 UNIT = 32  # sketches are stored as whole numbers, in this part of the structure's standard deviation
 OUTSIDE = -128  # marks pixels outside the head
 
@@ -44,20 +45,26 @@ SKETCH = np.dtype(
 )
 
 
-def sketch(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Return the SKETCH (an array of no dimension) of `image` (uint8 [128, 128]) with the outline `inside` (bool).
+def halved(values: np.ndarray) -> np.ndarray:
+    """Return float32 [SIDE, SIDE]: the means of the squares of four pixels of `values`, float32 [128, 128]."""
+    return (values[::2, ::2] + values[1::2, ::2] + values[::2, 1::2] + values[1::2, 1::2]) / 4
+
+
+def sketch(even: np.ndarray, cover: np.ndarray, circles: Sequence[tuple[np.ndarray, float]]) -> np.ndarray:
+    """Return the SKETCH (an array of no dimension) of the halved `even` and `cover` of a head, for `structure`.
 
     It has the structure in SEARCH_BAND, also on rings around two centres of the head, and that in DETAIL_BAND.
+    `circles` are these centres (y, x) and the radii, in pixels of a sketch.
     """
-    band = structure(image, inside, SEARCH_BAND)
+    band = structure(even, cover, SKETCHED_BAND)
     drawn = np.zeros((), SKETCH)
-    drawn["search"] = np.where(_halved(inside.astype(np.float32)) == 1, _stored(_halved(band)), OUTSIDE)
-    drawn["detail"] = _stored(_halved(structure(image, inside, DETAIL_BAND)))
-    for number, (center, radius) in enumerate((center_and_radius(inside), ellipse(inside))):
+    drawn["search"] = np.where(cover == 1, _stored(band), OUTSIDE)
+    drawn["detail"] = _stored(structure(even, cover, DETAIL_BAND))
+    for number, (center, radius) in enumerate(circles):
         radii = radius * INNER_RING * RING_RATIO ** np.arange(RINGS)
         # Outer rings have a larger weight, since they cover more pixels.
         drawn["rings"][number] = _stored(polar(band, center, radii, ANGLES) * np.sqrt(radii / radii[-1])[:, None])
-        drawn["circles"][number] = (*(center - 0.5) / 2, radius / 2)
+        drawn["circles"][number] = (*center, radius)
     return drawn
 
 
@@ -68,10 +75,6 @@ def alike(sketches: np.ndarray, pairs: np.ndarray) -> np.ndarray:
         first, second = pairs[start : start + BATCH].T
         found[start : start + BATCH] = _alike(sketches[first], sketches[second])
     return found
-
-
-def _halved(values: np.ndarray) -> np.ndarray:
-    return (values[::2, ::2] + values[1::2, ::2] + values[::2, 1::2] + values[1::2, 1::2]) / 4
 
 
 def _stored(values: np.ndarray) -> np.ndarray:
