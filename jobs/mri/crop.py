@@ -29,10 +29,12 @@ def find_head(image: np.ndarray) -> tuple[np.ndarray, int]:
     """
     if min(image.shape) < MIN_SIDE:
         raise Unusable("too-small", f"{image.shape[1]} x {image.shape[0]} pixels, fewer than {MIN_SIDE} on a side")
-    low, high = _range(image, 0.01)
+    below = np.cumsum(histogram(image)) / image.size
+    low, high = _range(below, 0.01)
     if high - low < MIN_CONTRAST:
         raise Unusable("blank", f"its gray values reach from {low} to {high}")
-    image = _without_margins(image)
+    low, high = _range(below, 0.005)
+    image = _without_margins(image, 0.1 * (high - low))
     if not image.size:
         raise Unusable("blank", "nothing stands out from its margins")
     if min(image.shape) < MIN_SIDE:
@@ -41,17 +43,20 @@ def find_head(image: np.ndarray) -> tuple[np.ndarray, int]:
 
     step = max(image.shape) / FINDING_SIZE
     height, width = (max(1, round(side / step)) for side in image.shape)
-    small = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
-    dark, light = percentiles(histogram(small), (2, 98))
+    shown = Image.fromarray(image).resize((width, height), Image.Resampling.BOX)
+    small = np.asarray(shown)
+    dark, light = percentiles(np.array(shown.histogram()), (2, 98))
     bright = ndimage.gaussian_filter(small.astype(np.float32), 2) > dark + 0.12 * (light - dark)
     # Removes letters and lines, which are thinner than a head.
     bright = opened_by_square(bright, 3)
     parts, count = ndimage.label(bright)
-    background = int(np.median(small[~bright])) if not bright.all() else 0
+    around = np.array(shown.histogram(Image.fromarray(~bright)))
+    background = int(percentiles(around, (50,))[0]) if around.any() else 0
     if count == 0:
         return image, background
-    areas = np.bincount(parts.ravel())[1:]
-    head = np.isin(parts, 1 + np.flatnonzero(areas >= 0.1 * areas.max()))
+    areas = np.bincount(parts.ravel())
+    areas[0] = 0
+    head = (areas >= 0.1 * areas.max())[parts]
     rows, columns = (np.flatnonzero(head.any(axis)) for axis in (1, 0))
     if len(rows) * len(columns) < 0.04 * height * width:
         return image, background
@@ -66,31 +71,33 @@ def find_head(image: np.ndarray) -> tuple[np.ndarray, int]:
 
 def fit(image: np.ndarray, background: int, size: int) -> np.ndarray:
     """Return `image` (uint8 [height, width]) padded to a square with `background` and resampled to [size, size]."""
-    side = max(image.shape)
-    top, left = ((side - length) // 2 for length in image.shape)
-    square = np.full((side, side), background, np.uint8)
-    square[top : top + image.shape[0], left : left + image.shape[1]] = image
-    return np.asarray(Image.fromarray(square).resize((size, size), Image.Resampling.LANCZOS))
+    height, width = image.shape
+    side = max(height, width)
+    square = Image.new("L", (side, side), background)
+    square.paste(Image.fromarray(image), ((side - width) // 2, (side - height) // 2))
+    return np.asarray(square.resize((size, size), Image.Resampling.LANCZOS))
 
 
 def border_brightness(image: np.ndarray) -> float:
     """Return the mean gray value, 0-255, of the outermost 2 % of `image` on each side (at least one pixel)."""
     rim = max(1, round(0.02 * min(image.shape)))
-    inner = image[rim:-rim, rim:-rim]
-    total = int(image.sum(dtype=np.int64)) - int(inner.sum(dtype=np.int64))
-    return total / (image.size - inner.size)
+    edges = (image[:rim], image[-rim:], image[rim:-rim, :rim], image[rim:-rim, -rim:])
+    return sum(int(edge.sum(dtype=np.int64)) for edge in edges) / sum(edge.size for edge in edges)
 
 
-def _range(image: np.ndarray, share: float) -> tuple[int, int]:
-    """Return the gray values of uint8 `image` with a `share` of its pixels below the first and above the second."""
-    below = np.cumsum(histogram(image)) / image.size
+def _range(below: np.ndarray, share: float) -> tuple[int, int]:
+    """Return the gray values with a `share` of the pixels below the first and above the second.
+
+    `below` [256] is the share of the pixels up to each gray value.
+    """
     return int(np.searchsorted(below, share, "right")), int(np.searchsorted(below, 1 - share))
 
 
-def _without_margins(image: np.ndarray) -> np.ndarray:
-    """Return `image` without the rows and columns at its edges that have one gray value, apart from a label or line."""
-    low, high = _range(image, 0.005)
-    tolerance = 0.1 * (high - low)
+def _without_margins(image: np.ndarray, tolerance: float) -> np.ndarray:
+    """Return `image` without the rows and columns at its edges that have one gray value, apart from a label or line.
+
+    Gray values that differ by up to `tolerance` are one.
+    """
     before = None
     while image.size and image.shape != before:
         before = image.shape
@@ -111,11 +118,11 @@ def _inside(image: np.ndarray, tolerance: float) -> tuple[int, int]:
 
 def _first_varied(rows: np.ndarray, tolerance: float) -> int:
     """Return the number of the first of `rows` with several gray values, len(rows) if there is none."""
-    rim = round(0.05 * (rows.shape[1] - 1))
+    rim, last = round(0.05 * (rows.shape[1] - 1)), rows.shape[1] - 1
     # Most often, the margin is narrow.
     for start in range(0, len(rows), 16):
-        ordered = np.sort(rows[start : start + 16], axis=1)
-        varied = np.flatnonzero(ordered[:, -1 - rim].astype(float) - ordered[:, rim] > tolerance)
+        ordered = np.partition(rows[start : start + 16], (rim, last - rim), axis=1)
+        varied = np.flatnonzero(ordered[:, last - rim].astype(float) - ordered[:, rim] > tolerance)
         if len(varied):
             return start + int(varied[0])
     return len(rows)
