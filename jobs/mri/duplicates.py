@@ -1,10 +1,11 @@
 """Search for near-duplicates: rotated, mirrored, scaled, recompressed, brightened or slightly cropped copies.
 
 There are three steps. Descriptors that are invariant to rotation and mirroring propose each picture's nearest
-neighbours. A quick alignment of small sketches rejects most of these pairs. Since all heads look similar, a full
-alignment of the two pictures then decides.
+neighbours. An alignment of small sketches rejects most of these pairs. Since all heads look similar, an alignment of
+the two pictures, from the pose of the sketches, then decides.
 """
 
+import pickle
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
@@ -15,18 +16,10 @@ from scipy.fft import rfft
 
 from jobs.common.errors import MachineError
 from jobs.mri import readers, screen
-from jobs.mri.align import (
-    HEAD_SIZE,
-    agreement,
-    center_and_radius,
-    ellipse,
-    outline,
-    polar,
-    prepare_head,
-    ranks,
-    structure,
-)
+from jobs.mri.align import agreement, prepare_head
+from jobs.mri.outline import HEAD_SIZE, center_and_radius, ellipse, outline
 from jobs.mri.slices import Unusable
+from jobs.mri.structure import polar, ranks, structure
 
 DESCRIPTOR_BAND = (2.0, 7.0)  # pixels of a sketch
 DESCRIPTOR_RINGS = 16
@@ -40,8 +33,8 @@ BLOCK_ROWS, BLOCK_COLUMNS = 2048, 8192  # size of a block of the similarity matr
 # copies made of them are above 0.85; slices of a volume 4.4 mm apart reach 0.57, 2.2 mm apart 0.80.
 SAME = 0.84
 
-SCREENED, ALIGNED = 2048, 64  # pairs that a process tests at a time: about a second each
-KEPT_IN_MEMORY = 256  # prepared pictures, about 0.7 MiB each
+SCREENED, ALIGNED = 2048, 128  # pairs that a process tests at a time: about a second each
+KEPT_IN_MEMORY = 256  # prepared pictures, about 0.4 MiB each
 
 # What is computed once for each picture.
 DESCRIPTION = np.dtype(
@@ -106,8 +99,11 @@ def near_duplicates(descriptions: np.ndarray, load: Callable[[int], np.ndarray])
     """
     pairs = propose(descriptions["descriptors"])
     sketches = descriptions["sketch"]
-    pairs = _spread(_alike, pairs, SCREENED, lambda index: sketches[index])
-    return [(i, j) for i, j in _spread(_same, pairs, ALIGNED, load).tolist()]
+    poses = _spread(_alike, pairs, None, SCREENED, lambda index: sketches[index]).reshape(-1, 2, 3)
+    alike = np.isfinite(poses[:, 0, 0])
+    pairs, poses = pairs[alike], poses[alike]
+    same = _spread(_same, pairs, poses, ALIGNED, load) >= SAME
+    return [(i, j) for i, j in pairs[same].tolist()]
 
 
 def repeats(pictures: np.ndarray, descriptions: np.ndarray, load: Callable[[int], np.ndarray]) -> list[list[int]]:
@@ -125,58 +121,63 @@ def repeats(pictures: np.ndarray, descriptions: np.ndarray, load: Callable[[int]
         nearest = np.argsort(-_similarity(_unit(own["descriptors"][None], mean), known)[0], kind="stable")[:CANDIDATES]
         sketches = np.concatenate([descriptions["sketch"][nearest], own["sketch"][None]])
         pairs = np.stack([np.arange(len(nearest)), np.full(len(nearest), len(nearest))], axis=1)
-        alike = nearest[screen.alike(sketches, pairs)]
+        poses = screen.alike(sketches, pairs)
+        alike = np.isfinite(poses[:, 0, 0])
         head = prepare_head(picture)
-        found.append([index for index in alike.tolist() if agreement(kept(index), head) >= SAME])
+        posed = zip(nearest[alike].tolist(), poses[alike], strict=True)
+        found.append([index for index, pose in posed if agreement(kept(index), head, pose) >= SAME])
     return found
 
 
 def _spread(
-    test: Callable[[bytes, str], bytes], pairs: np.ndarray, together: int, load: Callable[[int], np.ndarray]
+    test: Callable[[bytes, str], bytes],
+    pairs: np.ndarray,
+    poses: np.ndarray | None,
+    together: int,
+    load: Callable[[int], np.ndarray],
 ) -> np.ndarray:
-    """Return those of int64 `pairs` [n, 2] that pass a `test` of `together` of them at a time, in order.
+    """Return the float32 results of a `test` of int64 `pairs` [n, 2], `together` of them at a time, in order.
 
-    The test gets the data of its pictures, from `load`, as _packed writes them. It runs in the reader processes if
-    there are many pairs.
+    The test gets the pairs, their `poses` [n, 2, 3] and the data of their pictures, from `load`, as _packed writes
+    them. It runs in the reader processes if there are many pairs.
     """
-    parts = [pairs[start : start + together] for start in range(0, len(pairs), together)]
-    work = (("", _packed(part, load)) for part in parts)
+    starts = range(0, len(pairs), together)
+    work = (
+        ("", _packed(pairs[start : start + together], None if poses is None else poses[start : start + together], load))
+        for start in starts
+    )
     results: Iterable[object]
-    if len(parts) < 2:
+    if len(starts) < 2:
         results = (test(data, name) for name, data in work)
     else:
         results = (result for _, result in readers.shared().map(test, work))
-    passed = [np.zeros(0, bool)]
+    found = []
     for result in results:
         if isinstance(result, Unusable):
             raise MachineError(f"the search for near-duplicates failed in a process: {result.detail}")
         assert isinstance(result, bytes)
-        passed.append(np.frombuffer(result, bool))
-    return pairs[np.concatenate(passed)]
+        found.append(result)
+    return np.frombuffer(b"".join(found), np.float32)
 
 
-def _packed(pairs: np.ndarray, load: Callable[[int], np.ndarray]) -> bytes:
-    """Return the bytes of int64 [2 * n + 1]: n and the pairs, renumbered, and of the data of each of their pictures."""
+def _packed(pairs: np.ndarray, poses: np.ndarray | None, load: Callable[[int], np.ndarray]) -> bytes:
+    """Return, pickled, the pairs, renumbered, their poses and the bytes of their pictures, each once."""
     used, renumbered = np.unique(pairs, return_inverse=True)
-    header = np.concatenate([[len(pairs)], renumbered.ravel()]).astype(np.int64)
-    return b"".join([header.tobytes(), *(load(index).tobytes() for index in used.tolist())])
-
-
-def _unpacked(data: bytes, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    [count] = np.frombuffer(data, np.int64, 1)
-    pairs = np.frombuffer(data, np.int64, 2 * count, offset=8).reshape(-1, 2)
-    return pairs, np.frombuffer(data, dtype, offset=8 + pairs.nbytes)
+    pictures = b"".join(load(index).tobytes() for index in used.tolist())
+    return pickle.dumps((renumbered.reshape(-1, 2), poses, pictures))
 
 
 def _alike(data: bytes, name: str) -> bytes:
-    pairs, sketches = _unpacked(data, screen.SKETCH)
-    return screen.alike(sketches, pairs).tobytes()
+    pairs, _, pictures = pickle.loads(data)
+    return screen.alike(np.frombuffer(pictures, screen.SKETCH), pairs).tobytes()
 
 
 def _same(data: bytes, name: str) -> bytes:
-    pairs, pixels = _unpacked(data, np.dtype((np.uint8, (HEAD_SIZE, HEAD_SIZE))))
+    pairs, poses, pictures = pickle.loads(data)
+    pixels = np.frombuffer(pictures, np.uint8).reshape(-1, HEAD_SIZE, HEAD_SIZE)
     kept = lru_cache(KEPT_IN_MEMORY)(lambda index: prepare_head(pixels[index]))
-    return np.array([agreement(kept(i), kept(j)) >= SAME for i, j in pairs.tolist()], bool).tobytes()
+    posed = zip(pairs.tolist(), poses, strict=True)
+    return np.array([agreement(kept(i), kept(j), pose) for (i, j), pose in posed], np.float32).tobytes()
 
 
 def _checked(image: np.ndarray) -> np.ndarray:

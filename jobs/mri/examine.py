@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jobs.mri.align import HEAD_SIZE
 from jobs.mri.crop import border_brightness, find_head, fit
 from jobs.mri.duplicates import describe
+from jobs.mri.outline import HEAD_SIZE
 from jobs.mri.read import read
 from jobs.mri.slices import Picture, Slice, Unusable
 

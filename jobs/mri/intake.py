@@ -16,10 +16,10 @@ import numpy as np
 
 from jobs.common.errors import MachineError
 from jobs.mri import readers
-from jobs.mri.align import HEAD_SIZE
 from jobs.mri.dataset import Row
 from jobs.mri.duplicates import DESCRIPTION
 from jobs.mri.examine import Piece, examine
+from jobs.mri.outline import HEAD_SIZE
 from jobs.mri.slices import Unusable
 from jobs.mri.sources import Source, below_class, contents, label_of
 from jobs.mri.walk import spelled

@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.fft import irfft, irfft2, rfft, rfft2
 
-from jobs.mri.align import HEAD_SIZE, SEARCH_BAND, polar, structure
+from jobs.mri.outline import HEAD_SIZE
+from jobs.mri.structure import polar, structure
 
 SIDE = HEAD_SIZE // 2  # pixels of a sketch, on a side
-SKETCHED_BAND = (SEARCH_BAND[0] / 2, SEARCH_BAND[1] / 2)  # pixels of a sketch
-DETAIL_BAND = (0.7, 2.0)  # pixels of a sketch: finer than the alignment's verdict
+# Widths of the Gaussians of the band-pass filters, in pixels of a sketch. The search uses structures like ventricles.
+SEARCH_BAND = (1.25, 5.0)
+DETAIL_BAND = (0.7, 2.0)
 UNIT = 32  # sketches are stored as whole numbers, in this part of the structure's standard deviation
 OUTSIDE = -128  # marks pixels outside the head
 
@@ -56,7 +58,7 @@ def sketch(even: np.ndarray, cover: np.ndarray, circles: Sequence[tuple[np.ndarr
     It has the structure in SEARCH_BAND, also on rings around two centres of the head, and that in DETAIL_BAND.
     `circles` are these centres (y, x) and the radii, in pixels of a sketch.
     """
-    band = structure(even, cover, SKETCHED_BAND)
+    band = structure(even, cover, SEARCH_BAND)
     drawn = np.zeros((), SKETCH)
     drawn["search"] = np.where(cover == 1, _stored(band), OUTSIDE)
     drawn["detail"] = _stored(structure(even, cover, DETAIL_BAND))
@@ -69,19 +71,28 @@ def sketch(even: np.ndarray, cover: np.ndarray, circles: Sequence[tuple[np.ndarr
 
 
 def alike(sketches: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Return bool [n]: whether the heads of `sketches` (SKETCH [m]) may be the same, for int `pairs` [n, 2] of them."""
-    found = np.zeros(len(pairs), bool)
+    """Return float32 [n, 2, 3]: the poses of int `pairs` [n, 2] of the `sketches` (SKETCH [m]) with the best agreement.
+
+    A pose is the affine map of (y, x, 1) in the picture [128, 128] of the first head to (y, x) in that of the second.
+    It is not-a-number if they cannot be the same head. The search covers any rotation, mirroring, scales up to 1.5
+    after the sizes of the heads are made equal, shifts up to an eighth of the picture and slight shear.
+    """
+    poses = np.full((len(pairs), 2, 3), np.nan, np.float32)
     for start in range(0, len(pairs), BATCH):
         first, second = pairs[start : start + BATCH].T
-        found[start : start + BATCH] = _alike(sketches[first], sketches[second])
-    return found
+        found, matrix, shift = _alike(sketches[first], sketches[second])
+        place = start + np.flatnonzero(found)
+        poses[place, :, :2] = matrix[found]
+        poses[place, :, 2] = 2 * shift[found] + 0.5 - 0.5 * matrix[found].sum(-1)
+    return poses
 
 
 def _stored(values: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(values * UNIT), -127, 127).astype(np.int8)
 
 
-def _alike(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _alike(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return bool [n], and matrix [n, 2, 2] and shift [n, 2] of (y, x) in the first sketches to that in the second."""
     inside, covered = first["search"] != OUTSIDE, second["search"] != OUTSIDE
     fixed, moving = first["search"] * inside.astype(np.float32), second["search"] * covered.astype(np.float32)
     matrix, shift = _best_pose(fixed, moving, *_poses(first, second))
@@ -92,9 +103,11 @@ def _alike(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     [unclear] = np.nonzero((height >= COARSE) & ~found)
     if len(unclear):
         fixed, inner, moving, covered = (x[unclear] for x in (fixed, inner, moving, covered))
-        matrix, shift = _descend(fixed, inner, moving, covered, matrix[unclear], shift[unclear], FINE_STEPS, _between)
-        found[unclear] = _height(fixed, inner, moving, covered, matrix, shift) >= FINE
-    return found
+        pose = matrix[unclear], shift[unclear]
+        pose = _descend(fixed, inner, moving, covered, *pose, FINE_STEPS, _between)
+        matrix[unclear], shift[unclear] = pose
+        found[unclear] = _height(fixed, inner, moving, covered, *pose) >= FINE
+    return found, matrix, shift
 
 
 def _inner(inside: np.ndarray) -> np.ndarray:
@@ -109,7 +122,8 @@ def _inner(inside: np.ndarray) -> np.ndarray:
 def _poses(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return float32 [n, p, 2, 2] and [n, p, 2]: matrices and shifts from pixels of one sketch to those of the other.
 
-    As in the alignment, they are peaks of the correlation of rings, here around each of the two centres.
+    They are peaks of the log-polar correlation (Reddy and Chatterji 1996, on the picture instead of its spectrum)
+    around each of the two centres.
     """
     count = len(first)
     one, two = (rfft(x["rings"].astype(np.float32), axis=-1)[..., : WAVES + 1] for x in (first, second))
