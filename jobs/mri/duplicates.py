@@ -11,7 +11,6 @@ from functools import lru_cache
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 from scipy.fft import rfft
 
 from jobs.common.errors import MachineError
@@ -19,7 +18,7 @@ from jobs.mri import readers, screen
 from jobs.mri.align import agreement, prepare_head
 from jobs.mri.outline import HEAD_SIZE, center_and_radius, ellipse, outline
 from jobs.mri.slices import Unusable
-from jobs.mri.structure import polar, ranks, structure
+from jobs.mri.structure import blurring, polar, ranks, structure
 
 DESCRIPTOR_BAND = (2.0, 7.0)  # pixels of a sketch
 DESCRIPTOR_RINGS = 16
@@ -55,17 +54,17 @@ def describe(image: np.ndarray) -> np.ndarray:
     """
     inside = outline(_checked(image))
     even, cover = screen.halved(ranks(image, inside)), screen.halved(inside.astype(np.float32))
-    circles = [((center - 0.5) / 2, radius / 2) for center, radius in (center_and_radius(inside), ellipse(inside))]
-    band = structure(even, cover, DESCRIPTOR_BAND)
+    found = center_and_radius(inside), ellipse(inside)
+    circles = np.array([[*(center - 0.5) / 2, radius / 2] for center, radius in found])
+    # The rings scale with the head.
+    radii = np.linspace(0.1, 1.0, 2 * DESCRIPTOR_RINGS)
+    rings = polar(structure(even, cover, DESCRIPTOR_BAND), circles, radii, DESCRIPTOR_ANGLES)
+    waves = np.abs(rfft(rings)[..., 1 : DESCRIPTOR_WAVES + 1])
+    # Smoothing across rings makes the descriptor robust against small errors of the head's size.
+    smooth = blurring(len(radii), 2.0, "reflect", 4.0)[::2]
+    described = np.sqrt(smooth @ waves).reshape(2, -1)
     description = np.zeros((), DESCRIPTION)
-    for number, (center, radius) in enumerate(circles):
-        # The rings scale with the head.
-        radii = radius * np.linspace(0.1, 1.0, 2 * DESCRIPTOR_RINGS)
-        rings = polar(band, center, radii, DESCRIPTOR_ANGLES)
-        waves = np.abs(rfft(rings, axis=1)[:, 1 : DESCRIPTOR_WAVES + 1]) * np.sqrt(radii / radii[-1])[:, None]
-        # Smoothing across rings makes the descriptor robust against small errors of the head's size.
-        described = np.sqrt(ndimage.gaussian_filter1d(waves, 2.0, axis=0)[::2]).ravel()
-        description["descriptors"][number] = described / (np.linalg.norm(described) + 1e-9)
+    description["descriptors"] = described / (np.linalg.norm(described, axis=1, keepdims=True) + 1e-9)
     description["sketch"] = screen.sketch(even, cover, circles)
     return description
 

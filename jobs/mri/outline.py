@@ -89,5 +89,5 @@ def _convex(points: list[list[int]], side: int) -> list[list[int]]:
 def _row_ends(marked: np.ndarray) -> np.ndarray:
     """Return int [n, 2]: (y, x) of the first and then of the last pixels of each row of bool `marked` [128, 128]."""
     rows = np.flatnonzero(marked.any(axis=1))
-    first, last = marked[rows].argmax(axis=1), HEAD_SIZE - 1 - marked[rows, ::-1].argmax(axis=1)
+    first, last = marked.argmax(axis=1)[rows], HEAD_SIZE - 1 - marked[:, ::-1].argmax(axis=1)[rows]
     return np.stack([np.tile(rows, 2), np.concatenate([first, last])], axis=1)

@@ -3,7 +3,7 @@
 It has the steps of `align.agreement` with an eighth of the points or fewer. What passes is left to that alignment.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from scipy.fft import irfft, irfft2, rfft, rfft2
@@ -52,21 +52,18 @@ def halved(values: np.ndarray) -> np.ndarray:
     return (values[::2, ::2] + values[1::2, ::2] + values[::2, 1::2] + values[1::2, 1::2]) / 4
 
 
-def sketch(even: np.ndarray, cover: np.ndarray, circles: Sequence[tuple[np.ndarray, float]]) -> np.ndarray:
+def sketch(even: np.ndarray, cover: np.ndarray, circles: np.ndarray) -> np.ndarray:
     """Return the SKETCH (an array of no dimension) of the halved `even` and `cover` of a head, for `structure`.
 
     It has the structure in SEARCH_BAND, also on rings around two centres of the head, and that in DETAIL_BAND.
-    `circles` are these centres (y, x) and the radii, in pixels of a sketch.
+    `circles` [2, 3] are these centres and the radii (y, x, radius), in pixels of a sketch.
     """
     band = structure(even, cover, SEARCH_BAND)
     drawn = np.zeros((), SKETCH)
     drawn["search"] = np.where(cover == 1, _stored(band), OUTSIDE)
     drawn["detail"] = _stored(structure(even, cover, DETAIL_BAND))
-    for number, (center, radius) in enumerate(circles):
-        radii = radius * INNER_RING * RING_RATIO ** np.arange(RINGS)
-        # Outer rings have a larger weight, since they cover more pixels.
-        drawn["rings"][number] = _stored(polar(band, center, radii, ANGLES) * np.sqrt(radii / radii[-1])[:, None])
-        drawn["circles"][number] = (*center, radius)
+    drawn["rings"] = _stored(polar(band, circles, INNER_RING * RING_RATIO ** np.arange(RINGS), ANGLES))
+    drawn["circles"] = circles
     return drawn
 
 

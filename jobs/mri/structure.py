@@ -30,11 +30,16 @@ def structure(even: np.ndarray, cover: np.ndarray, band: tuple[float, float]) ->
     return cover * detail / np.sqrt(power + np.float32(floor))
 
 
-def polar(band: np.ndarray, center: np.ndarray, radii: np.ndarray, count: int) -> np.ndarray:
-    """Return float32 [len(radii), count]: `band` at `count` angles on each circle around `center`."""
+def polar(band: np.ndarray, circles: np.ndarray, radii: np.ndarray, count: int) -> np.ndarray:
+    """Return float32 [n, len(radii), count]: `band` at `count` angles on rings within `circles` [n, 3], (y, x, radius).
+
+    `radii` are in parts of a circle's radius. Outer rings have a larger weight, since they cover more pixels.
+    """
     angles = np.arange(count) * 2 * np.pi / count
-    at = center[:, None, None] + np.stack([np.outer(radii, np.sin(angles)), np.outer(radii, np.cos(angles))])
-    return sample(band, at)
+    y, x, radius = circles.T[:, :, None, None]
+    reach = radius * radii[:, None]
+    values = sample(band, np.stack([y + reach * np.sin(angles), x + reach * np.cos(angles)]))
+    return values * np.sqrt(radii / radii[-1], dtype=np.float32)[:, None]
 
 
 def sample(values: np.ndarray, at: np.ndarray) -> np.ndarray:
