@@ -10,11 +10,17 @@ from scipy import ndimage
 
 def opened_by_square(marked: np.ndarray, reach: int) -> np.ndarray:
     """Return bool [height, width]: `marked` without what is narrower than squares of 2 * `reach` + 1 pixels."""
+    bits, row = _packed(shrunk_by_square(marked, reach), reach)
+    for step in [1] * reach + [row] * reach:
+        bits |= bits << step | bits >> step
+    return _unpacked(bits, marked.shape, reach)
+
+
+def shrunk_by_square(marked: np.ndarray, reach: int) -> np.ndarray:
+    """Return bool [height, width]: the pixels with only marked ones up to `reach` rows and columns away."""
     bits, row = _packed(marked, reach)
     for step in [1] * reach + [row] * reach:
         bits &= bits << step & bits >> step
-    for step in [1] * reach + [row] * reach:
-        bits |= bits << step | bits >> step
     return _unpacked(bits, marked.shape, reach)
 
 

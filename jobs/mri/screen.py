@@ -6,6 +6,7 @@ It has the steps of `align.agreement` with an eighth of the points or fewer. Wha
 import numpy as np
 from scipy.fft import irfft, irfft2, rfft, rfft2
 
+from jobs.mri.morphology import shrunk_by_square
 from jobs.mri.outline import HEAD_SIZE
 from jobs.mri.structure import polar, structure
 
@@ -40,6 +41,7 @@ SKETCH = np.dtype(
     [
         ("search", np.int8, (SIDE, SIDE)),
         ("detail", np.int8, (SIDE, SIDE)),
+        ("inner", np.bool_, (SIDE // 2, SIDE // 2)),  # at POINTS: inside, without the rim
         ("rings", np.int8, (2, RINGS, ANGLES)),
         ("circles", np.float32, (2, 3)),
     ]
@@ -60,6 +62,7 @@ def sketch(even: np.ndarray, cover: np.ndarray, circles: np.ndarray) -> np.ndarr
     band = structure(even, cover, SEARCH_BAND)
     drawn = np.zeros((), SKETCH)
     drawn["search"] = np.where(cover == 1, _stored(band), OUTSIDE)
+    drawn["inner"] = shrunk_by_square(cover == 1, RIM)[::2, ::2]
     drawn["detail"] = _stored(structure(even, cover, DETAIL_BAND))
     drawn["rings"] = _stored(polar(band, circles, INNER_RING * RING_RATIO ** np.arange(RINGS), ANGLES))
     drawn["circles"] = circles
@@ -75,8 +78,7 @@ def alike(sketches: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """
     poses = np.full((len(pairs), 2, 3), np.nan, np.float32)
     for start in range(0, len(pairs), BATCH):
-        first, second = pairs[start : start + BATCH].T
-        found, matrix, shift = _alike(sketches[first], sketches[second])
+        found, matrix, shift = _alike(sketches, *pairs[start : start + BATCH].T)
         place = start + np.flatnonzero(found)
         poses[place, :, :2] = matrix[found]
         poses[place, :, 2] = 2 * shift[found] + 0.5 - 0.5 * matrix[found].sum(-1)
@@ -87,43 +89,41 @@ def _stored(values: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(values * UNIT), -127, 127).astype(np.int8)
 
 
-def _alike(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return bool [n], and matrix [n, 2, 2] and shift [n, 2] of (y, x) in the first sketches to that in the second."""
-    matrix, shift, height = _best_pose(_searched(first), _searched(second), *_poses(first, second))
+def _alike(sketches: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return bool [n], and matrix [n, 2, 2] and shift [n, 2] of (y, x) in the first sketches to that in the second.
+
+    `first` and `second` are numbers [n] of `sketches`, as below.
+    """
+    poses = _poses(sketches, first, second)
+    matrix, shift, height = _best_pose(_searched(sketches, first), _searched(sketches, second), *poses)
     left = np.flatnonzero(height >= PROMISING)
     for band, steps, least in STAGES:
         if not len(left):
             break
-        pose = _descend(first[left], second[left], band, steps, matrix[left], shift[left])
+        pair = first[left], second[left]
+        pose = _descend(sketches, *pair, band, steps, matrix[left], shift[left])
         matrix[left], shift[left] = pose
-        left = left[_height(first[left], second[left], *pose) >= least]
+        left = left[_height(sketches, *pair, *pose) >= least]
     found = np.zeros(len(first), bool)
     found[left] = True
     return found, matrix, shift
 
 
-def _searched(sketches: np.ndarray) -> np.ndarray:
+def _searched(sketches: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Return float32 [n, SIDE, SIDE]: the structure in SEARCH_BAND, 0 outside the heads."""
-    return np.where(sketches["search"] == OUTSIDE, 0, sketches["search"]).astype(np.float32)
+    stored = sketches["search"][numbers]
+    return np.where(stored == OUTSIDE, np.float32(0), stored)
 
 
-def _inner(inside: np.ndarray) -> np.ndarray:
-    """Return bool [n, SIDE, SIDE]: the pixels with only marked ones up to RIM rows and columns away."""
-    width = 2 * RIM + 1
-    for _ in range(2):
-        marked = np.cumsum(np.pad(inside, ((0, 0), (RIM + 1, RIM), (0, 0))), axis=1, dtype=np.uint8)
-        inside = (marked[:, width:] - marked[:, :-width] == width).transpose(0, 2, 1)
-    return inside
-
-
-def _poses(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _poses(sketches: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return float32 [n, p, 2, 2] and [n, p, 2]: matrices and shifts from pixels of one sketch to those of the other.
 
     They are peaks of the log-polar correlation (Reddy and Chatterji 1996, on the picture instead of its spectrum)
     around each of the two centres.
     """
     count = len(first)
-    one, two = (rfft(x["rings"].astype(np.float32), axis=-1)[..., : WAVES + 1] for x in (first, second))
+    one, two = (rfft(sketches["rings"][x].astype(np.float32), axis=-1)[..., : WAVES + 1] for x in (first, second))
+    circles = [sketches["circles"][x] for x in (first, second)]
     half = np.ones(WAVES + 1, np.float32)
     half[0] = 0.5
     power = [((x.real**2 + x.imag**2) @ half) for x in (one, two)]  # [n, 2, RINGS]
@@ -143,11 +143,11 @@ def _poses(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarra
     chosen = np.argsort(-flat, axis=-1, kind="stable")[..., :POSES]
     mirrored, turn = np.divmod(chosen, ANGLES)
     rings = np.take_along_axis(ring.reshape(flat.shape), chosen, -1).astype(np.float32)
-    scale = (second["circles"][..., 2] / first["circles"][..., 2])[..., None] * RING_RATIO**rings
+    scale = (circles[1][..., 2] / circles[0][..., 2])[..., None] * RING_RATIO**rings
     cosine, sine = scale * np.cos(turn * (2 * np.pi / ANGLES)), scale * np.sin(turn * (2 * np.pi / ANGLES))
     sign = 1 - 2 * mirrored
     matrix = np.stack([np.stack([sign * cosine, sign * sine], -1), np.stack([-sine, cosine], -1)], -2)
-    centers = [x["circles"][:, :, None, :2] for x in (first, second)]
+    centers = [x[:, :, None, :2] for x in circles]
     shift = centers[1] - (matrix @ centers[0][..., None])[..., 0]
     return matrix.reshape(count, -1, 2, 2).astype(np.float32), shift.reshape(count, -1, 2).astype(np.float32)
 
@@ -215,15 +215,23 @@ def _best_pose(
 
 
 def _descend(
-    first: np.ndarray, second: np.ndarray, band: str, steps: int, matrix: np.ndarray, shift: np.ndarray
+    sketches: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    band: str,
+    steps: int,
+    matrix: np.ndarray,
+    shift: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return matrix and shift after `steps` Gauss-Newton steps of the affine map, on the search band or the detail."""
     count, size, middle = len(first), np.float32(SIDE / 4), np.float32(SIDE / 2)
-    inside, outline = first["search"] != OUTSIDE, _padded(second["search"], OUTSIDE).ravel()
-    searched = band == "search"
-    fixed = _searched(first) if searched else first["detail"].astype(np.float32)
-    moving = outline if searched else _padded(second["detail"].astype(np.float32))
-    weight = (inside if searched else _inner(inside))[:, ::2, ::2].reshape(count, -1).astype(np.float32)
+    outline = _padded(sketches["search"][second], OUTSIDE).ravel()
+    if band == "search":
+        fixed, weight = _searched(sketches, first), sketches["search"][first, ::2, ::2] != OUTSIDE
+    else:
+        fixed, weight = sketches["detail"][first].astype(np.float32), sketches["inner"][first]
+        moving = _padded(sketches["detail"][second].astype(np.float32))
+    weight = weight.reshape(count, -1).astype(np.float32)
     values = fixed[:, ::2, ::2].reshape(count, -1)
     around = _padded(fixed)
     by_y = (around[:, 2::2, 1:-1:2] - around[:, :-2:2, 1:-1:2]).reshape(count, -1) * (weight / 2)
@@ -238,7 +246,7 @@ def _descend(
     warp[:, :2, :2], warp[:, :2, 2] = matrix, shift + matrix @ np.full(2, middle)
     for _ in range(steps):
         near = outline.take(_nearest(matrix, shift))
-        seen = near if searched else _between(moving, matrix, shift)
+        seen = near if band == "search" else _between(moving, matrix, shift)
         common = weight * (near != OUTSIDE)
         still, error = _centered(values, common), _centered(seen, common)
         error *= np.sqrt(_power(still) / (_power(error) + 1e-3))[:, None]
@@ -262,12 +270,13 @@ def _centered(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return (values - mean[:, None]) * weight
 
 
-def _height(first: np.ndarray, second: np.ndarray, matrix: np.ndarray, shift: np.ndarray) -> np.ndarray:
+def _height(
+    sketches: np.ndarray, first: np.ndarray, second: np.ndarray, matrix: np.ndarray, shift: np.ndarray
+) -> np.ndarray:
     """Return float32 [n]: the correlation of the detail inside both heads, without the rim of the first."""
-    inner = _inner(first["search"] != OUTSIDE)[:, ::2, ::2].reshape(len(first), -1)
-    near = _padded(second["search"], OUTSIDE).ravel().take(_nearest(matrix, shift))
-    common = (inner & (near != OUTSIDE)).astype(np.float32)
-    values = first["detail"][:, ::2, ::2].reshape(len(first), -1).astype(np.float32)
-    seen = _between(_padded(second["detail"].astype(np.float32)), matrix, shift)
+    near = _padded(sketches["search"][second], OUTSIDE).ravel().take(_nearest(matrix, shift))
+    common = (sketches["inner"][first].reshape(near.shape) & (near != OUTSIDE)).astype(np.float32)
+    values = sketches["detail"][first, ::2, ::2].reshape(near.shape).astype(np.float32)
+    seen = _between(_padded(sketches["detail"][second].astype(np.float32)), matrix, shift)
     one, two = _centered(values, common), _centered(seen, common)
     return np.einsum("np,np->n", one, two) / np.sqrt(_power(one) * _power(two) + 1e-3)
