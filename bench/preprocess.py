@@ -74,9 +74,11 @@ def measured(folder: Path, pairs: list[tuple[str, str]]) -> dict[str, Any]:
     parts = {"read": 0.0, "duplicates": 0.0}
     find = duplicates.near_duplicates
 
-    def near_duplicates(descriptions: np.ndarray, load: Callable[[int], np.ndarray]) -> list[tuple[int, int]]:
+    def near_duplicates(
+        descriptors: np.ndarray, sketch: Callable[[int], np.ndarray], load: Callable[[int], np.ndarray]
+    ) -> list[tuple[int, int]]:
         parts["read"] = core_seconds() - before
-        found = find(descriptions, load)
+        found = find(descriptors, sketch, load)
         parts["duplicates"] = core_seconds() - before - parts["read"]
         return found
 

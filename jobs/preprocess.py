@@ -109,7 +109,7 @@ def _prepare(settings: PreprocessSettings, step: Step, source: Source, taken: In
     entries = taken.entries
 
     # Find copies of the same picture, and exclude pictures with two labels.
-    pairs = duplicates.near_duplicates(spool.descriptions, spool.heads.__getitem__)
+    pairs = duplicates.near_duplicates(spool.descriptors.all(), spool.sketches.__getitem__, spool.heads.__getitem__)
     same = folds.connected_groups(len(entries), pairs, [()] * len(entries))
     disputed = _disputed(taken, same)
     rejections = sorted([*taken.rejections, *_set_aside(taken, disputed)])

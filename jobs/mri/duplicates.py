@@ -89,16 +89,18 @@ def propose(descriptors: np.ndarray, neighbours: int = CANDIDATES) -> np.ndarray
     return np.stack(np.divmod(np.unique(np.concatenate(pairs)), count), axis=1)
 
 
-def near_duplicates(descriptions: np.ndarray, load: Callable[[int], np.ndarray]) -> list[tuple[int, int]]:
+def near_duplicates(
+    descriptors: np.ndarray, sketch: Callable[[int], np.ndarray], load: Callable[[int], np.ndarray]
+) -> list[tuple[int, int]]:
     """Return the pairs (i, j), i < j, sorted, that show the same picture, altered or not.
 
     Different heads, and slices of a volume a few millimetres apart, do not count as the same picture.
-    `descriptions` is [n], an element from `describe` for each picture; `load(i)` gives picture i, uint8 [128, 128].
+    `descriptors` [n, 2, d] are those of the n pictures, from `describe`; `sketch(i)` gives the sketch of picture i,
+    and `load(i)` its pixels, uint8 [128, 128].
     All cores are used if there are many pairs. Raises MachineError if a process ends early.
     """
-    pairs = propose(descriptions["descriptors"])
-    sketches = descriptions["sketch"]
-    poses = _spread(_alike, pairs, None, SCREENED, lambda index: sketches[index]).reshape(-1, 2, 3)
+    pairs = propose(descriptors)
+    poses = _spread(_alike, pairs, None, SCREENED, sketch).reshape(-1, 2, 3)
     alike = np.isfinite(poses[:, 0, 0])
     pairs, poses = pairs[alike], poses[alike]
     same = _spread(_same, pairs, poses, ALIGNED, load) >= SAME

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import hmac
+import os
 import secrets
 import tempfile
 from collections import defaultdict
@@ -54,33 +55,55 @@ class Rejection:
     detail: str
 
 
+class Stored:
+    """Arrays of one shape in a file, read one at a time. A file that is mapped would count as memory of the job."""
+
+    def __init__(self, path: Path, dtype: np.dtype) -> None:
+        self._file = path.open("w+b", buffering=2**16)
+        self._dtype = dtype
+
+    def append(self, array: np.ndarray) -> None:
+        """Write `array`, of the dtype and shape in `dtype`."""
+        self._file.write(array.tobytes())
+
+    def flush(self) -> None:
+        """End the writing."""
+        self._file.flush()
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        size = self._dtype.itemsize
+        return np.frombuffer(os.pread(self._file.fileno(), size, index * size), self._dtype)[0]
+
+    def all(self) -> np.ndarray:
+        """Return all arrays as one [n, ...], which the system reads when they are used."""
+        base, shape = self._dtype.base, self._dtype.shape
+        count = os.fstat(self._file.fileno()).st_size // self._dtype.itemsize
+        return np.memmap(self._file, base, "r", shape=(count, *shape)) if count else np.zeros((0, *shape), base)
+
+
 class Spool:
-    """Pixels of the entries, on disk: `pictures` and `heads` uint8 [n, side, side], `descriptions` [n]."""
+    """What is computed of the entries, on disk: `pictures` and `heads`, uint8 [side, side], and their descriptions."""
 
     def __init__(self, folder: str, size: int) -> None:
-        self._files = [(Path(folder) / name).open("wb") for name in ("pictures", "heads", "descriptions")]
-        self._size = size
-        self.pictures = self.heads = np.zeros((0, 0, 0), np.uint8)
-        self.descriptions = np.zeros(0, DESCRIPTION)
+        self.pictures = Stored(Path(folder) / "pictures", np.dtype((np.uint8, (size, size))))
+        self.heads = Stored(Path(folder) / "heads", np.dtype((np.uint8, (HEAD_SIZE, HEAD_SIZE))))
+        self.descriptors = Stored(Path(folder) / "descriptors", DESCRIPTION["descriptors"])
+        self.sketches = Stored(Path(folder) / "sketches", DESCRIPTION["sketch"])
 
     def append(self, piece: Piece) -> None:
         """Write the arrays of a usable `piece`. Raises MachineError if the disk is full."""
-        arrays = (piece.picture, piece.head, piece.description)
+        assert piece.picture is not None and piece.head is not None and piece.description is not None
         with _disk_failures():
-            for file, array in zip(self._files, arrays, strict=True):
-                assert array is not None
-                file.write(array.tobytes())
+            self.pictures.append(piece.picture)
+            self.heads.append(piece.head)
+            self.descriptors.append(piece.description["descriptors"])
+            self.sketches.append(piece.description["sketch"])
 
-    def close(self, count: int) -> None:
-        """Open the arrays for reading; `count` images were appended."""
+    def flush(self) -> None:
+        """End the writing. Raises MachineError if the disk is full."""
         with _disk_failures():
-            for file in self._files:
-                file.close()
-        if count:
-            names = [Path(file.name) for file in self._files]
-            self.pictures = np.memmap(names[0], np.uint8, "r", shape=(count, self._size, self._size))
-            self.heads = np.memmap(names[1], np.uint8, "r", shape=(count, HEAD_SIZE, HEAD_SIZE))
-            self.descriptions = np.memmap(names[2], DESCRIPTION, "r", shape=(count,))
+            for stored in (self.pictures, self.heads, self.descriptors, self.sketches):
+                stored.flush()
 
 
 @contextlib.contextmanager
@@ -167,5 +190,5 @@ def read_all(
                 place = name if piece.number is None else f"{name}#{piece.number}"
                 about = (file.format, len(data), piece.width, piece.height, piece.border)
                 intake.add(piece, Row(piece.id, place, label, "", -1, *about), tuple(marks), spool)
-    spool.close(len(intake.entries))
+    spool.flush()
     return intake

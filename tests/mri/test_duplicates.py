@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,12 @@ COPIES = 40
 def same_picture(first: np.ndarray, second: np.ndarray) -> bool:
     """Return whether two pictures, each the other's only neighbour, are found to be the same."""
     pictures = np.stack([first, second])
-    return near_duplicates(np.stack([describe(one) for one in pictures]), pictures.__getitem__) == [(0, 1)]
+    return pairs_among(pictures) == [(0, 1)]
+
+
+def pairs_among(pictures: Sequence[np.ndarray]) -> list[tuple[int, int]]:
+    described = np.stack([describe(picture) for picture in pictures])
+    return near_duplicates(described["descriptors"], described["sketch"].__getitem__, pictures.__getitem__)
 
 
 @cache
@@ -93,7 +99,7 @@ def test_planted_copies_are_found_among_neighbouring_slices_and_other_heads() ->
     pictures += [crop_to_head(change_somehow(sources[index], rng), SIZE) for index in copied]
     copies = {(int(index), len(sources) + place) for place, index in enumerate(copied)}
 
-    found = near_duplicates(np.stack([describe(picture) for picture in pictures]), pictures.__getitem__)
+    found = pairs_among(pictures)
 
     assert found == sorted(found)
     assert len(copies & set(found)) >= 0.98 * len(copies)
@@ -203,11 +209,10 @@ def test_proposals_among_few_or_equal_pictures() -> None:
 def test_many_pairs_are_tested_in_processes_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = [crop_to_head(head(number), SIZE) for number in range(6)]
     pictures += [crop_to_head(change(head(number), angle=40, crop=(0.05, 0.05)), SIZE) for number in range(6)]
-    described = np.stack([describe(picture) for picture in pictures])
-    found = near_duplicates(described, pictures.__getitem__)
+    found = pairs_among(pictures)
     monkeypatch.setattr(duplicates, "SCREENED", 5)
     monkeypatch.setattr(duplicates, "ALIGNED", 2)
-    assert near_duplicates(described, pictures.__getitem__) == found == [(number, number + 6) for number in range(6)]
+    assert pairs_among(pictures) == found == [(number, number + 6) for number in range(6)]
 
 
 def test_a_picture_of_another_size_is_rejected() -> None:
