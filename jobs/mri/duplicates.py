@@ -21,7 +21,7 @@ from jobs.mri.slices import Unusable
 from jobs.mri.structure import blurring, polar, ranks, structure
 
 DESCRIPTOR_BAND = (2.0, 7.0)  # pixels of a sketch
-DESCRIPTOR_RINGS = 16
+DESCRIPTOR_RINGS = 8
 DESCRIPTOR_WAVES = 14  # frequencies along a ring: 1 to 14 waves
 DESCRIPTOR_ANGLES = 64
 
@@ -57,11 +57,11 @@ def describe(image: np.ndarray) -> np.ndarray:
     found = center_and_radius(inside), ellipse(inside)
     circles = np.array([[*(center - 0.5) / 2, radius / 2] for center, radius in found])
     # The rings scale with the head.
-    radii = np.linspace(0.1, 1.0, 2 * DESCRIPTOR_RINGS)
+    radii = np.linspace(0.1, 1.0, 4 * DESCRIPTOR_RINGS)
     rings = polar(structure(even, cover, DESCRIPTOR_BAND), circles, radii, DESCRIPTOR_ANGLES)
     waves = np.abs(rfft(rings)[..., 1 : DESCRIPTOR_WAVES + 1])
     # Smoothing across rings makes the descriptor robust against small errors of the head's size.
-    smooth = blurring(len(radii), 2.0, "reflect", 4.0)[::2]
+    smooth = blurring(len(radii), 2.0, "reflect", 4.0)[1::4]
     described = np.sqrt(smooth @ waves).reshape(2, -1)
     description = np.zeros((), DESCRIPTION)
     description["descriptors"] = described / (np.linalg.norm(described, axis=1, keepdims=True) + 1e-9)
