@@ -26,7 +26,7 @@ DESCRIPTOR_WAVES = 14  # frequencies along a ring: 1 to 14 waves
 DESCRIPTOR_ANGLES = 64
 
 CANDIDATES = 20  # proposed for each picture
-BLOCK_ROWS, BLOCK_COLUMNS = 2048, 8192  # size of a block of the similarity matrix: 64 MiB
+BLOCK_ROWS, BLOCK_COLUMNS = 1024, 4096  # size of a block of the similarity matrix: 16 MiB, used again by the next
 
 # Correlation of the inner structure after alignment. For 253 public pictures no value is between 0.70 and 0.95, and
 # copies made of them are above 0.85; slices of a volume 4.4 mm apart reach 0.57, 2.2 mm apart 0.80.
