@@ -33,7 +33,7 @@ BLOCK_ROWS, BLOCK_COLUMNS = 1024, 4096  # size of a block of the similarity matr
 SAME = 0.84
 
 SCREENED, ALIGNED = 2048, 128  # pairs that a process tests at a time: about a second each
-KEPT_IN_MEMORY = 256  # prepared pictures, about 0.4 MiB each
+KEPT_IN_MEMORY = 256  # prepared pictures, about 0.3 MiB each
 
 # What is computed once for each picture.
 DESCRIPTION = np.dtype(
