@@ -9,7 +9,6 @@ prepared only once.
 
 import hashlib
 import logging
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, replace
@@ -61,9 +60,8 @@ def run(settings: PreprocessSettings) -> Step:
             return step
     # Reading may take long.
     storage.check_writable()
-    with tempfile.TemporaryDirectory(prefix="mrigan-") as scratch:
-        size, ids = settings.image_size, settings.header_ids
-        spool = intake.Spool(scratch, size)
+    size, ids = settings.image_size, settings.header_ids
+    with intake.Spool(size) as spool:
         with metrics.phase("read"):
             taken = intake.read_all(
                 source, lines_of, spool, size=size, volume=settings.volume, step=settings.slice_step, ids=ids

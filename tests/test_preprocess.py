@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import shutil
+import tempfile
 import tracemalloc
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -19,7 +20,7 @@ from PIL import Image
 from jobs import phantom, preprocess
 from jobs.common.errors import MachineError, UserError
 from jobs.common.storage import open_storage
-from jobs.mri import intake, sources
+from jobs.mri import duplicates, intake, sources
 from jobs.mri.dataset import Dataset, open_dataset
 from jobs.mri.slices import REASONS
 from jobs.phantoms.drawing import draw_head
@@ -313,9 +314,9 @@ def test_what_is_kept_in_memory_is_under_a_kilobyte_an_image(tmp_path):
     (tmp_path / "first").mkdir()
     source = sources.find_source(str(folder))
     few = sources.Source(source.storage, dict(list(source.files.items())[:5]))
-    take(few, intake.Spool(str(tmp_path / "first"), 32))  # what is loaded once
+    take(few, intake.Spool(32))  # what is loaded once
     tracemalloc.start()
-    taken = take(source, intake.Spool(str(tmp_path), 32), {key: [1] for key in found})
+    taken = take(source, intake.Spool(32), {key: [1] for key in found})
     gc.collect()
     kept = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
@@ -445,10 +446,26 @@ def test_storage_in_the_data(heads):
         prepare(heads, heads / "out")
 
 
-def test_a_full_disk_is_the_machines_failure(heads, tmp_path):
-    (tmp_path / "heads").symlink_to("/dev/full")
+def test_no_pixels_are_left_behind_by_a_killed_process(heads, tmp_path, monkeypatch):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    seen = []
+    search = duplicates.near_duplicates
+
+    def looked(*given):
+        seen.append(list(scratch.iterdir()))
+        return search(*given)
+
+    monkeypatch.setattr(duplicates, "near_duplicates", looked)
+    prepare(heads, tmp_path / "out")
+    assert seen == [[]]
+
+
+def test_a_full_disk_is_the_machines_failure(heads, monkeypatch):
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Path("/dev/full").open("w+b"))  # noqa: SIM115
     with pytest.raises(MachineError, match="No space left on device: make room"):
-        take(sources.find_source(str(heads)), intake.Spool(str(tmp_path), 32))
+        take(sources.find_source(str(heads)), intake.Spool(32))
 
 
 def test_images_without_class_folders(heads, tmp_path):

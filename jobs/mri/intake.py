@@ -10,8 +10,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -56,10 +55,13 @@ class Rejection:
 
 
 class Stored:
-    """Arrays of one shape in a file, read one at a time. A file that is mapped would count as memory of the job."""
+    """Arrays of one shape in a file, read one at a time. A file that is mapped would count as memory of the job.
 
-    def __init__(self, path: Path, dtype: np.dtype) -> None:
-        self._file = path.open("w+b", buffering=2**16)
+    The file has no name, so that no pixels of a person are left behind if the process is killed.
+    """
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self._file = tempfile.TemporaryFile(buffering=2**16)  # noqa: SIM115 - closed by Spool
         self._dtype = dtype
 
     def append(self, array: np.ndarray) -> None:
@@ -69,6 +71,12 @@ class Stored:
     def flush(self) -> None:
         """End the writing."""
         self._file.flush()
+
+    def close(self) -> None:
+        """Remove the file."""
+        # What is left in its buffer does not matter, nor whether the disk is full.
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def __getitem__(self, index: int) -> np.ndarray:
         size = self._dtype.itemsize
@@ -84,11 +92,19 @@ class Stored:
 class Spool:
     """What is computed of the entries, on disk: `pictures` and `heads`, uint8 [side, side], and their descriptions."""
 
-    def __init__(self, folder: str, size: int) -> None:
-        self.pictures = Stored(Path(folder) / "pictures", np.dtype((np.uint8, (size, size))))
-        self.heads = Stored(Path(folder) / "heads", np.dtype((np.uint8, (HEAD_SIZE, HEAD_SIZE))))
-        self.descriptors = Stored(Path(folder) / "descriptors", DESCRIPTION["descriptors"])
-        self.sketches = Stored(Path(folder) / "sketches", DESCRIPTION["sketch"])
+    def __init__(self, size: int) -> None:
+        with _disk_failures():
+            self.pictures = Stored(np.dtype((np.uint8, (size, size))))
+            self.heads = Stored(np.dtype((np.uint8, (HEAD_SIZE, HEAD_SIZE))))
+            self.descriptors = Stored(DESCRIPTION["descriptors"])
+            self.sketches = Stored(DESCRIPTION["sketch"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for stored in (self.pictures, self.heads, self.descriptors, self.sketches):
+            stored.close()
 
     def append(self, piece: Piece) -> None:
         """Write the arrays of a usable `piece`. Raises MachineError if the disk is full."""
