@@ -11,8 +11,8 @@ BUILD ?= docker build -t
 # Training images of `make quality`: a folder with one folder per class.
 DATA ?= ../shared/data/brain_tumor_dataset
 
-.PHONY: demo example test test-fast check dashboards settings chart-readme image e2e e2e-scale quality bench bench-gpu
-.PHONY: bench-scale bench-peers lock clean
+.PHONY: demo example test test-fast check dashboards settings chart-readme image e2e e2e-scale quality weights bench
+.PHONY: bench-gpu bench-scale bench-peers lock clean
 
 demo: .venv/run  ## a small run of the whole pipeline on phantom images
 	$(BIN)/mrigan phantom --out $(DEMO)/data --count 100
@@ -48,6 +48,9 @@ e2e-scale: .venv/dev  ## a plan of 593 pods that do nothing, on the cluster of m
 
 quality: .venv/dev  ## measure accuracy on five folds, stage by stage; continues where it stopped
 	$(BIN)/python -m bench.quality --data $(DATA)
+
+weights: .venv/dev  ## make the packaged weights, and measure how well they read the images in DATA
+	$(BIN)/python -m bench.weights --data $(DATA)
 
 bench: .venv/dev  ## measure speed beside what else there is: docs/speed.md; with PyTorch after make bench-peers
 	$(BIN)/python -m bench.speed

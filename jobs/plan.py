@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 from jobs import preprocess
 from jobs.argo import size
 from jobs.classifier import champion, healthy, starting
-from jobs.common import activity, keys
+from jobs.common import activity, keys, shapes
 from jobs.common.checkpoint import CHECKPOINTS
-from jobs.common.errors import UserError
+from jobs.common.errors import MachineError, UserError
 from jobs.common.fields import validate
 from jobs.common.files import local_file
 from jobs.common.step import RESULTS_VERSION, Step, digest, manifest_digest, read_manifest, seal, unseal
@@ -126,8 +126,10 @@ def tasks(settings: RunOfTasksSettings, dataset: str, labels: Sequence[str], run
     starts: dict[str, list[str]] = dict.fromkeys(settings.networks, phantoms)
     if starting.is_used(settings.healthy, settings.phantom_epochs, settings.classifier_weights):
         for network in settings.networks:
-            place = starting.place(PretrainSettings.of(settings, network=network).result())
-            starts[network] = [*phantoms, add("pretrain", network, place, phantoms, network=network)]
+            wanted = PretrainSettings.of(settings, network=network).result()
+            if not starting.are_packaged(wanted):
+                place = starting.place(wanted)
+                starts[network] = [*phantoms, add("pretrain", network, place, phantoms, network=network)]
 
     # The folds, and in each its generators, their images and its classifiers.
     classifiers, images = [], []
@@ -270,7 +272,7 @@ def seconds(storage: Storage, plan: Plan, known: Mapping[str, Mapping[str, Any]]
             manifests.setdefault(place, read_manifest(storage, place) or {})
     took: dict[str, list[float]] = {}
     for manifest in manifests.values():
-        if manifest:
+        if manifest and manifest["job"] in JOBS and "seconds" in manifest:
             took.setdefault(_kind(manifest["job"], manifest["settings"]), []).append(manifest["seconds"])
     found = {}
     for task in plan.tasks:
@@ -334,11 +336,18 @@ def make(settings: RunOfTasksSettings, dataset: Step, name: str, variant: str = 
 
 
 def read(storage: Storage, id: str) -> Plan:
-    """Return a plan that `mrigan plan` wrote. Raises UserError if there is none."""
+    """Return a plan that `mrigan plan` wrote. Raises UserError if there is none, MachineError if it is damaged."""
+    key = keys.plan(id)
     try:
-        fields = unseal(storage.read(keys.plan(id)))
+        fields = shapes.checked(shapes.Plan, unseal(storage.read(key)))
+        unknown = {one["job"] for one in fields["tasks"]} - JOBS.keys()
+        if unknown:
+            raise ValueError(f"there is no job {min(unknown)}")
     except MissingKey:
         raise UserError(f"--plan: there is no plan {id} in {storage.url}") from None
+    except (ValueError, TypeError) as error:
+        where = f"{storage.url.rstrip('/')}/{key}"
+        raise MachineError(f"{where} is damaged ({error}): delete it and run mrigan plan again") from error
     found = [
         Task(one["job"], one["item"], one["settings"], one["place"], tuple(one["needs"])) for one in fields["tasks"]
     ]

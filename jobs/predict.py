@@ -1,29 +1,44 @@
 """Classify images with the champion: print a label and its probability for each image.
 
+Without any champion in storage, the packaged weights say whether a head has a lesion.
+
 mrigan is not a medical device: for research only, never for diagnosis.
 """
 
 import functools
 import json
+import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from jobs.classifier import networks, starting
 from jobs.classifier.champion import read_champion
 from jobs.classifier.ensemble import mean_prediction
 from jobs.common import tables
 from jobs.common.errors import UserError
 from jobs.common.hardware import configure
-from jobs.common.storage import open_storage
+from jobs.common.storage import Storage, open_storage
 from jobs.mri import examine, readers
 from jobs.mri.crop import fit
 from jobs.mri.slices import Unusable
 from jobs.settings import PredictSettings
 
+log = logging.getLogger("mrigan.predict")
+
+PACKAGED = ("mobilenetv2", 64)  # network and image size of the packaged weights
 DISCLAIMER = "mrigan is not a medical device: this output is for research, not a diagnosis."
+
+
+class Classifier(NamedTuple):
+    """`predict` returns float64 [n, labels] for images uint8 [n, image_size, image_size]."""
+
+    labels: Sequence[str]
+    image_size: int
+    predict: Callable[[np.ndarray], np.ndarray]
 
 
 class Prediction(NamedTuple):
@@ -46,11 +61,12 @@ class Prediction(NamedTuple):
 def run(settings: PredictSettings) -> None:
     """Print the prediction of each image, or of each slice of a volume.
 
-    Images are read and cropped like the training images. The probability is the mean over the champion's models.
+    Images are read and cropped like the training images. The probability is the mean over the champion's models, or
+    that of the packaged weights if storage has no champion and no name is given.
     Unreadable images are listed and skipped; UserError is then raised after all other images.
     """
     storage = open_storage(settings.storage)
-    champion = read_champion(storage, settings.name)
+    classifier = _classifier(storage, settings.name)
 
     pixels: list[np.ndarray] = []
     # By the number of the file, since files are read ahead.
@@ -75,7 +91,7 @@ def run(settings: PredictSettings) -> None:
             finding = str(head) if isinstance(head, Unusable) else ""
             predictions[number].append(Prediction(path, slice, finding=finding))
             if not isinstance(head, Unusable):
-                pixels.append(fit(head, background, champion.image_size))
+                pixels.append(fit(head, background, classifier.image_size))
     rows = [row for several in predictions.values() for row in several]
     findings = [row for row in rows if row.finding]
     for row in findings:
@@ -83,13 +99,34 @@ def run(settings: PredictSettings) -> None:
 
     if pixels:
         configure(settings)
-        means = iter(mean_prediction(storage, champion, np.stack(pixels)).tolist())
+        means = iter(classifier.predict(np.stack(pixels)).tolist())
         rows = [row if row.finding else row._replace(probabilities=next(means)) for row in rows]
-    PRINTERS[settings.format](rows, champion.labels)
+    PRINTERS[settings.format](rows, classifier.labels)
     if pixels:
         print(DISCLAIMER, file=sys.stderr)
     if findings:
         raise UserError(f"{len(findings)} of {len(rows)} images could not be read: see above")
+
+
+def _classifier(storage: Storage, name: str) -> Classifier:
+    """Return the champion, or the packaged classifier of phantoms if there is none. Raises UserError without a name of
+    several champions, or with a name that has none."""
+    if name or any(storage.list("champions")):
+        champion = read_champion(storage, name)
+        predict = functools.partial(mean_prediction, storage, champion)
+        return Classifier(champion.labels, champion.image_size, predict)
+    network, image_size = PACKAGED
+    log.warning(
+        "%s has no champion: using weights that come with mrigan and learned from drawn heads only", storage.url
+    )
+    log.warning("%s", starting.in_words(starting.card(network, image_size)))
+    log.warning("to train a champion on your images: mrigan pipeline")
+
+    def predict_lesions(pixels: np.ndarray) -> np.ndarray:
+        model, _ = networks.load_classifier(starting.packaged(network, image_size).data)
+        return networks.predict(model, pixels)
+
+    return Classifier(starting.LABELS, image_size, predict_lesions)
 
 
 def _best(row: Prediction) -> int:

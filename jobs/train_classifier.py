@@ -1,7 +1,7 @@
 """Train a classifier on real images, synthetic images or both, and classify the held-out real images.
 
 Reads   datasets/<id>/ and, if the regime needs them, runs/<run>/fold-K/<class>/synthetic/ of every class;
-        with --healthy phantoms/<image size>/ and pretrained/<network>-<digest>/.
+        with --healthy phantoms/<image size>/ and, unless the package has the weights, pretrained/<network>-<digest>/.
 Writes  runs/<run>/fold-K/classifiers/<network>-<regime>-seed-<seed>/: classifier.safetensors, history.csv,
         predictions.csv (not for fold `all`, which has no held-out images), manifest.json; if the initial weights were
         pretrained on phantoms: phantoms.csv, the predictions of these weights for the same images.
@@ -20,8 +20,8 @@ from jobs.common.errors import UserError
 from jobs.common.files import file_digest, local_file
 from jobs.common.hardware import Hardware, configure
 from jobs.common.seeds import derive
-from jobs.common.step import Step, stored
-from jobs.common.storage import Storage, open_storage
+from jobs.common.step import Step
+from jobs.common.storage import open_storage
 from jobs.gan import synthetic
 from jobs.mri import negative_controls
 from jobs.mri.dataset import Dataset, Row, open_dataset
@@ -50,7 +50,7 @@ def run(settings: TrainClassifierSettings) -> Step:
     kind = networks.NETWORKS[settings.network]
     pretrained = None
     if starting.is_used(settings.healthy, settings.phantom_epochs, settings.classifier_weights):
-        pretrained = _pretrained(settings, storage, dataset.image_size)
+        pretrained = starting.start(storage, PretrainSettings.of(settings, image_size=dataset.image_size))
     regime = keys.controlled(settings.regime, settings.control)
     # The path of a weights file does not identify its content.
     weights, weights_digest = settings.classifier_weights, {}
@@ -88,16 +88,6 @@ def run(settings: TrainClassifierSettings) -> Step:
     return step
 
 
-def _pretrained(settings: TrainClassifierSettings, storage: Storage, image_size: int) -> Step:
-    """Return the step of the initial weights. Raises UserError if it does not exist."""
-    wanted = PretrainSettings.of(settings, image_size=image_size)
-    step = stored(storage, starting.place(wanted.result()))
-    if step is None:
-        flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in wanted.model_dump().items())
-        raise UserError(f"{storage.url} has no weights pretrained on phantoms: run `mrigan pretrain {flags}` first")
-    return step
-
-
 def _name(part: Step) -> str:
     """Return the prefix of synthetic images relative to the fold, the same in every run."""
     return part.prefix.partition("/fold-")[2].partition("/")[2]
@@ -109,7 +99,7 @@ def _train(
     dataset: Dataset,
     generated: list[Step],
     drawn: list[Step],
-    pretrained: Step | None,
+    pretrained: starting.Start | None,
     augmentation: float,
     hardware: Hardware,
 ) -> None:
@@ -136,8 +126,7 @@ def _train(
         weights = str(local_file("--classifier-weights", weights))
     initial = networks.initial_weights(architecture, weights, derive(settings.seed, "weights"))
     if pretrained:
-        start = pretrained.read(starting.WEIGHTS)
-        initial = networks.with_backbone_of(start, initial)
+        initial = networks.with_backbone_of(pretrained.data, initial)
     hyperparameters = training.Hyperparameters(
         epochs=settings.classifier_epochs,
         steps_per_epoch=settings.classifier_steps_per_epoch,
@@ -174,7 +163,7 @@ def _train(
         step.write("predictions.csv", write_predictions(_predictions(dataset, rows, probabilities)))
         if pretrained and heads:
             # The predictions of the pretrained weights are a control in the report.
-            lesions = networks.predict(networks.load_classifier(start)[0], held_out.pixels)
+            lesions = networks.predict(networks.load_classifier(pretrained.data)[0], held_out.pixels)
             probabilities = lesions @ batches.meanings(frequencies, heads.healthy)
             step.write("phantoms.csv", write_predictions(_predictions(dataset, rows, probabilities)))
     step.finish(
@@ -193,7 +182,7 @@ def _train(
             else {}
         ),
         # For the computing time in the report: the pretrained weights may no longer exist then.
-        **({"pretraining_seconds": pretrained.manifest["seconds"]} if pretrained else {}),
+        **({"pretraining_seconds": pretrained.seconds} if pretrained else {}),
     )
     checkpoints.clear()
 

@@ -176,7 +176,7 @@ def run(*words: str) -> int:
         (["preprocess", "--data", "/no/such/folder"], "/no/such/folder"),
         (["pipeline", "--data", "x", "--preset", "fast"], "--preset: one of demo, quick, full, not 'fast'"),
         (["train-gan", "--dataset", "0", "--run", "r", "--fold", "0"], "there is no dataset 0"),
-        (["predict", "image.png"], "has no champion"),
+        (["predict", "image.png", "--name", "mri"], "has no champion mri"),
     ],
 )
 def test_a_mistake_ends_with_one_line_and_code_2(
@@ -204,7 +204,7 @@ def test_flag_beats_variable_beats_file_beats_preset(tmp_path: Path, monkeypatch
     settings = cli.read_settings("pipeline", words)
     assert isinstance(settings, PipelineSettings)
     assert (settings.folds, settings.seed, settings.gan_width) == (9, 8, 7)
-    assert settings.classifier_epochs == PRESETS["quick"]["classifier_epochs"]
+    assert settings.synthetic_count == PRESETS["quick"]["synthetic_count"]
 
 
 def test_settings_may_come_from_variables_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +226,7 @@ def test_variables_are_meant_as_a_person_means_them(tmp_path: Path, monkeypatch:
     settings = cli.read_settings("pipeline", [])
     assert isinstance(settings, PipelineSettings)
     assert (settings.data, settings.gan_width) == (str(tmp_path / "heads"), 7)
-    assert settings.classifier_epochs == PRESETS["quick"]["classifier_epochs"]
+    assert settings.synthetic_count == PRESETS["quick"]["synthetic_count"]
 
 
 @pytest.mark.parametrize("words", ["--help", "check --help"])

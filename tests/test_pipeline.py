@@ -137,6 +137,18 @@ def test_predict_reads_images_with_the_champion(heads: Path, finished: tuple[Pat
         assert label in ("healthy", "lesion") and 0.5 <= float(probability) <= 1
 
 
+def test_predict_without_a_champion_uses_the_packaged_weights_and_says_how_well_they_read(
+    heads: Path, tmp_path: Path
+) -> None:
+    images = sorted(str(path) for path in heads.glob("*/*-0*"))[:6]
+    shown = mrigan("predict", *images, "--storage", str(tmp_path / "none"))
+    assert shown.returncode == 0
+    assert "has no champion" in shown.logged and "public MRI" in shown.logged and "drawn heads only" in shown.logged
+    assert {line.split()[1] for line in shown.shown.splitlines()} <= {"no", "lesion"}
+    assert len(shown.shown.splitlines()) == len(images)
+    assert not (tmp_path / "none").exists()
+
+
 def test_predict_writes_tables_and_json_with_every_probability(
     heads: Path, finished: tuple[Path, str], tmp_path: Path
 ) -> None:

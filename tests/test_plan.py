@@ -78,6 +78,11 @@ def test_what_is_not_wanted_is_not_planned() -> None:
         "promote",
     }
     assert "pretrain" not in {task.job for task in plan(phantom_epochs=0).tasks}
+    # The weights for the settings of the recipe are in the package.
+    recipe = PipelineSettings(data="d", healthy="healthy")
+    shared = {name: getattr(recipe, name) for name in ("image_size", "phantoms", "phantom_epochs")}
+    pretrained = [task.name for task in plan(**shared).tasks if task.job == "pretrain"]
+    assert pretrained == ["pretrain(resnet152v2)"]
     assert sum(task.job == "train-gan" for task in plan(gan_conditional=False).tasks) == 6
 
 
@@ -216,7 +221,7 @@ def test_without_phantoms_the_learning_rate_is_that_for_random_weights(
         record.message for record in caplog.records if record.name == "mrigan.healthy" and record.levelname == "WARNING"
     ]
     assert len(warnings) == (healthy == "auto") and all("(of a, b)" in one for one in warnings)
-    assert "--classifier-learning-rate" in caplog.text
+    assert "classifier_learning_rate 0.003" in caplog.text
     own = planning.prepare(PipelineSettings(**settings, classifier_learning_rate=0.01))
     assert own.settings["classifier_learning_rate"] == 0.01
 

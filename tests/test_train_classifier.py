@@ -1,7 +1,9 @@
 """train-classifier: what it writes and from which images, that it repeats and goes on bit for bit, what it refuses."""
 
 import csv
+import hashlib
 import io
+import json
 import signal
 import subprocess
 import sys
@@ -275,10 +277,8 @@ def test_a_network_that_learned_phantoms_goes_on_as_strongly_augmented(
 ) -> None:
     begun: list[tuple[dict, float]] = []
     # ResNet152V2 takes a minute to its first step.
-    monkeypatch.setattr(train_classifier, "_pretrained", lambda *_: pretrained)
+    monkeypatch.setattr(starting, "start", lambda *_: starting.Start(b"", "none", 0.0))
     monkeypatch.setattr(train_classifier, "_train", lambda _, step, *rest: begun.append((step.settings, rest[-2])))
-    pretrained = Step(open_storage(str(folder)), "pretrained/none", job="pretrain", settings={}, inputs={})
-    pretrained.manifest = read_manifest(pretrained.storage, "datasets/d") or {}
     draw_phantoms.run(DrawPhantomsSettings(storage=str(folder), image_size=SIZE, phantoms=PHANTOMS["phantoms"]))
     train_classifier.run(settings(folder, seed=9, **asked))
     [(told, found)] = begun
@@ -339,6 +339,25 @@ def test_missing_phantoms_and_weights_are_asked_for_by_command(tmp_path: Path) -
     assert starting.place(cli.read_settings("pretrain", words).result()) == starting.place(
         PretrainSettings.of(asked, image_size=SIZE).result()
     )
+
+
+def test_packaged_weights_need_no_pretraining(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, learned = learn_phantoms(folder)
+    data = networks.in_half_precision(learned.read(starting.WEIGHTS))
+    card = {"settings": learned.settings, "digest": hashlib.sha256(data).hexdigest()}
+    monkeypatch.setattr(starting, "PACKAGED", tmp_path)
+    (tmp_path / f"mobilenetv2-{SIZE}.safetensors").write_bytes(data)
+    (tmp_path / f"mobilenetv2-{SIZE}.json").write_text(json.dumps(card))
+
+    started = train_classifier.run(settings(folder, seed=4, **PHANTOMS))
+    assert started.inputs["pretrained"] == card["digest"]
+    assert started.facts["pretraining_seconds"] == 0
+    rounded = read_predictions(started.read("phantoms.csv"))
+    monkeypatch.undo()
+    by_pretrain = train_classifier.run(settings(folder, seed=4, **PHANTOMS))
+    assert not by_pretrain.reused
+    exact = read_predictions(by_pretrain.read("phantoms.csv"))
+    np.testing.assert_allclose(rounded.probabilities, exact.probabilities, atol=0.02)
 
 
 def test_a_class_without_lesions_that_is_none_is_refused(folder: Path) -> None:

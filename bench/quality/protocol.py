@@ -39,6 +39,7 @@ def _times(setting: str, factor: float) -> dict[str, int]:
 REFERENCE = "no-bends"
 _AS_DRAWN: dict[str, Any] = {"synthetic_bend": 0.0}
 _ON_SYNTHETIC: dict[str, Any] = _AS_DRAWN | {"regimes": ("synthetic",)}
+_THREE_SEEDS: dict[str, Any] = {"seeds": 3, "regimes": ("synthetic",)}
 # The stabilizers that a variant leaves out.
 OFF = {f"no-{part.replace('_', '-')}": (part,) for part in STABILIZERS}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -51,5 +52,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "quarter-images": _ON_SYNTHETIC | _times("synthetic_count", 0.25),
     "four-times-images": _ON_SYNTHETIC | _times("synthetic_count", 4),
     "no-phantoms": _AS_DRAWN | {"healthy": "off", "regimes": ("real", "synthetic")},
+    "4-classifier-epochs": _THREE_SEEDS | {"classifier_epochs": 4},
+    "12-classifier-epochs": _THREE_SEEDS | {"classifier_epochs": 12},
     "no-classifier-augmentation": {"regimes": ("real",), "classifier_augmentation": False},
 }

@@ -5,13 +5,15 @@ import re
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+from jobs.classifier import starting
 from jobs.common.errors import UserError
 from jobs.common.fields import Settings
 
 log = logging.getLogger("mrigan.healthy")
 
 T = TypeVar("T", bound=Settings)
-RATE_FROM_RANDOM_WEIGHTS = 3e-3  # peak learning rate of a MobileNetV2 without pretraining on phantoms
+EPOCHS, EPOCHS_FROM_RANDOM_WEIGHTS = 4, 12
+RATE, RATE_FROM_RANDOM_WEIGHTS = 1e-3, 3e-3  # peak learning rates of a MobileNetV2 with and without phantoms
 AUTO, OFF = "auto", "off"
 # Usual names of this class in collections, without spaces, underscores and hyphens.
 USUAL_NAMES = frozenset(
@@ -54,18 +56,16 @@ def resolve(asked: str, labels: Iterable[str]) -> str:
 
 
 def resolved(settings: T, labels: Iterable[str]) -> T:
-    """Return settings of classifiers with `healthy` resolved (see `resolve`) for a dataset with these classes.
-
-    Without phantoms, the default learning rate is replaced by one for networks with random weights. Raises UserError if
-    `healthy` is not a class.
-    """
+    """Return settings of classifiers with `healthy` resolved (see `resolve`) for a dataset with these classes, and
+    with epochs and learning rate in place of 0. Raises UserError if `healthy` is not a class."""
     asked: Any = settings
-    changes: dict[str, Any] = {"healthy": resolve(asked.healthy, labels)}
-    default = type(settings).model_fields["classifier_learning_rate"].default
-    if not changes["healthy"] and asked.classifier_learning_rate == default:
-        log.info(
-            "peak learning rate of classifiers: %g, for training without phantoms (--classifier-learning-rate)",
-            RATE_FROM_RANDOM_WEIGHTS,
-        )
-        changes["classifier_learning_rate"] = RATE_FROM_RANDOM_WEIGHTS
-    return settings.model_copy(update=changes)
+    healthy = resolve(asked.healthy, labels)
+    pretrained = starting.is_used(healthy, asked.phantom_epochs, asked.classifier_weights)
+    chosen = {
+        "classifier_epochs": EPOCHS if pretrained else EPOCHS_FROM_RANDOM_WEIGHTS,
+        "classifier_learning_rate": RATE if healthy else RATE_FROM_RANDOM_WEIGHTS,
+    }
+    changes = {name: value for name, value in chosen.items() if not getattr(asked, name)}
+    if changes and not healthy:
+        log.info("training without phantoms: %s", ", ".join(f"{name} {value:g}" for name, value in changes.items()))
+    return settings.model_copy(update=changes | {"healthy": healthy})

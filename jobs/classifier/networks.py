@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from jobs.classifier.augmentation import views
-from jobs.common import tensors
+from jobs.common import shapes, tensors
 from jobs.common.errors import MachineError, UserError, first_line
 from jobs.common.normalization import FusedBatchNormalization
 from jobs.common.seeds import derive
@@ -178,7 +178,9 @@ def with_backbone_of(data: bytes, initial: dict[str, np.ndarray]) -> dict[str, n
     arrays, _ = tensors.from_bytes(data)
     # By position, since Keras numbers the names of layers by the layers built before.
     pairs = zip(sorted(initial), sorted(arrays), strict=True)
-    return {name: initial[name] if HEAD in name else arrays[stored] for name, stored in pairs}
+    return {
+        name: initial[name] if HEAD in name else arrays[stored].astype(initial[name].dtype) for name, stored in pairs
+    }
 
 
 def network_input(gray: tf.Tensor) -> tf.Tensor:
@@ -260,6 +262,12 @@ def save_classifier(model: keras.Model, architecture: Architecture) -> bytes:
     )
 
 
+def in_half_precision(data: bytes) -> bytes:
+    """Return a stored classifier with all weights rounded to float16. Raises MachineError if the bytes are damaged."""
+    arrays, meta = tensors.from_bytes(data)
+    return tensors.to_bytes({name: value.astype(np.float16) for name, value in arrays.items()}, meta)
+
+
 def load_classifier(data: bytes) -> tuple[keras.Model, Architecture]:
     """The classifier that `save_classifier` stored.
 
@@ -268,9 +276,9 @@ def load_classifier(data: bytes) -> tuple[keras.Model, Architecture]:
     """
     arrays, meta = tensors.from_bytes(data)
     try:
-        fields = json.loads(meta["architecture"])
+        fields = shapes.checked(shapes.Classifier, json.loads(meta["architecture"]))
         architecture = Architecture(**{**fields, "labels": tuple(fields["labels"])})
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise UserError("this file is not a classifier of mrigan: the description of the network is missing") from error
     model = build(architecture)
     tensors.load_model_arrays(model, arrays)

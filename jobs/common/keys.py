@@ -24,8 +24,8 @@ def phantoms(image_size: int, first: int, count: int) -> str:
 
 
 def pretrained(name: str) -> str:
-    """Return the prefix of the weights of a network pretrained on phantoms."""
-    return f"pretrained/{name}"
+    """Return the prefix of the weights of a network pretrained on phantoms; of all if `name` is empty."""
+    return f"pretrained/{name}".rstrip("/")
 
 
 def run(name: str) -> str:

@@ -23,7 +23,7 @@ from jobs.common.storage import HELD, MissingKey, Storage, in_parallel, read_man
 log = logging.getLogger("mrigan.step")
 
 # Increase this number manually when a code change alters the results of the same settings; old steps are then repeated.
-RESULTS_VERSION = 7
+RESULTS_VERSION = 8
 
 MANIFEST = "manifest.json"
 LISTING = ".sha256"

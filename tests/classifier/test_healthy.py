@@ -70,8 +70,19 @@ def test_what_yaml_makes_of_no_and_off_is_refused_unless_it_is_a_class() -> None
 
 
 @pytest.mark.parametrize(
-    ("healthy", "given", "rate"), [("no", {}, 1e-3), ("off", {}, 3e-3), ("off", {"classifier_learning_rate": 0.1}, 0.1)]
+    ("given", "epochs", "rate"),
+    [
+        ({"healthy": "no"}, 4, 1e-3),
+        ({"healthy": "off"}, 12, 3e-3),
+        ({"healthy": "no", "phantom_epochs": 0}, 12, 1e-3),
+        ({"healthy": "no", "classifier_weights": "imagenet"}, 12, 1e-3),
+        ({"healthy": "off", "classifier_learning_rate": 0.1}, 12, 0.1),
+        ({"healthy": "off", "classifier_epochs": 4, "classifier_learning_rate": 1e-3}, 4, 1e-3),
+    ],
 )
-def test_train_classifier_has_the_learning_rate_of_the_pipeline(healthy: str, given: dict, rate: float) -> None:
-    asked = TrainClassifierSettings(dataset="d", run="r", fold=0, healthy=healthy, **given)
-    assert resolved(asked, ["no", "yes"]).classifier_learning_rate == rate
+def test_epochs_and_learning_rate_fit_the_initial_weights_unless_they_are_given(
+    given: dict, epochs: int, rate: float
+) -> None:
+    found = resolved(TrainClassifierSettings(dataset="d", run="r", fold=0, **given), ["no", "yes"])
+    assert (found.classifier_epochs, found.classifier_learning_rate) == (epochs, rate)
+    assert resolved(found, ["no", "yes"]) == found
