@@ -53,9 +53,10 @@ def run(settings: PipelineSettings) -> Step | None:
     return stored(storage, keys.report(plan.run))
 
 
-def perform(task: tuple[str, Any]) -> None:
-    """Carry out one task: a job and its settings. Worker processes call this function."""
-    job, settings = task
+def perform(task: tuple[str, Any, Sequence[str]]) -> None:
+    """Carry out one task: a job, its settings and its needs. Worker processes call this function."""
+    job, settings, needs = task
+    planning.check_needs(open_storage(settings.storage), needs)
     with logs.about(job, settings):
         load_job(job).run(settings)
 

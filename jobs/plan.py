@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from jobs import preprocess
 from jobs.argo import size
 from jobs.classifier import champion, healthy, starting
-from jobs.common import activity, keys, shapes
+from jobs.common import activity, again, keys, shapes
 from jobs.common.checkpoint import CHECKPOINTS
 from jobs.common.errors import MachineError, UserError
 from jobs.common.fields import validate
@@ -200,16 +200,31 @@ def settings_of(plan: Plan, task: Task) -> Any:
 
 
 def works(plan: Plan, tasks: Sequence[Task]) -> list[Work]:
-    """Return these tasks of a plan as works; the payload of each is its job and the job's settings."""
+    """Return these tasks of a plan as works; the payload of each is its job, the job's settings and its needs."""
     names = {task.place: task.name for task in tasks}
     return [
         Work(
             task.name,
             frozenset(names[need] for need in task.needs if need in names),
-            (task.job, settings_of(plan, task)),
+            (task.job, settings_of(plan, task), task.needs),
         )
         for task in tasks
     ]
+
+
+def check_needs(storage: Storage, needs: Iterable[str]) -> None:
+    """Raise MachineError if an input of a task is missing: once its turn has come, that is no mistake of the user."""
+    for place in needs:
+
+        def read(place: str = place) -> None:
+            if read_manifest(storage, place) is None:
+                raise MissingKey(place)
+
+        try:
+            again.twice(read, place, MissingKey)
+        except MissingKey:
+            where = f"{storage.url.rstrip('/')}/{place}"
+            raise MachineError(f"{where} is missing, although the task that makes it is done: run again") from None
 
 
 # ---- what is done, and how long the others take ----------------------------------------------------------------------

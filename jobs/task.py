@@ -14,7 +14,8 @@ from jobs.settings import TaskSettings
 
 def run(settings: TaskSettings) -> None:
     """Carry out the task unless it is done. Raises UserError if the plan or task is unknown, and the job's errors."""
-    plan = planning.read(open_storage(settings.storage), settings.plan)
+    storage = open_storage(settings.storage)
+    plan = planning.read(storage, settings.plan)
     for task in plan.tasks:
         if task.name == settings.task:
             break
@@ -23,5 +24,6 @@ def run(settings: TaskSettings) -> None:
     own = planning.settings_of(plan, task)
     if task.job == "evaluate":
         own = own.model_copy(update={"report_folder": settings.report_folder})
+    planning.check_needs(storage, task.needs)
     with logs.about(task.job, own):
         load_job(task.job).run(own)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.common import again
 from tests.s3_server import S3Server, running
 
 # Tests that share a processor run faster with few threads each, and repeat bit for bit only at one number.
@@ -40,6 +41,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith(("MRIGAN_", "AWS_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    # Faults of tests last.
+    monkeypatch.setattr(again, "SECONDS", 0.0)
 
 
 @pytest.fixture(scope="session")

@@ -118,13 +118,15 @@ def _compare(found: Json, steps: kept.Steps, settings: PipelineSettings) -> None
     drawn = {}
     for name, one in found.items():
         recipes = dict.fromkeys((entry["network"], entry["regime"]) for entry in one["results"])
-        drawn[name] = _bootstraps(steps, one["run"], recipes, settings)
+        own = settings.model_copy(update={"seeds": one["settings"].get("seeds", 1)})
+        drawn[name] = _bootstraps(steps, one["run"], recipes, own)
     reference = drawn.get(protocol.REFERENCE, {})
     for name, one in found.items():
         for entry in one["results"]:
             recipe = entry["network"], entry["regime"]
             entry["beyond"] = None
-            if name != protocol.REFERENCE and recipe in reference:
+            # Classifiers of other numbers of seeds have no paired draws.
+            if name != protocol.REFERENCE and recipe in reference and "seeds" not in one["settings"]:
                 beyond = metrics.difference(drawn[name][recipe], reference[recipe], entry["metric"])
                 entry["beyond"] = {key: findings.tidy(value) for key, value in beyond._asdict().items()}
 

@@ -91,7 +91,7 @@ class _Keeper(Watcher):
             kept.keep(self.storage, self.places[name], self.results)
 
 
-def _perform(off: Sequence[str], work: tuple[str, Any]) -> None:
-    job, settings = work
+def _perform(off: Sequence[str], work: tuple[str, Any, Sequence[str]]) -> None:
+    job, settings, _ = work
     with logs.about(job, settings):
         load_job(job).run(settings, **({"off": off} if off and job == "train-gan" else {}))

@@ -16,6 +16,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from jobs.common import again
 from jobs.common.errors import MachineError
 from jobs.common.step import LISTING, Step, read_listing, read_output, unusable
 from jobs.common.storage import MissingKey, Storage, in_parallel
@@ -209,32 +210,34 @@ class Shards:
         return [Span(shard, *span) for span in zip(starts, lengths, parts, strict=True)]
 
     def _files(self, span: Span) -> list[tuple[str, bytes]]:
-        start, length = span.start, span.length
-        data = self._whole(span.shard) if length is None else self._part(span.shard, start, length)
-        files = [(one.name, data[one.offset - start : one.offset - start + one.bytes]) for one in span.members]
-        if length is not None:
-            for one, (_, file) in zip(span.members, files, strict=True):
-                if _sha256(file) != one.sha256:
-                    raise self._unusable(span.shard, "is damaged")
-        return files
+        start, key = span.start, f"{self.prefix}/{span.shard}"
+
+        def files(data: bytes) -> list[tuple[str, bytes]]:
+            return [(one.name, data[one.offset - start : one.offset - start + one.bytes]) for one in span.members]
+
+        def read() -> list[tuple[str, bytes]]:
+            found = files(self.storage.read_range(key, start, span.length or 0))
+            if any(_sha256(file) != one.sha256 for one, (_, file) in zip(span.members, found, strict=True)):
+                raise ValueError("is damaged")
+            return found
+
+        if span.length is None:
+            return files(self._whole(span.shard))
+        with self._faults(span.shard):
+            return again.twice(read, key, MissingKey, ValueError)
 
     def _whole(self, shard: str) -> bytes:
-        with self._missing(shard):
-            data = self.storage.read(f"{self.prefix}/{shard}")
-        if _sha256(data) != self._digests.get(shard):
-            raise self._unusable(shard, "is damaged")
-        return data
-
-    def _part(self, shard: str, start: int, length: int) -> bytes:
-        with self._missing(shard):
-            return self.storage.read_range(f"{self.prefix}/{shard}", start, length)
+        with self._faults(shard):
+            return again.verified(self.storage, f"{self.prefix}/{shard}", self._digests.get(shard))
 
     @contextmanager
-    def _missing(self, shard: str) -> Iterator[None]:
+    def _faults(self, shard: str) -> Iterator[None]:
         try:
             yield
         except MissingKey:
             raise self._unusable(shard, "is missing") from None
+        except ValueError:
+            raise self._unusable(shard, "is damaged") from None
 
     def _unusable(self, name: str, what: str) -> MachineError:
         return unusable(self.storage, self.prefix, name, what)

@@ -16,9 +16,9 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from jobs.common import keys, leases, metrics, shapes
+from jobs.common import again, keys, leases, metrics, shapes
 from jobs.common.errors import MachineError
-from jobs.common.storage import HELD, MissingKey, Storage, in_parallel, read_many
+from jobs.common.storage import HELD, MissingKey, Storage, in_parallel
 
 log = logging.getLogger("mrigan.step")
 
@@ -259,13 +259,18 @@ def manifest_digest(manifest: Mapping[str, Any]) -> str:
 
 def read_manifest(storage: Storage, prefix: str) -> dict[str, Any] | None:
     """Return the manifest under `prefix`, None if there is none. Raises MachineError if it is damaged."""
-    try:
+    key = f"{prefix}/{MANIFEST}"
+
+    def read() -> dict[str, Any]:
         # Manifests of older versions have no digest, but are still read.
-        return shapes.manifest(unseal(storage.read(f"{prefix}/{MANIFEST}"), "results_version", since=5))
+        return shapes.manifest(unseal(storage.read(key), "results_version", since=5))
+
+    try:
+        return again.twice(read, key, ValueError, TypeError)
     except MissingKey:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        where = f"{storage.url.rstrip('/')}/{prefix}/{MANIFEST}"
+        where = f"{storage.url.rstrip('/')}/{key}"
         raise MachineError(f"{where} is damaged ({error}): delete it and run again") from error
 
 
@@ -292,18 +297,20 @@ def read_listing(storage: Storage, prefix: str, manifest: Mapping[str, Any], fol
 
 
 def read_outputs(storage: Storage, prefix: str, digests: Mapping[str, str], names: Iterable[str]) -> Iterator[bytes]:
-    """Yield the files `names` of a step, in order, read in parallel and verified with `digests` (name to SHA-256).
+    """Return the files `names` of a step, in order, read in parallel and verified with `digests` (name to SHA-256).
 
     Raises MachineError for a file that is missing or has another digest.
     """
-    names = list(names)
-    try:
-        for name, data in zip(names, read_many(storage, [f"{prefix}/{name}" for name in names]), strict=True):
-            if _sha256(data) != digests.get(name):
-                raise unusable(storage, prefix, name, "is damaged")
-            yield data
-    except MissingKey as error:
-        raise unusable(storage, prefix, str(error.args[0]).removeprefix(f"{prefix}/"), "is missing") from error
+
+    def read(name: str) -> bytes:
+        try:
+            return again.verified(storage, f"{prefix}/{name}", digests.get(name))
+        except MissingKey:
+            raise unusable(storage, prefix, name, "is missing") from None
+        except ValueError:
+            raise unusable(storage, prefix, name, "is damaged") from None
+
+    return in_parallel(read, names, "read", HELD)
 
 
 def unusable(storage: Storage, prefix: str, name: str, what: str) -> MachineError:

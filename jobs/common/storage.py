@@ -81,11 +81,6 @@ class Storage(Protocol):
         """Raise the error that a write would raise, before long work; leave nothing behind."""
 
 
-def read_many(storage: Storage, keys: Iterable[str]) -> Iterator[bytes]:
-    """Yield the objects of `keys` in order, a few requests ahead of the caller; raises MissingKey."""
-    return in_parallel(storage.read, keys, "read", HELD)
-
-
 def write_many(storage: Storage, items: Iterable[tuple[str, bytes]]) -> None:
     """Write (key, data) pairs while the next ones are taken from `items`, a bounded number in memory at a time."""
     for _ in in_parallel(lambda pair: storage.write(*pair), items, "write", HELD):

@@ -9,7 +9,7 @@ import pytest
 
 from jobs.common.errors import MachineError, UserError
 from jobs.common.s3 import S3
-from jobs.common.storage import MissingKey, Storage, in_parallel, open_storage, read_many, write_many
+from jobs.common.storage import MissingKey, Storage, in_parallel, open_storage, write_many
 from tests.conftest import use_credentials
 from tests.s3_server import S3Server
 
@@ -55,7 +55,7 @@ def test_many_objects_keep_their_order(storage: Storage) -> None:
     items = [(f"many/{number:03d}", str(number).encode()) for number in range(150)]
     write_many(storage, iter(items))
     assert storage.list("many") == [key for key, _ in items]
-    assert list(read_many(storage, [key for key, _ in items])) == [data for _, data in items]
+    assert list(in_parallel(storage.read, [key for key, _ in items], "read", 8)) == [data for _, data in items]
 
 
 def test_results_come_in_order_and_few_are_held() -> None:
