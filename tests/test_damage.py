@@ -149,9 +149,10 @@ def test_every_kind_of_file_is_tried(finished: Path) -> None:
 
 
 def test_the_next_start_removes_what_a_kill_left_at_finished_places(folder: Path) -> None:
+    pipeline.run(settings(folder))  # remembers the files of the copy
     before = {path for path in folder.rglob("*") if path.is_file()}
     for place in ("runs/*/fold-0/*/gan", "runs/*/fold-0/classifiers/*", "pretrained/*"):
-        [found] = (folder / "storage").glob(place)
+        found = sorted((folder / "storage").glob(place))[0]
         (found / "checkpoints").mkdir()
         (found / "checkpoints" / "checkpoint-00000007.safetensors").touch()
         (found / "checkpoints" / ".writing-checkpoint").touch()

@@ -65,7 +65,7 @@ def write_dataset(folder: Path, *, held_out_value: int = 200, size: int = SIZE) 
             files.append((keys.image(name), png.encode(image)))
     shards.write(step, "images", files)
     step.write("index.csv", rows_to_csv(rows))
-    step.finish()
+    step.finish(labels={"no": EACH, "yes": EACH})
 
 
 def settings(folder: Path, **values: object) -> TrainGanSettings:

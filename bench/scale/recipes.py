@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from bench.scale.growth import Law
 from jobs import plan
+from jobs.classifier import healthy
 from jobs.gan import training
 from jobs.plan import Task
 from jobs.settings import PipelineSettings
@@ -26,7 +27,8 @@ class Recipe(NamedTuple):
 
 def recipe(name: str, images: int, classes: int = 2, **settings: Any) -> Recipe:
     """Return a recipe with the defaults and these settings."""
-    return Recipe(name, images, classes, PipelineSettings(data="x", healthy="healthy", **settings))
+    asked = PipelineSettings(data="x", healthy="healthy", **settings)
+    return Recipe(name, images, classes, healthy.resolved(asked, ["healthy"]))
 
 
 def seconds(of: Recipe, laws: Mapping[str, Law]) -> dict[str, float]:

@@ -22,10 +22,11 @@ def twice(read: Callable[[], T], what: str, *faults: type[Exception]) -> T:
     """Return what `read` returns, called a second time if it raises one of `faults` at first."""
     try:
         return read()
-    except faults as fault:
-        log.warning("%s: %s: reading again", what, fault or "is missing")
-    time.sleep(SECONDS)
-    return read()
+    except faults:
+        time.sleep(SECONDS)
+    found = read()
+    log.warning("%s was missing or damaged when it was read first", what)
+    return found
 
 
 def verified(storage: Storage, key: str, sha256: str | None) -> bytes:

@@ -68,7 +68,7 @@ class DatasetFacts(TypedDict):
     """Facts of preprocess: images of each class, and why files were left out."""
 
     __pydantic_config__ = MORE  # type: ignore[misc]
-    labels: dict[Part, int]
+    labels: dict[str, int]
     images: NotRequired[int]
     quarantine: NotRequired[dict[str, int]]
 
@@ -160,7 +160,7 @@ class Candidate(TypedDict):
 
     network: Part
     regime: Part
-    labels: Annotated[list[Part], pydantic.Field(min_length=2)]
+    labels: Annotated[list[str], pydantic.Field(min_length=2)]
     image_size: ImageSize
     dataset: Part
     run: Part

@@ -162,15 +162,15 @@ def stored() -> page.Json:
 
 def test_a_run_takes_the_steps_and_images_of_its_settings() -> None:
     laws = growth.laws(stored(), "seconds")
-    one = recipes.recipe("", 1000, folds=4, seeds=2, gan_epochs=3)
+    one = recipes.recipe("", 1000, folds=4, seeds=2, gan_epochs=3, phantom_epochs=95)
     found = recipes.by_job(one, recipes.seconds(one, laws))
     folds, start = 4, 7
     assert found["preprocess"] == pytest.approx(1000, rel=1e-3)
     assert found["draw-phantoms"] == pytest.approx(8000, rel=1e-3)
-    assert found["pretrain"] == pytest.approx(start + 96 * 100)
+    assert found["pretrain"] == pytest.approx(start + 95 * 100)
     assert found["train-gan"] == pytest.approx(folds * (start + 3 * np.ceil(750 / 32)))
     assert found["generate"] == pytest.approx(folds * 2 * 2000, rel=1e-3)
-    assert found["train-classifier"] == pytest.approx(folds * 3 * 2 * (start + 12 * 100))
+    assert found["train-classifier"] == pytest.approx(folds * 3 * 2 * (start + 4 * 100))
 
 
 # ---- the page --------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ def storage(tmp_path) -> Storage:
     step = Step(storage, keys.dataset("d"), job="preprocess", settings={"image_size": 32, "folds": 3}, inputs={})
     shards.write(step, "images", ((f"{row.id}.png", png.encode(pixels_of(number))) for number, row in enumerate(ROWS)))
     step.write("index.csv", rows_to_csv(ROWS))
-    step.finish(patients="none")
+    step.finish(patients="none", labels={"no": 1, "yes": 1})
     return storage
 
 
@@ -58,7 +58,7 @@ def test_a_dataset_of_one_file_an_image_is_read(storage):
     step = Step(storage, keys.dataset("old"), job="preprocess", settings={"image_size": 32, "folds": 3}, inputs={})
     step.write_many((f"images/{name}", data) for name, data in files.items())
     step.write("index.csv", rows_to_csv(ROWS))
-    step.finish()
+    step.finish(labels={"no": 1, "yes": 1})
     dataset = open_dataset(storage, "old")
     np.testing.assert_array_equal(dataset.pixels(ROWS[::-2]), open_dataset(storage, "d").pixels(ROWS[::-2]))
     assert dataset.images.first(2) == list(files.values())[:2]
