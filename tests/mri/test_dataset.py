@@ -36,7 +36,7 @@ def test_rows_and_pixels_come_back(storage):
     dataset = open_dataset(storage, "d")
     assert dataset.rows == ROWS
     assert (dataset.labels, dataset.image_size, dataset.folds) == (("no", "yes"), 32, 3)
-    assert dataset.facts == {"patients": "none"}
+    assert dataset.facts == {"patients": "none", "labels": {"no": 1, "yes": 1}}
     pixels = dataset.pixels([ROWS[4], ROWS[1]])
     assert pixels.dtype == np.uint8
     np.testing.assert_array_equal(pixels, np.stack([pixels_of(4), pixels_of(1)]))
