@@ -40,9 +40,7 @@ def pictures(size: int) -> list[bytes]:
 
 def measure(server: S3Server, images: int, size: int, rounds: int) -> dict[str, Any]:
     """Return megabytes, and for writing and reading the seconds of each round, and the median ratio of speeds."""
-    environment = {"AWS_ENDPOINT_URL": server.endpoint, "AWS_DEFAULT_REGION": "us-east-1"}
-    environment |= dict(zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), server.owner, strict=True))
-    os.environ.update(environment)
+    os.environ.update(server.environment(server.owner))
     files, storage = pictures(size), S3("s3://tests")
     # The same configuration as that of the storage: boto3's default computes checksums too.
     bare = S3("s3://tests").client

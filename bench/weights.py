@@ -17,7 +17,7 @@ import numpy as np
 from bench.quality import command
 from jobs import draw_phantoms, preprocess, pretrain
 from jobs.classifier import healthy, metrics, networks, starting
-from jobs.classifier.predictions import Predictions
+from jobs.classifier.predictions import of_rows
 from jobs.common.step import RESULTS_VERSION
 from jobs.mri.dataset import Dataset, open_dataset
 from jobs.settings import DrawPhantomsSettings, PreprocessSettings, PretrainSettings
@@ -63,20 +63,14 @@ def read(weights: bytes, dataset: Dataset) -> dict[str, Any]:
     without = healthy.resolve(healthy.AUTO, dataset.labels)
     rows = sorted(dataset.rows, key=lambda row: row.id)
     model, _ = networks.load_classifier(weights)
-    found = Predictions(
-        ids=[row.id for row in rows],
-        groups=[row.group for row in rows],
-        folds=[str(row.fold) for row in rows],
-        labels=list(starting.LABELS),
-        truth=np.array([int(row.label != without) for row in rows]),
-        probabilities=networks.predict(model, dataset.pixels(rows)),
-    )
+    truth = np.array([int(row.label != without) for row in rows])
+    found = of_rows(rows, starting.LABELS, truth, networks.predict(model, dataset.pixels(rows)))
     drawn = metrics.bootstrap([found], RESAMPLES, 0)
     estimates = {name: metrics.estimate(drawn, name) for name in FIGURES}
     return {
         "images": len(rows),
         "groups": len({row.group for row in rows}),
-        "largest_class": round(max(found.truth.mean(), 1 - found.truth.mean()), 4),
+        "largest_class": round(max(truth.mean(), 1 - truth.mean()), 4),
         "figures": {
             name: {key: round(float(getattr(one, key)), 4) for key in ("value", "low", "high")}
             for name, one in estimates.items()

@@ -44,7 +44,7 @@ EXIT_CODES = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job and return its exit code."""
     logs.setup(os.environ.get("MRIGAN_LOG_FORMAT", "").strip())
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stopping.SIGNALS:
         signal.signal(number, _interrupt)
     given = list(sys.argv[1:] if arguments is None else arguments)
     name = next((word for word in given[:1] if word in JOBS), None)

@@ -29,7 +29,7 @@ from jobs.settings import PredictSettings
 
 log = logging.getLogger("mrigan.predict")
 
-PACKAGED = ("mobilenetv2", 64)  # network and image size of the packaged weights
+NETWORK, IMAGE_SIZE = "mobilenetv2", 64  # of the packaged weights
 DISCLAIMER = "mrigan is not a medical device: this output is for research, not a diagnosis."
 
 
@@ -115,18 +115,17 @@ def _classifier(storage: Storage, name: str) -> Classifier:
         champion = read_champion(storage, name)
         predict = functools.partial(mean_prediction, storage, champion)
         return Classifier(champion.labels, champion.image_size, predict)
-    network, image_size = PACKAGED
     log.warning(
         "%s has no champion: using weights that come with mrigan and learned from drawn heads only", storage.url
     )
-    log.warning("%s", starting.in_words(starting.card(network, image_size)))
+    log.warning("%s", starting.in_words(starting.card(NETWORK, IMAGE_SIZE)))
     log.warning("to train a champion on your images: mrigan pipeline")
 
     def predict_lesions(pixels: np.ndarray) -> np.ndarray:
-        model, _ = networks.load_classifier(starting.packaged(network, image_size).data)
+        model, _ = networks.load_classifier(starting.packaged(NETWORK, IMAGE_SIZE).data)
         return networks.predict(model, pixels)
 
-    return Classifier(starting.LABELS, image_size, predict_lesions)
+    return Classifier(starting.LABELS, IMAGE_SIZE, predict_lesions)
 
 
 def _best(row: Prediction) -> int:

@@ -13,7 +13,7 @@ from collections import Counter
 import numpy as np
 
 from jobs.classifier import batches, healthy, networks, starting, training
-from jobs.classifier.predictions import Predictions, write_predictions
+from jobs.classifier.predictions import Predictions, of_rows, write_predictions
 from jobs.common import keys
 from jobs.common.checkpoint import Checkpoints
 from jobs.common.errors import UserError
@@ -213,11 +213,4 @@ def _indices(dataset: Dataset, rows: list[Row]) -> np.ndarray:
 
 
 def _predictions(dataset: Dataset, rows: list[Row], probabilities: np.ndarray) -> Predictions:
-    return Predictions(
-        ids=[row.id for row in rows],
-        groups=[row.group for row in rows],
-        folds=[str(row.fold) for row in rows],
-        labels=list(dataset.labels),
-        truth=_indices(dataset, rows),
-        probabilities=probabilities,
-    )
+    return of_rows(rows, dataset.labels, _indices(dataset, rows), probabilities)

@@ -61,7 +61,5 @@ def s3_url(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, request: pytest
 
 def use_credentials(monkeypatch: pytest.MonkeyPatch, server: S3Server, who: tuple[str, str]) -> None:
     """Set the environment that boto3's credential chain reads."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", who[0])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", who[1])
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    for name, value in server.environment(who).items():
+        monkeypatch.setenv(name, value)

@@ -20,6 +20,16 @@ class S3Server(NamedTuple):
     owner: tuple[str, str]
     reader: tuple[str, str]
 
+    def environment(self, who: tuple[str, str]) -> dict[str, str]:
+        """Return the variables that boto3 reads, for the owner or the reader."""
+        key, secret = who
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": key,
+            "AWS_SECRET_ACCESS_KEY": secret,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
 
 @contextlib.contextmanager
 def running(folder: Path, volumes: int = 8) -> Iterator[S3Server]:

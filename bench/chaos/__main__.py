@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.chaos import proxy, runs
+from bench.quality import command
 from jobs import phantom
 from jobs.settings import PhantomSettings
 from tests.s3_server import S3Server, running
@@ -55,14 +56,9 @@ class Place(NamedTuple):
         yield "S3", f"s3://tests/{name}"
 
     def environment(self, endpoint: str = "") -> dict[str, str]:
-        """Return the credentials for the S3 server, at another `endpoint` if one is given."""
-        key, secret = self.server.owner
-        return {
-            "AWS_ENDPOINT_URL": endpoint or self.server.endpoint,
-            "AWS_ACCESS_KEY_ID": key,
-            "AWS_SECRET_ACCESS_KEY": secret,
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }
+        """Return the variables for the S3 server, at another `endpoint` if one is given."""
+        found = self.server.environment(self.server.owner)
+        return found | ({"AWS_ENDPOINT_URL": endpoint} if endpoint else {})
 
 
 def kills(place: Place, wanted: runs.Outputs, duration: float, seeds: range) -> Found:
@@ -186,8 +182,7 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--seeds", type=int, default=3, help="disturbed runs of each kind")
     given = parser.parse_args()
-    if unknown := set(given.parts) - PARTS.keys():
-        parser.error(f"unknown part: {', '.join(sorted(unknown))}")
+    command.check_names(parser, "part", given.parts, PARTS)
     rows, wrong = {}, []
     with prepared() as (place, wanted, duration):
         os.environ.update(place.environment())

@@ -27,23 +27,22 @@ class Faults:
     Of two requests in a row for one object, one succeeds, as with a server that is disturbed and not gone.
     """
 
-    def __init__(self, seed: int, rate: float, kinds: tuple[str, ...] = (*BEFORE, *OF_READS, *OF_WRITES)) -> None:
-        self.rate, self.kinds, self.met = rate, kinds, Counter[str]()
+    def __init__(self, seed: int, rate: float) -> None:
+        self.rate, self.met = rate, Counter[str]()
         self._random = random.Random(seed)
-        self._in_a_row = Counter[tuple[str, str]]()
+        self._failed: set[tuple[str, str]] = set()  # what was asked last and failed
         self._lock = threading.Lock()
 
     def next(self, method: str, path: str) -> str:
         """Return the fault of the next request, empty for none."""
         own = {"GET": OF_READS, "HEAD": OF_READS[:2], "PUT": OF_WRITES}.get(method, ())
-        kinds = [kind for kind in self.kinds if kind in BEFORE or kind in own]
         with self._lock:
             at = method, path
-            if not kinds or self._in_a_row[at] >= 1 or self._random.random() >= self.rate:
-                self._in_a_row[at] = 0
+            if at in self._failed or self._random.random() >= self.rate:
+                self._failed.discard(at)
                 return ""
-            self._in_a_row[at] += 1
-            kind = self._random.choice(kinds)
+            self._failed.add(at)
+            kind = self._random.choice((*BEFORE, *own))
             self.met[kind] += 1
             return kind
 

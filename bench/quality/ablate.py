@@ -36,9 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = command.parser("python -m bench.quality.ablate", __doc__)
     parser.add_argument("variants", nargs="*", metavar="VARIANT", help=", ".join(protocol.VARIANTS))
     given = parser.parse_args(arguments)
-    unknown = set(given.variants) - protocol.VARIANTS.keys()
-    if unknown:
-        parser.error(f"unknown variant: {', '.join(sorted(unknown))}")
+    command.check_names(parser, "variant", given.variants, protocol.VARIANTS)
 
     def work() -> None:
         for name in given.variants or protocol.VARIANTS:

@@ -9,7 +9,7 @@ from skimage.feature import hog
 from sklearn.linear_model import LogisticRegression
 
 from jobs import preprocess
-from jobs.classifier.predictions import Predictions
+from jobs.classifier.predictions import Predictions, of_rows
 from jobs.mri.dataset import Dataset, open_dataset
 from jobs.settings import PipelineSettings, PreprocessSettings
 
@@ -34,11 +34,4 @@ def predictions(dataset: Dataset) -> Predictions:
     for fold in range(dataset.folds):
         model = LogisticRegression(max_iter=1000).fit(features[folds != fold], truth[folds != fold])
         probabilities[np.ix_(folds == fold, model.classes_)] = model.predict_proba(features[folds == fold])
-    return Predictions(
-        ids=[row.id for row in rows],
-        groups=[row.group for row in rows],
-        folds=[str(row.fold) for row in rows],
-        labels=list(dataset.labels),
-        truth=truth,
-        probabilities=probabilities,
-    )
+    return of_rows(rows, dataset.labels, truth, probabilities)

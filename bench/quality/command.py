@@ -1,15 +1,15 @@
-"""The common parts of the two commands: flags, exit codes, and the folder of the results."""
+"""The common parts of the commands in bench: flags, exit codes, and the folder of the results."""
 
 import argparse
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from jobs.common import logs
+from jobs.common import logs, stopping
 from jobs.common.errors import Interrupted, MachineError, UserError
 from jobs.settings import PipelineSettings
 
@@ -30,10 +30,17 @@ def settings(given: argparse.Namespace, recipe: dict[str, Any]) -> PipelineSetti
     return PipelineSettings(data=given.data, storage=given.storage, workers=given.workers, **recipe)
 
 
+def check_names(parser: argparse.ArgumentParser, kind: str, names: Iterable[str], known: Collection[str]) -> None:
+    """End the command with a message if one of the `names` that were given is not one of the `known` of a kind."""
+    for name in names:
+        if name not in known:
+            parser.error(f"unknown {kind} {name}: one of {', '.join(known)}")
+
+
 def finish(prog: str, work: Callable[[], None]) -> int:
     """Do the work; return the exit code that a job of mrigan would return."""
     logs.setup("text")
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stopping.SIGNALS:
         signal.signal(number, _interrupt)
     try:
         work()

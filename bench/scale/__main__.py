@@ -26,9 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("series", nargs="*", metavar="SERIES", help=f"of {', '.join(SERIES)}; none: all")
     parser.add_argument("--tiny", action="store_true", help="see that the series run; the figures mean nothing")
     asked = parser.parse_args(arguments)
-    for name in asked.series:
-        if name not in SERIES:
-            parser.error(f"unknown series {name}: one of {', '.join(SERIES)}")
+    command.check_names(parser, "series", asked.series, SERIES)
     sizes, root = (points.TINY, None) if asked.tiny else (points.Sizes(), ROOT)
     names = asked.series or list(SERIES)
     return command.finish("bench.scale", lambda: print(page.measured_table(measure(names, sizes, root))))

@@ -27,9 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; none: all")
     parser.add_argument("--tiny", action="store_true", help="see that the rows run; the figures mean nothing")
     asked = parser.parse_args(arguments)
-    for name in asked.rows:
-        if name not in ROWS:
-            parser.error(f"unknown row {name}: one of {', '.join(ROWS)}")
+    command.check_names(parser, "row", asked.rows, ROWS)
     names = asked.rows or [name for name, row in ROWS.items() if row.on_gpu or not gpus()]
     # A product that is too small does not keep a GPU busy.
     full = Sizes(matrix=8192) if gpus() else Sizes()

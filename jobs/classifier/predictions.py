@@ -4,7 +4,8 @@ Columns: `id`, `group`, `fold`, `label` (the true one), `prediction` (the most p
 `p:<label>` per class, in sorted order of the class names. Rows are sorted by id.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +35,21 @@ class Predictions(NamedTuple):
     def predicted(self) -> np.ndarray:
         """int64 [n]: index of the most probable class, the first one for ties."""
         return np.argmax(self.probabilities, axis=1)
+
+
+def of_rows(rows: Sequence[Any], labels: Sequence[str], truth: np.ndarray, probabilities: np.ndarray) -> Predictions:
+    """Return the predictions for rows of a dataset's index, in their order.
+
+    truth: int [n], indices of `labels`; probabilities: float64 [n, labels].
+    """
+    return Predictions(
+        ids=[row.id for row in rows],
+        groups=[row.group for row in rows],
+        folds=[str(row.fold) for row in rows],
+        labels=list(labels),
+        truth=truth,
+        probabilities=probabilities,
+    )
 
 
 def write_predictions(predictions: Predictions) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from jobs.common import metrics, shapes, stopping, tensors
+from jobs.common import again, metrics, shapes, stopping, tensors
 from jobs.common.errors import Interrupted, MachineError
 from jobs.common.step import Step, digest, seal, unseal
 from jobs.common.storage import MissingKey
@@ -91,11 +91,9 @@ class Checkpoints:
             return None
         key = self._key(pointer["file"])
         try:
-            data = self.step.storage.read(key)
-        except MissingKey:
-            data = b""
-        if hashlib.sha256(data).hexdigest() != pointer["sha256"]:
-            raise self._damaged(pointer["file"])
+            data = again.verified(self.step.storage, key, pointer["sha256"])
+        except (MissingKey, ValueError):
+            raise self._damaged(pointer["file"]) from None
         self.step.earlier = float(pointer["seconds"])
         return tensors.from_bytes(data, key)
 

@@ -231,7 +231,6 @@ def checked(kind: Any, value: Any) -> Any:
         raise ValueError(f"{where}: {text}" if where else text) from None
 
 
-def manifest(value: Any) -> Json:
-    """Return `value` if it is the content of a manifest.json; raises ValueError if it is not."""
-    found = checked(Manifest, value)
-    return checked(MANIFESTS.get(found["job"], Manifest), found)
+def manifest(fields: Json) -> Json:
+    """Return `fields` if they are the content of a manifest.json; raises ValueError if they are not."""
+    return checked(MANIFESTS.get(str(fields.get("job")), Manifest), fields)

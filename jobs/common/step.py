@@ -144,12 +144,11 @@ class Step:
         if not self.finished():
             # Files that a killed process did not rename.
             self.storage.tidy(self.prefix)
+            self.storage.delete(f"{self.prefix}/{MANIFEST}")
             self.manifest = (self.shared and self._copied()) or {}
             self.reused = bool(self.manifest)
         if self.reused:
             self._lease.release()
-        else:
-            self.storage.delete(f"{self.prefix}/{MANIFEST}")
         return not self.reused
 
     def finish(self, *, hardware: Mapping[str, Any] | None = None, **facts: Any) -> None:

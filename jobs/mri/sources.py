@@ -46,8 +46,7 @@ def find_source(url: str, flag: str = "--data", follow_links: bool = False) -> S
     """
     storage = open_storage(url)
     if url.startswith("s3://"):
-        objects = storage.versions("").items()
-        found = walk.Tree(Path(), {key: version for key, version in objects if not walk.is_litter(key)})
+        found = walk.Tree({key: version for key, version in storage.versions("").items() if not walk.is_litter(key)})
     else:
         root = Path(url)
         if not root.is_dir():

@@ -35,10 +35,10 @@ class Tree:
     Links that lead out of the folder `within` are rejected.
     """
 
-    within: Path
     files: dict[str, Version] = field(default_factory=dict)
     rejected: dict[str, tuple[str, str]] = field(default_factory=dict)
     folders: set[str] = field(default_factory=set)
+    within: Path = Path("/")
 
 
 def walk(root: Path, follow_links: bool) -> Tree:
@@ -48,7 +48,7 @@ def walk(root: Path, follow_links: bool) -> Tree:
     its own path if that is below `root`. Raises UserError for a folder without read permission, MachineError if the
     disk fails.
     """
-    tree = Tree(Path("/") if follow_links else root.resolve())
+    tree = Tree() if follow_links else Tree(within=root.resolve())
     entered: set[tuple[int, int]] = set()
     links: list[tuple[str, str]] = []
     _enter(str(root), "", tree, entered, links)
