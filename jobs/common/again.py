@@ -1,4 +1,4 @@
-"""A second read of what seems to be missing or damaged, before anybody is told to delete it.
+"""A second try for what seems to be missing, damaged or refused, before a person is told to change something.
 
 An S3 server, a proxy or a shared disk may fail for a moment.
 """
@@ -13,7 +13,7 @@ from jobs.common.storage import MissingKey, Storage
 
 log = logging.getLogger("mrigan.storage")
 
-SECONDS = 1.0  # before the second read
+SECONDS = 1.0  # before the second try
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ def twice(read: Callable[[], T], what: str, *faults: type[Exception]) -> T:
     except faults:
         time.sleep(SECONDS)
     found = read()
-    log.warning("%s was missing or damaged when it was read first", what)
+    log.warning("%s: the first try failed, the second one succeeded", what)
     return found
 
 

@@ -18,7 +18,7 @@ import botocore.credentials
 import botocore.exceptions as failures
 import urllib3.exceptions
 
-from jobs.common import keys, logs
+from jobs.common import again, keys, logs
 from jobs.common.errors import MachineError, UserError
 from jobs.common.meter import counters, meter
 from jobs.common.storage import PARALLEL, MissingKey, Storage, Version
@@ -58,6 +58,10 @@ UNTRUSTED = (
 )
 # The start of a header with credentials in a text; the text after it must not be shown.
 HEADER = re.compile(r"(authorization|credential|signature|security-token)['\"]?\s*[:=]|AWS4-HMAC", re.IGNORECASE)
+
+
+class _DeniedError(UserError):
+    """The server refused the credentials."""
 
 
 class ServerError(MachineError):
@@ -137,7 +141,7 @@ class S3(Storage):
             return [item for page in pages for item in page.get("Contents", ())]
 
         try:
-            found = self._call(objects, prefix)
+            found = again.twice(lambda: self._call(objects, prefix), f"the list of {self.url}", MissingKey)
         except MissingKey:
             raise UserError(
                 f"s3://{self.bucket}: the server cannot list this bucket: {_endpoint_variable()} must end before "
@@ -200,8 +204,12 @@ class S3(Storage):
         return self._call(request, key)
 
     def _call(self, request: Callable[[], Any], key: str = "") -> Any:
-        """Return the result of `request`, or raise the error of its failure."""
+        """Return the result of `request`, or raise the error of its failure; a refusal counts if it comes twice."""
         where = f"s3://{self.bucket}/{self.prefix}{key}"
+        return again.twice(lambda: self._once(request, key, where), f"access to {where}", _DeniedError)
+
+    def _once(self, request: Callable[[], Any], key: str, where: str) -> Any:
+        """Return the result of `request` for the object `key`, or raise the error of its failure."""
         try:
             return request()
         except failures.ClientError as error:
@@ -223,7 +231,7 @@ class S3(Storage):
                 ) from error
             if code in DENIED:
                 advice = "check the credentials and their permissions"
-                raise UserError(f"{where}: access is denied ({code}): {advice}") from error
+                raise _DeniedError(f"{where}: access is denied ({code}): {advice}") from error
             if code in ELSEWHERE:
                 raise UserError(f"{said}: set AWS_DEFAULT_REGION to the bucket's region") from error
             raise ServerError(said, code) from error

@@ -1,5 +1,6 @@
 """What S3 servers and their users do that a folder does not."""
 
+import os
 import random
 import threading
 import urllib.parse
@@ -11,6 +12,7 @@ from xml.sax.saxutils import escape
 import pytest
 from boto3.s3.transfer import TransferConfig
 
+from bench.chaos import proxy
 from jobs import cli
 from jobs.common import meter, s3
 from jobs.common.errors import MachineError, UserError
@@ -302,3 +304,55 @@ def test_a_large_object_that_is_refused_is_told(s3_server: S3Server, monkeypatch
 def test_a_server_that_sends_the_whole_object_gives_the_part_too(shelf: Server) -> None:
     shelf.objects["a"] = b"0123456789"
     assert open_storage("s3://shelf").read_range("a", 3, 4) == b"3456"
+
+
+class Disturbed(proxy.Faults):
+    """The first `times` requests of each kind for an object have one fault."""
+
+    def __init__(self, fault: str, times: int) -> None:
+        super().__init__(0, 0.0)
+        self.fault, self.times = fault, times
+
+    def next(self, method: str, path: str) -> str:
+        self.met[f"{method} {path}"] += 1
+        return self.fault if self.met[f"{method} {path}"] <= self.times else ""
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_refusal_counts_if_it_comes_twice(s3_url: str, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    open_storage(s3_url).write("key", b"old")
+    uses = {
+        "write": lambda storage: storage.write("other", b"bytes"),
+        "write_if": lambda storage: storage.write_if("key", b"new", b"old"),
+        "list": lambda storage: storage.list(""),
+        "read": lambda storage: storage.read("key"),
+        "exists": lambda storage: storage.exists("key"),
+        "delete": lambda storage: storage.delete("key"),
+    }
+    for use in uses.values():
+        with (
+            proxy.running(os.environ["AWS_ENDPOINT_URL"], Disturbed("403", times)) as endpoint,
+            monkeypatch.context() as own,
+        ):
+            own.setenv("AWS_ENDPOINT_URL", endpoint)
+            storage = open_storage(s3_url)
+            if times == 1:
+                use(storage)
+            else:
+                with pytest.raises(UserError, match="access is denied"):
+                    use(storage)
+    assert list(open_storage(s3_url).list("")) == (["other"] if times == 1 else ["key"])
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_list_that_is_not_found_counts_if_it_comes_twice(
+    s3_url: str, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    open_storage(s3_url).write("key", b"bytes")
+    with proxy.running(os.environ["AWS_ENDPOINT_URL"], Disturbed("404", times)) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        if times == 1:
+            assert list(open_storage(s3_url).list("")) == ["key"]
+        else:
+            with pytest.raises(UserError, match="must end before the bucket name"):
+                open_storage(s3_url).list("")
