@@ -5,6 +5,7 @@ Needs KUBECONFIG, kubectl, helm and argo, an image built by `make image`, and AW
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -198,6 +199,13 @@ def pod_name(workflow: Json, node: Json) -> str:
     return f"{workflow['metadata']['name']}-{node['templateName']}-{node['id'].rpartition('-')[2]}"
 
 
+def checkpoint_of(node: Json) -> str:
+    """Return the end of the key of the checkpoint that a pod node with a generator writes."""
+    found = re.match(r"train-gan\((\d+):([^)]+)\)", node["displayName"])
+    assert found, node["displayName"]
+    return f"fold-{found[1]}/{found[2]}/gan/checkpoints/checkpoint.json"
+
+
 def logs(bucket: Any, workflow: str) -> dict[str, str]:
     """Return the archived logs of a workflow's pods by key."""
     found = bucket.objects.filter(Prefix="").all()
@@ -268,14 +276,17 @@ def site(bucket: Any) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="session")
-def first(site: Site) -> Json:
+def first(site: Site, bucket: Any) -> Json:
     """Submit as a person with only Python would, kill a pod while it trains, and return the workflow that ended."""
     name = site.mrigan("submit", "--no-watch").stdout.strip()
     training = site.wait(name, lambda found: bool(running(found, "train-gan")))
-    pod = pod_name(training, running(training, "train-gan")[0])
-    # Its first lines say that it trains, so that SIGTERM finds it at work.
-    with site.following(pod) as lines:
-        assert any("training a DCGAN" in line for line in lines)
+    node = running(training, "train-gan")[0]
+    pod = pod_name(training, node)
+    checkpoint = checkpoint_of(node)
+    # The pod that comes after it resumes from there.
+    while not any(item.key.endswith(checkpoint) for item in bucket.objects.filter(Prefix=f"{site.prefix}/runs/")):
+        assert site.get("pod", pod)["status"]["phase"] == "Running", site.log_end(pod)
+        time.sleep(1)
     site.kubectl("delete", "pod", pod, "--wait=false")
     again = site.wait(name, lambda found: bool(running(found, "train-gan", 1)) or has_ended(found))
     # A node shows its progress a minute late, which is longer than these pods last.
