@@ -11,7 +11,7 @@ BUILD ?= docker build -t
 # Training images of `make quality`: a folder with one folder per class.
 DATA ?= ../shared/data/brain_tumor_dataset
 
-.PHONY: demo example test test-fast check dashboards settings chart-readme image e2e e2e-scale quality weights bench
+.PHONY: demo example test test-fast check dashboards settings chart-readme image e2e e2e-scale e2e-chaos chaos quality weights bench
 .PHONY: bench-gpu bench-scale bench-peers lock clean
 
 demo: .venv/run  ## a small run of the whole pipeline on phantom images
@@ -45,6 +45,12 @@ e2e: .venv/dev  ## tests on a cluster, with KUBECONFIG, kubectl, helm, argo, an 
 
 e2e-scale: .venv/dev  ## a plan of 593 pods that do nothing, on the cluster of make e2e: a quarter of an hour and more
 	IMAGE=$(IMAGE) $(BIN)/pytest -v tests/cluster/test_size.py
+
+e2e-chaos: .venv/dev  ## faults of the cluster of make e2e, during whole workflows: half an hour
+	IMAGE=$(IMAGE) $(BIN)/pytest -v tests/cluster/test_chaos.py
+
+chaos: .venv/dev  ## faults of one machine: kills, a faulty S3 server, two runs at once, damaged images
+	$(BIN)/python -m bench.chaos
 
 quality: .venv/dev  ## measure accuracy on five folds, stage by stage; continues where it stopped
 	$(BIN)/python -m bench.quality --data $(DATA)

@@ -51,6 +51,11 @@ def plain(name: str) -> Json:
     return yaml.safe_load((ROOT / "workflows" / name).read_text())["spec"]
 
 
+def templates(values: Json) -> list[Json]:
+    """Return the templates of the workflow for these values."""
+    return render(values)["WorkflowTemplate", "mrigan"]["spec"]["templates"]
+
+
 def leaves(thing: Json, path: str = "") -> dict[str, Json]:
     """Return every value below `thing` by its path; items of a list go by their names, and YAML in a string is read."""
     if path.endswith("podSpecPatch"):
@@ -96,7 +101,7 @@ EVERYTHING = {
     "caBundle": {"configMap": "authorities", "key": "bundle.pem"},
     "proxy": {"http": "http://proxy:3128", "https": "http://proxy:3128", "none": ".example.org"},
     "extraEnv": [{"name": "MORE", "value": "1"}],
-    "training": PLACED,
+    "training": PLACED | {"moreMemory": ["24Gi"]},
     "light": PLACED | {"image": {"tag": "cpu"}},
     "executor": {"resources": {"limits": {"memory": "64Mi"}}},
     "tmpSize": "9Gi",
@@ -154,10 +159,10 @@ JOBS = {
         *(["container image"] if job in LIGHT else []),
     )
 }
-GPUS = {
-    f"templates {job} podSpecPatch containers main resources limits {name}"
+PATCHED = {
+    f"templates {job} podSpecPatch containers main resources {name}"
     for job in TRAINING
-    for name in ("nvidia.com/gpu", "example.org/gpu")
+    for name in ("limits nvidia.com/gpu", "limits example.org/gpu", "limits memory", "requests memory")
 }
 
 
@@ -168,7 +173,7 @@ def test_with_its_defaults_the_workflow_is_the_files() -> None:
 
 def test_a_site_changes_its_fields_and_no_others() -> None:
     rendered = render(EVERYTHING)["WorkflowTemplate", "other"]["spec"]
-    assert changed(plain("workflowtemplate.yaml"), rendered) == WORKFLOW | CONTAINERS | JOBS | GPUS
+    assert changed(plain("workflowtemplate.yaml"), rendered) == WORKFLOW | CONTAINERS | JOBS | PATCHED
     found = leaves(rendered)
     texts = [found[f"arguments parameters {name} value"] for name in EVERYTHING["parameters"]]
     assert texts == ["quick", "1000000", "gan_learning_rate: 0.0002"]
@@ -177,6 +182,13 @@ def test_a_site_changes_its_fields_and_no_others() -> None:
     assert found["templates training-task podSpecPatch containers main resources limits example.org/gpu"] == (
         "{{workflow.parameters.gpus}}"
     )
+
+
+@pytest.mark.parametrize("values", [{"moreMemory": []}, {"resources": {"requests": None, "limits": None}}])
+def test_a_site_without_more_memory_or_limits_keeps_its_resources(values: Json) -> None:
+    (template,) = (one for one in templates({"training": values}) if one["name"] == "training-task")
+    patch = yaml.safe_load(template["podSpecPatch"])["containers"][0]["resources"]
+    assert patch == {"requests": {}, "limits": {"nvidia.com/gpu": "{{workflow.parameters.gpus}}"}}
 
 
 def test_boto3_takes_the_region(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,6 +87,10 @@ def test_the_machines_failures_are_tried_again_five_times(code: str, message: st
         ("Error", "-1", "timeout"),
         ("Error", "-1", "mrigan-x7k2p.run.fold(0:0).class(0:a).train-gan(0) exceeded its deadline"),
         ("Failed", "-1", "Step exceeded its deadline"),
+        # A full disk; the job ends by SIGTERM.
+        ("Failed", "75", 'Usage of EmptyDir volume "tmp" exceeds the limit "4Gi". '),
+        ("Failed", "137", "Pod ephemeral local storage usage exceeds the total limit of containers 9Gi. "),
+        ("Failed", "143", 'Container main exceeded its local ephemeral storage limit "9Gi". '),
         # Refused by the API server.
         ("Error", "-1", REFUSED + 'violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false'),
         ("Error", "-1", REFUSED + 'error looking up service account mri/mrigan: serviceaccount "mrigan" not found'),

@@ -6,6 +6,13 @@ from typing import Any
 
 Json = dict[str, Any]
 
+# What to change at a site, by what Kubernetes says of a pod that it ended.
+ADVICE = {
+    "OOMKilled": "increase resources or moreMemory in the chart's values",
+    'EmptyDir volume "tmp" exceeds the limit': "increase tmpSize in the chart's values",
+    "exceeds the total limit of containers|ephemeral storage limit": "increase ephemeral-storage in the chart's values",
+}
+
 ENDED = ("Succeeded", "Failed", "Error")
 USER_MISTAKE = "2"  # the exit code of jobs.common.errors.UserError
 
@@ -42,11 +49,13 @@ def label(workflow: Json, node: Json) -> str:
 
 
 def said(node: Json) -> str:
-    """Return a node's message, on one line: the job's last line if it wrote one."""
+    """Return a node's message, on one line: the job's last line if it wrote one, else Kubernetes' words with advice."""
     # If a job writes no message, Kubernetes uses the end of the log, which also contains lines of Argo's executor.
     lines = re.split(r"\n|(?=time=\S+ level=)", node.get("message", ""))
     text = " ".join(" ".join(line for line in lines if "argo=true" not in line).split())
-    return re.sub(r"^main: \S+ \(exit code \d+\): (?=mrigan)", "", text)
+    text = re.sub(r"^main: \S+ \(exit code \d+\): (?=mrigan)", "", text)
+    advice = next((words for cause, words in ADVICE.items() if re.search(cause, text)), "")
+    return f"{text.rstrip('.')}: {advice}" if advice else text
 
 
 def failures(workflow: Json) -> list[Json]:

@@ -1,6 +1,9 @@
 """Objects of Kubernetes and Argo in words."""
 
+import re
 from datetime import UTC, datetime
+
+import pytest
 
 from jobs.argo.workflow import age, output, pod_name, said, waiting
 
@@ -55,3 +58,16 @@ def test_argos_own_log_is_left_out_of_a_message() -> None:
     assert said({"message": message}) == (
         "main: Error (exit code 1): Traceback (most recent call last): KeyError: 3 Error: exit status 1"
     )
+
+
+@pytest.mark.parametrize(
+    ("message", "value"),
+    [
+        ("main: OOMKilled (exit code 137)", "moreMemory"),
+        ('Usage of EmptyDir volume "tmp" exceeds the limit "4Gi". ', "tmpSize"),
+        ("Pod ephemeral local storage usage exceeds the total limit of containers 9Gi. ", "ephemeral-storage"),
+        ('Container main exceeded its local ephemeral storage limit "9Gi". ', "ephemeral-storage"),
+    ],
+)
+def test_what_kubernetes_ends_has_advice(message: str, value: str) -> None:
+    assert re.fullmatch(rf"{re.escape(message.rstrip('. '))}: increase .*{value}.* values", said({"message": message}))

@@ -37,6 +37,12 @@
 {{- end }}
 {{- end }}
 
+{{/* The memory of a pod: more after a kill for memory. Takes more (amounts), given (the usual amount). */}}
+{{- define "mrigan.memory" -}}
+{{- $more := printf "['%s'][min(sprig.int(retries), %d) - 1]" (join "', '" .more) (len .more) -}}
+{{ printf "{{=lastRetry.message matches 'OOMKilled' ? %s : '%s'}}" $more (toString .given) }}
+{{- end }}
+
 {{/* Spec of the WorkflowTemplate: workflows/workflowtemplate.yaml with the fields of the site. */}}
 {{- define "mrigan.spec" -}}
 {{- $root := . }}
@@ -107,8 +113,18 @@
 {{- $_ := set . "timeout" $values.timeout }}
 {{- with $values.pendingTimeout }}{{ $_ := set $template "pendingTimeout" . }}{{ end }}
 {{- $patch := .podSpecPatch | default "" | fromYaml }}
-{{- range $patch.containers }}
-{{- $_ := set .resources "limits" (dict $values.gpuResource (get .resources.limits "nvidia.com/gpu")) }}
+{{- range $patched := $patch.containers }}
+{{- $_ := set .resources.limits $values.gpuResource (get .resources.limits "nvidia.com/gpu") }}
+{{- if ne $values.gpuResource "nvidia.com/gpu" }}{{ $_ := unset .resources.limits "nvidia.com/gpu" }}{{ end }}
+{{- range $field := list "requests" "limits" }}
+{{- $given := dig $field "memory" "" $kind.resources }}
+{{- $amounts := get $patched.resources $field }}
+{{- if and $given $values.training.moreMemory }}
+{{- $_ := set $amounts "memory" (include "mrigan.memory" (dict "more" $values.training.moreMemory "given" $given)) }}
+{{- else }}
+{{- $_ := unset $amounts "memory" }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- with $kind.runtimeClassName }}{{ $_ := set $patch "runtimeClassName" . }}{{ end }}
 {{- with $patch }}{{ $_ := set $template "podSpecPatch" (toYaml .) }}{{ end }}
