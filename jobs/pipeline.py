@@ -15,6 +15,7 @@ from typing import Any
 
 import rich.console
 
+from jobs import declaration, finished
 from jobs import plan as planning
 from jobs.common import activity, keys, logs, progress, scrapes
 from jobs.common.loading import load_job
@@ -36,13 +37,13 @@ def run(settings: PipelineSettings) -> Step | None:
     storage = open_storage(settings.storage)
     log.info("run %s, in %s/runs/%s", plan.run, storage.url.rstrip("/"), plan.run)
     activity.note(storage, plan.name, "began")
-    known = planning.done(storage, plan)
-    planning.tidy(storage, plan, known)
+    known = finished.done(storage, plan)
+    finished.tidy(storage, plan, known)
     todo = [task for task in plan.tasks if task.place not in known]
     names = {task.place: task.name for task in todo}
-    works = planning.works(plan, todo)
+    works = declaration.works(plan, todo)
     if works:
-        estimates = planning.seconds(storage, plan, known)
+        estimates = finished.seconds(storage, plan, known)
         with _Display(len(plan.tasks), {names[place]: took for place, took in estimates.items()}, works) as display:
             found = setups(settings.workers)
             display.workers = len(found)
@@ -56,7 +57,7 @@ def run(settings: PipelineSettings) -> Step | None:
 def perform(task: tuple[str, Any, Sequence[str]]) -> None:
     """Carry out one task: a job, its settings and its needs. Worker processes call this function."""
     job, settings, needs = task
-    planning.check_needs(open_storage(settings.storage), needs)
+    finished.check_needs(open_storage(settings.storage), needs)
     with logs.about(job, settings):
         load_job(job).run(settings)
 
@@ -113,7 +114,7 @@ class _Display(Watcher):
                 self.estimates.setdefault(other, took)
         rest = self._tell_rest()
         if not self.bars.console.is_terminal:
-            log.info("%s %s after %s; %s", name, "failed" if failed else "done", planning.in_words(took), rest)
+            log.info("%s %s after %s; %s", name, "failed" if failed else "done", progress.in_words(took), rest)
 
     def _tell_rest(self) -> str:
         """Show and return the number of finished tasks, and the time left if all other tasks have an estimate."""
@@ -121,6 +122,6 @@ class _Display(Watcher):
         text = f"{done} of {self.total} tasks done"
         known = [self.estimates[name] for name in self.left if name in self.estimates]
         if known and len(known) == len(self.left):
-            text += f", {planning.in_words(sum(known) / self.workers)} left"
+            text += f", {progress.in_words(sum(known) / self.workers)} left"
         self.bars.update(self.whole, completed=done, description=text)
         return text

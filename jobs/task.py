@@ -4,6 +4,7 @@ Reads   plans/<id>.json, written by mrigan plan, and the inputs of the task's jo
 Writes  the outputs of the task's job.
 """
 
+from jobs import declaration, finished
 from jobs import plan as planning
 from jobs.common import logs
 from jobs.common.errors import UserError
@@ -21,9 +22,9 @@ def run(settings: TaskSettings) -> None:
             break
     else:
         raise UserError(f"--task: plan {settings.plan} has no task {settings.task}")
-    own = planning.settings_of(plan, task)
+    own = declaration.settings_of(plan, task)
     if task.job == "evaluate":
         own = own.model_copy(update={"report_folder": settings.report_folder})
-    planning.check_needs(storage, task.needs)
+    finished.check_needs(storage, task.needs)
     with logs.about(task.job, own):
         load_job(task.job).run(own)

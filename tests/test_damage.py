@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs import evaluate, fetch_report, phantom, pipeline, predict
+from jobs import declaration, evaluate, fetch_report, phantom, pipeline, predict
 from jobs import plan as planning
 from jobs.classifier import champion
 from jobs.common.errors import MachineError, UserError
@@ -132,7 +132,7 @@ def test_no_damaged_page_is_handed_on(folder: Path) -> None:
     key = flip_a_bit(folder, "runs/*/report/report.html")
     plan = planning.prepare(settings(folder))
     [task] = [task for task in plan.tasks if task.job == "evaluate"]
-    asked = planning.settings_of(plan, task).model_copy(update={"report_folder": str(folder / "handed")})
+    asked = declaration.settings_of(plan, task).model_copy(update={"report_folder": str(folder / "handed")})
     with pytest.raises(MachineError, match=f"{key} is damaged"):
         evaluate.run(asked)
 
@@ -199,7 +199,7 @@ def read_plan(folder: Path) -> None:
     storage = open_storage(str(folder / "storage"))
     [path] = (folder / "storage" / "plans").iterdir()
     found = planning.read(storage, path.stem)
-    planning.works(found, found.tasks)
+    declaration.works(found, found.tasks)
 
 
 def reported(folder: Path) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs import evaluate, phantom
+from jobs import declaration, evaluate, phantom
 from jobs import plan as planning
 from jobs.argo import size
-from jobs.common import keys
+from jobs.common import keys, progress
 from jobs.common.errors import UserError
 from jobs.common.storage import open_storage
-from jobs.plan import Plan, Task
+from jobs.declaration import Plan, Task
 from jobs.settings import PRESETS, EvaluateSettings, PhantomSettings, PipelineSettings, PlanSettings
 from tests import fake_run
 
@@ -36,8 +36,8 @@ MANY: dict[str, Any] = {
 def plan(labels: list[str] | None = None, **settings: Any) -> Plan:
     """Return a plan for a dataset of two classes, or of others."""
     found = PipelineSettings(**MANY | settings)
-    run = planning.name_of_run(found, "d")
-    return Plan("d", run, "n", found.model_dump(mode="json"), planning.tasks(found, "d", labels or LABELS, run, "n"))
+    run = declaration.name_of_run(found, "d")
+    return Plan("d", run, "n", found.model_dump(mode="json"), declaration.tasks(found, "d", labels or LABELS, run, "n"))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_gan_of_all_images_is_added_to_a_run_and_changes_nothing_else(settings
     names = [*(f"train-gan(all:{label})" for label in gans), *(f"generate(all:{label})" for label in LABELS)]
     assert [task.name for task in added] == names
     for task in added:
-        assert planning.settings_of(after, task).fold == "all"
+        assert declaration.settings_of(after, task).fold == "all"
 
 
 def test_a_plan_survives_storage(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_plan_survives_storage(tmp_path: Path) -> None:
     found = planning.read(storage, made.id)
     assert found == made and found.id == made.id
     for task in found.tasks[:-1]:
-        assert planning.settings_of(found, task)
+        assert declaration.settings_of(found, task)
 
 
 # ---- the workflow ----------------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def test_tasks_that_train_are_in_the_template_that_may_hold_a_gpu() -> None:
     for node in nodes:
         given = {one["name"]: one["value"] for one in node.get("arguments", {}).get("parameters", ())}
         if "job" in given:
-            assert (node["template"] == "training-task") == (given["job"] in planning.ON_GPU), given["job"]
+            assert (node["template"] == "training-task") == (given["job"] in declaration.ON_GPU), given["job"]
 
 
 def test_the_first_pod_gives_every_list_that_the_workflow_takes() -> None:
@@ -231,7 +231,7 @@ def test_classifiers_are_trained_for_the_report_and_no_others(tmp_path: Path) ->
     storage = open_storage(str(tmp_path))
     fake_run.make(storage, images=4, networks=networks, seeds=2, controls=True)
     asked = PipelineSettings(data="heads", healthy="", networks=networks, seeds=2, controls=True)
-    planned = planning.tasks(asked, fake_run.DATASET, LABELS, fake_run.RUN, "n")
+    planned = declaration.tasks(asked, fake_run.DATASET, LABELS, fake_run.RUN, "n")
     reported = EvaluateSettings.of(asked, storage=storage.url, dataset=fake_run.DATASET, run=fake_run.RUN)
     _, _, parts = evaluate.find(reported)
     here = f"runs/{fake_run.RUN}/fold-0/"
@@ -277,10 +277,10 @@ def test_a_gan_needs_an_image_size_that_it_supports(settings: dict[str, Any], tm
 
 @pytest.mark.parametrize(("amount", "words"), [(4.4, "4 s"), (119, "2 min"), (5400, "90 min"), (12000, "3 h 20 min")])
 def test_seconds_in_words(amount: float, words: str) -> None:
-    assert planning.in_words(amount) == words
+    assert progress.in_words(amount) == words
 
 
 def test_a_name_is_one_that_a_key_can_have() -> None:
-    assert planning.name_of_folder("s3://b/p/My data (2)/") == "My-data-2"
-    assert json.dumps(planning.name_of_folder("...")) != '""'
+    assert declaration.name_of_folder("s3://b/p/My data (2)/") == "My-data-2"
+    assert json.dumps(declaration.name_of_folder("...")) != '""'
     assert isinstance(Task("a", "", {}, "p", ()).name, str)

@@ -7,8 +7,8 @@ import pytest
 
 JOBS = Path(__file__).parents[1] / "jobs"
 DOMAINS = sorted(path.parent.name for path in JOBS.glob("*/__init__.py"))
-# Not jobs: `settings` declares them all, and `cli` starts them.
-SHARED = {"settings"}
+# Not jobs: `settings` and `declaration` declare jobs and their tasks, and `finished` says which tasks are done.
+SHARED = {"settings", "declaration", "finished"}
 # A run is planned in one place: what carries out a plan imports it, and a plan needs the prepared dataset.
 JOBS_OF_JOBS = {("pipeline", "plan"), ("task", "plan"), ("plan", "preprocess")}
 

@@ -16,7 +16,7 @@ import numpy as np
 from bench.quality import baselines, cells, command, kept, protocol, table
 from bench.quality.cells import Predicted, bootstraps
 from bench.quality.inner import OUTER
-from jobs import evaluate
+from jobs import declaration, evaluate
 from jobs import plan as planning
 from jobs.classifier import findings, metrics
 from jobs.classifier.predictions import take
@@ -56,7 +56,7 @@ def run(settings: PipelineSettings, results: Path, called: str = "quality") -> d
     folds = range(settings.folds)
     cells.run(storage, plan, folds, results, settings.workers)
     [last] = [task for task in plan.tasks if task.job == "evaluate"]
-    report = json.loads(evaluate.run(planning.settings_of(plan, last)).read("report.json"))
+    report = json.loads(evaluate.run(declaration.settings_of(plan, last)).read("report.json"))
     recipes = product(settings.networks, settings.regimes)
     predicted = cells.predictions(kept.read(results), plan.run, recipes, folds, settings)
     hog = baselines.predictions(baselines.prepared(settings))

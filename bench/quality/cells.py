@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.quality import kept
-from jobs import pipeline
-from jobs import plan as planning
+from jobs import declaration, pipeline
 from jobs.classifier import metrics
 from jobs.classifier.findings import Recipe
 from jobs.classifier.predictions import Predictions, join_predictions, read_predictions
@@ -16,7 +15,7 @@ from jobs.common import keys, logs
 from jobs.common.loading import load_job
 from jobs.common.storage import Storage
 from jobs.common.workers import Watcher, carry_out
-from jobs.plan import Plan, Task
+from jobs.declaration import Plan, Task
 from jobs.settings import PipelineSettings
 
 Predicted = dict[Recipe, list[Predictions]]  # one of each seed
@@ -39,7 +38,7 @@ def run(
         if task.job in ("train-gan", "generate") and kept.incomplete(storage, task.place):
             storage.delete(f"{task.place}/{kept.MANIFEST}")
     keeper = _Keeper(storage, {task.name: task.place for task in left if "fold" in task.settings}, results)
-    carry_out(planning.works(plan, left), partial(_perform, off), pipeline.setups(workers), keeper)
+    carry_out(declaration.works(plan, left), partial(_perform, off), pipeline.setups(workers), keeper)
 
 
 def todo(plan: Plan, folds: Sequence[int], known: Container[str]) -> list[Task]:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from jobs.plan import Task
+from jobs.declaration import Task
 
 MOST = 64  # devices
 GAINED = 0.02  # share of the time; less is no gain

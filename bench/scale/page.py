@@ -11,7 +11,7 @@ from bench.scale.growth import Law
 from bench.scale.recipes import Recipe, by_job, recipe, seconds
 from bench.speed.measuring import ROOT
 from jobs.argo import size
-from jobs.plan import in_words
+from jobs.common.progress import in_words
 
 STORED = Path("bench/results/scale")
 WORKFLOW = "workflow.json"  # of tests/cluster/test_size.py

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from bench.scale.growth import Law
-from jobs import plan
+from jobs import declaration
 from jobs.classifier import healthy
+from jobs.declaration import Task
 from jobs.gan import training
-from jobs.plan import Task
+from jobs.phantoms import learning
 from jobs.settings import PipelineSettings
 
 
@@ -22,7 +23,7 @@ class Recipe(NamedTuple):
     def tasks(self) -> list[Task]:
         """Return the tasks after preprocess."""
         labels = ["healthy", *(f"lesion-{number}" for number in range(1, self.classes))]
-        return plan.tasks(self.settings, "dataset", labels, "run", "name")
+        return declaration.tasks(self.settings, "dataset", labels, "run", "name")
 
 
 def recipe(name: str, images: int, classes: int = 2, **settings: Any) -> Recipe:
@@ -46,7 +47,7 @@ def _seconds(task: Task, of: Recipe, laws: Mapping[str, Law], images: float) -> 
     settings, pixels = of.settings, of.settings.image_size
     steps = settings.classifier_steps_per_epoch
     if task.job == "draw-phantoms":
-        parts = -(-settings.phantoms // plan.learning.PART)
+        parts = -(-settings.phantoms // learning.PART)
         return laws["draw-phantoms"].at(count=settings.phantoms / parts, pixels=pixels)
     if task.job == "train-gan":
         own = images if settings.gan_conditional else images / of.classes

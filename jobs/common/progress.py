@@ -78,3 +78,11 @@ def bar() -> Iterator[None]:
 
         with watched(watch):
             yield
+
+
+def in_words(amount: float) -> str:
+    """Return seconds as readable text: `40 s`, `12 min`, `3 h 20 min`."""
+    minutes = round(amount / 60)
+    if minutes < 2:
+        return f"{amount:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

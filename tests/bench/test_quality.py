@@ -13,7 +13,7 @@ from PIL import Image
 
 from bench.quality import __main__ as quality
 from bench.quality import ablate, baselines, cells, inner, kept, page, protocol, table
-from jobs import phantom, preprocess
+from jobs import finished, phantom, preprocess
 from jobs import plan as planning
 from jobs.classifier.predictions import read_predictions
 from jobs.common import keys, png
@@ -48,7 +48,7 @@ def test_the_pipeline_finds_nothing_left_to_do(first: First) -> None:
     settings, _, result = first
     plan, storage = planning.prepare(settings), open_storage(settings.storage)
     assert plan.run == result["run"]
-    known = planning.done(storage, plan)
+    known = finished.done(storage, plan)
     assert [task.job for task in plan.tasks if task.place not in known] == ["promote"]
     step = stored(storage, keys.report(plan.run))
     assert step

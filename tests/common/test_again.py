@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import plan as planning
+from jobs import finished
 from jobs.common import shards
 from jobs.common.errors import MachineError
 from jobs.common.step import Step, stored
@@ -82,6 +82,6 @@ def test_a_fault_of_two_reads_names_the_file(made: Path, fault: Fault) -> None:
 
 
 def test_an_input_that_is_missing_is_the_machines_failure(made: Path) -> None:
-    planning.check_needs(Faulty(made, missing, 1), [PREFIX])
+    finished.check_needs(Faulty(made, missing, 1), [PREFIX])
     with pytest.raises(MachineError, match="r/step is missing, although the task that makes it is done: run again"):
-        planning.check_needs(Faulty(made, missing, 2), [PREFIX])
+        finished.check_needs(Faulty(made, missing, 2), [PREFIX])
