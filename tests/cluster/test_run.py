@@ -174,7 +174,7 @@ def test_new_data_and_another_recipe_are_judged_beside_the_champion(
     before = json.loads(bucket.Object(key).get()["Body"].read())
     for label in ("healthy", "lesion"):
         bucket.Object(f"{site.prefix}-data/{label}/{label}-0002.png").delete()
-    recipe = {"regimes": "real", "classifier_learning_rate": "0.01"}
+    recipe = {"regimes": "real", "classifier_learning_rate": "0.01", "classifier_epochs": "2"}
     ended = site.wait(site.argo_submit("--from", "cronwf/mrigan-retrain", **recipe))
     assert ended["status"]["phase"] == "Succeeded"
     after = json.loads(bucket.Object(key).get()["Body"].read())
