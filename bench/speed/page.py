@@ -1,4 +1,4 @@
-"""The figures as JSON, one file for each kind of hardware, and as tables in docs/speed.md."""
+"""The figures as JSON, one file for each kind of hardware, and as tables in docs/speed.md and README.md."""
 
 import json
 import re
@@ -10,6 +10,8 @@ from bench.speed.measuring import ROOT, Figure
 
 STORED = Path("bench/results/speed")
 PAGE = Path("docs/speed.md")
+README = Path("README.md")
+SHORT = ("gan-64", "mobilenetv2", "pipeline", "preprocess", "predict")  # rows whose first figures are in the README
 BEGIN, END = f"<!-- from {STORED} -->", "<!-- to here -->"
 COLUMNS = ("what", "against", "ratio, or time", "goal", "met", "share of the roof")
 MET = {True: "yes", False: "**no**", None: ""}
@@ -28,12 +30,21 @@ def store(root: Path, hardware: Json, rows: Json) -> Path:
 
 
 def write(root: Path = ROOT) -> None:
-    """Write the tables of all stored files into the page, between BEGIN and END."""
+    """Write the tables of all stored files into the page, and a short one into the README, between BEGIN and END."""
     stored = [json.loads(path.read_text()) for path in sorted((root / STORED).glob("*.json"))]
-    text = "\n\n".join(map(section, stored)) or "Nothing is stored yet."
-    page = root / PAGE
-    before, _, rest = page.read_text().partition(BEGIN)
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+    nothing = "Nothing is stored yet."
+    for path, text in ((PAGE, "\n\n".join(map(section, stored))), (README, short(stored) if stored else "")):
+        before, _, rest = (root / path).read_text().partition(BEGIN)
+        (root / path).write_text(f"{before}{BEGIN}\n\n{text or nothing}\n\n{END}{rest.partition(END)[2]}")
+
+
+def short(stored: list[Json]) -> str:
+    """Return the first figures of the rows in SHORT on the hardware with most rows, as a table in Markdown."""
+    found = max(stored, key=lambda one: len(one["rows"]))
+    lines = [(_called(found["hardware"]), *COLUMNS[1:3]), ("---",) * 3]
+    rows = (found["rows"][name] for name in SHORT if name in found["rows"])
+    lines += [_cells(Figure(**row["figures"][0]), row["roof"])[:3] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def section(found: Json) -> str:

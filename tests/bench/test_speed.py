@@ -26,9 +26,10 @@ FIGURES = [
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Return a folder with a page that has a place for tables."""
+    """Return a folder with pages that have a place for tables."""
     (tmp_path / page.PAGE).parent.mkdir()
-    (tmp_path / page.PAGE).write_text(f"before\n\n{page.BEGIN}\nold\n{page.END}\n\nafter\n")
+    for path in (page.PAGE, page.README):
+        (tmp_path / path).write_text(f"before\n\n{page.BEGIN}\nold\n{page.END}\n\nafter\n")
     return tmp_path
 
 
@@ -83,13 +84,24 @@ def test_rows_of_another_run_stay_with_their_commit(root: Path) -> None:
     assert "- some, other: commit c2" in (root / page.PAGE).read_text()
 
 
-def test_the_document_says_what_is_stored(tmp_path: Path) -> None:
+def test_the_readme_has_the_first_figures_of_the_fullest_run(root: Path) -> None:
+    put(root, page.SHORT[1], FIGURES[3:])
+    put(root, page.SHORT[0], FIGURES[:3])
+    put(root, "some", FIGURES)
+    lines = [line for line in (root / page.README).read_text().splitlines() if line.startswith("| ")]
+    assert lines[0] == "| A Processor, 2 cores | against | ratio, or time |"
+    assert lines[2:] == ["| ours | theirs | 2 x [1 to 3] |", "| start |  | 2 s [1 to 3] |"]
+
+
+def test_the_documents_say_what_is_stored(tmp_path: Path) -> None:
     if (ROOT / page.STORED).exists():
         shutil.copytree(ROOT / page.STORED, tmp_path / page.STORED)
     (tmp_path / page.PAGE).parent.mkdir()
-    shutil.copy(ROOT / page.PAGE, tmp_path / page.PAGE)
+    for path in (page.PAGE, page.README):
+        shutil.copy(ROOT / path, tmp_path / path)
     page.write(tmp_path)
-    assert (tmp_path / page.PAGE).read_text() == (ROOT / page.PAGE).read_text()
+    for path in (page.PAGE, page.README):
+        assert (tmp_path / path).read_text() == (ROOT / path).read_text()
 
 
 def test_a_side_that_fails_says_why() -> None:
