@@ -2,6 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 DEMO := demo
+BUILT := build
 UV_COMPILE := $(BIN)/uv pip compile -q --no-header --no-emit-index-url --generate-hashes --python-version 3.11
 # Name of the image, its variant (cpu or gpu), and the command that builds it: a tag and docker's arguments follow it.
 IMAGE ?= localhost/mrigan:dev
@@ -11,8 +12,8 @@ BUILD ?= docker build -t
 # Training images of `make quality`: a folder with one folder per class.
 DATA ?= ../shared/data/brain_tumor_dataset
 
-.PHONY: demo example test test-fast check dashboards settings chart-readme image e2e e2e-scale e2e-chaos chaos quality weights bench
-.PHONY: bench-gpu bench-scale bench-peers lock clean
+.PHONY: demo example test test-fast check dashboards settings chart-readme image e2e e2e-scale e2e-chaos chaos quality
+.PHONY: weights bench bench-gpu bench-scale bench-peers lock licences sbom clean
 
 demo: .venv/run  ## a small run of the whole pipeline on phantom images
 	$(BIN)/mrigan phantom --out $(DEMO)/data --count 100
@@ -81,8 +82,17 @@ lock: .venv/dev  ## update the locked requirements
 	$(UV_COMPILE) pyproject.toml --python-platform x86_64-manylinux_2_28 --extra gpu -c images/requirements-cpu.txt --upgrade -o images/requirements-gpu.txt
 	$(UV_COMPILE) --universal --group peers --upgrade -o bench/requirements-peers.txt
 
+licences: .venv/dev  ## write docs/licences.md from the installed packages
+	$(BIN)/python -m docs.write_licences
+
+sbom: $(BUILT)/sbom-cpu.cdx.json $(BUILT)/sbom-gpu.cdx.json  ## list the packages of the images for a release: CycloneDX 1.6
+
 clean:
 	rm -rf .venv .venv-gpu .venv-peers $(DEMO)
+
+$(BUILT)/sbom-%.cdx.json: images/requirements-%.txt pyproject.toml .venv/dev
+	@mkdir -p $(BUILT)
+	$(BIN)/python -m cyclonedx_py requirements --pyproject pyproject.toml --spec-version 1.6 --output-reproducible -o $@ $<
 
 .venv/run: images/requirements-cpu.txt pyproject.toml
 	$(PYTHON) -m venv .venv
