@@ -14,11 +14,16 @@ from typing import NamedTuple
 
 
 class S3Server(NamedTuple):
-    """A running S3 server; `owner` may do all, `reader` may only read."""
+    """A running S3 server; `owner` may do all, `reader` may only read.
+
+    With TLS, `secure` is its address, and `authority` the file with the private authority of its certificate.
+    """
 
     endpoint: str
     owner: tuple[str, str]
     reader: tuple[str, str]
+    secure: str = ""
+    authority: Path = Path()
 
     def environment(self, who: tuple[str, str]) -> dict[str, str]:
         """Return the variables that boto3 reads, for the owner or the reader."""
@@ -37,14 +42,15 @@ def running(folder: Path, volumes: int = 8) -> Iterator[S3Server]:
 
     It has the bucket `tests`, and room for `volumes` of 64 MB.
     """
-    owner, reader = ("owner", "owner-secret"), ("reader", "reader-secret")
+    owner, reader = ("owner-key-id", "owner-secret"), ("reader-key-id", "reader-secret")
     identities = [
         {"name": name, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions}
         for name, (key, secret), actions in (("owner", owner, ["Admin"]), ("reader", reader, ["Read", "List"]))
     ]
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
+    _certify(folder)
     parts = ("master", "volume", "filer", "s3")
-    free = free_ports(2 * len(parts))
+    *free, https = free_ports(2 * len(parts) + 1)
     ports, grpc = dict(zip(parts, free, strict=False)), dict(zip(parts, free[len(parts) :], strict=True))
     command: list[str | Path] = [
         Path(sys.executable).with_name("weed"),
@@ -58,6 +64,7 @@ def running(folder: Path, volumes: int = 8) -> Iterator[S3Server]:
     command += [f"-{part}.port.grpc={port}" for part, port in grpc.items()]
     command += ["-s3.port.iceberg=0", f"-s3.config={folder / 's3.json'}", f"-volume.max={volumes}"]
     command += ["-master.volumeSizeLimitMB=64", "-master.telemetry=false", "-s3.port.lance=0"]
+    command += [f"-s3.port.https={https}", f"-s3.cert.file={folder / 'cert'}", f"-s3.key.file={folder / 'key'}"]
     command += [f"-{part}.localSocket={folder / part}.sock" for part in ("filer", "s3")]
     log = folder / "log"
     with ExitStack() as stack:
@@ -72,7 +79,18 @@ def running(folder: Path, volumes: int = 8) -> Iterator[S3Server]:
             assert server.poll() is None, log.read_text()[-2000:]
             assert time.monotonic() < deadline, f"{complaint}\n{log.read_text()[-2000:]}"
             time.sleep(0.2)
-        yield S3Server(endpoint, owner, reader)
+        yield S3Server(endpoint, owner, reader, f"https://127.0.0.1:{https}", folder / "authority")
+
+
+def _certify(folder: Path) -> None:
+    """Write an authority, and the certificate and key of this machine that it signed: `authority`, `cert`, `key`."""
+    import trustme
+
+    authority = trustme.CA()
+    own = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(str(folder / "authority"))
+    own.cert_chain_pems[0].write_to_path(str(folder / "cert"))
+    own.private_key_pem.write_to_path(str(folder / "key"))
 
 
 def _clear_sockets(ports: dict[str, int]) -> None:

@@ -2,11 +2,13 @@
 
 import io
 import itertools
+import logging
 import os
 import random
 import re
 import time
 import urllib.parse
+import urllib.request
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -89,6 +91,7 @@ class S3(Storage):
         self._secrets: list[str] = []
         _strip_variables()
         _check_endpoint(bucket)
+        _check_proxies()
         config = botocore.config.Config(
             retries={"mode": "standard", "max_attempts": ATTEMPTS},
             connect_timeout=10,
@@ -103,6 +106,8 @@ class S3(Storage):
         self._secrets = _checked(self._call(session.get_credentials))
         self.client = self._call(lambda: session.client("s3", config=config))
         meter(self.client.meta.events)
+        # urllib3 would log a certificate of another host before the final error.
+        logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
     def read(self, key: str) -> bytes:
         return self._get(key)[0]
@@ -287,16 +292,33 @@ def _check_endpoint(bucket: str) -> None:
     address = os.environ.get(name)
     if address is None:
         return
-    try:
-        parts = urllib.parse.urlsplit(address)
-        right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        right = False
-    if not right or " " in address or not address.isprintable():
+    parts = urllib.parse.urlsplit(address) if _is_address(address) else None
+    if not parts or parts.scheme not in ("http", "https") or " " in address or not address.isprintable():
         raise UserError(f"{name}: must start with http:// or https://, without spaces, as in http://host:port")
     # A server that uses the path as the bucket can write and read there, but lists nothing.
     if parts.path.strip("/").rpartition("/")[2] == bucket:
         raise UserError(f"{name}: remove /{bucket} at the end: the bucket belongs in s3://{bucket}/prefix")
+
+
+def _check_proxies() -> None:
+    """Raise UserError if a proxy is not an address: the error of a library could contain its password."""
+    proxies = urllib.request.getproxies_environment()
+    for scheme in ("http", "https"):
+        address = proxies.get(scheme, "//none")
+        if not _is_address(address if "//" in address else f"//{address}"):
+            raise UserError(
+                f"{scheme.upper()}_PROXY: must be an address, as in http://user:password@host:port; in the password, "
+                "write %2F for /, %40 for @, %23 for # and %3F for ?"
+            )
+
+
+def _is_address(text: str) -> bool:
+    """Return whether `text` has a host, and a port that is a number if it has one."""
+    try:
+        parts = urllib.parse.urlsplit(text)
+        return bool(parts.hostname) and parts.port != 0 and "@" not in parts.path + parts.query + parts.fragment
+    except ValueError:
+        return False
 
 
 def _checked(credentials: Any) -> list[str]:
