@@ -239,9 +239,14 @@ def test_sentences_about_the_selection_are_merged(report: Any) -> None:
 
 def test_the_page_is_whole_and_asks_for_nothing_from_outside(page: str) -> None:
     tags = Reader(page).tags
+    # A browser refuses all that would be loaded, run or sent, but pictures and styles inside the page.
+    assert [attrs["content"] for tag, attrs in tags if "Content-Security-Policy" in attrs.values()] == [
+        "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; style-src 'unsafe-inline'"
+    ]
     assert "http" not in page.replace("http-equiv", "")
+    assert "@import" not in page
     assert "url(" not in re.sub(r"url\(#\w+\)", "", page)
-    assert not {tag for tag, _ in tags} & {"script", "link", "iframe", "object"}
+    assert not {tag for tag, _ in tags} & {"script", "link", "iframe", "object", "base", "form"}
     assert all(attrs["src"].startswith("data:image/png;base64,") for tag, attrs in tags if tag == "img")  # type: ignore[union-attr]
     ids = [attrs["id"] for _, attrs in tags if "id" in attrs]
     assert len(ids) == len(set(ids))
