@@ -1,7 +1,6 @@
 """The chart installs the workflow files as they are: only the site's fields differ, and each only if it is set."""
 
 import json
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -291,58 +290,6 @@ def test_the_check_runs_as_the_jobs_do() -> None:
     assert container["args"] == ["check", "--storage", EVERYTHING["storage"], "--data", EVERYTHING["data"]]
     assert (pod["securityContext"], pod["volumes"]) == (spec["securityContext"], spec["volumes"])
     assert pod["serviceAccountName"] == spec["serviceAccountName"] == "other"
-
-
-def test_rights_are_the_namespaces_and_few() -> None:
-    found = render(EVERYTHING)
-    assert not [kind for kind, _ in found if kind.startswith("Cluster")]
-    rules = found["Role", "other"]["rules"]
-    assert rules == [{"apiGroups": ["argoproj.io"], "resources": ["workflowtaskresults"], "verbs": ["create", "patch"]}]
-
-
-# Of docs/runbook.md: what is left to the operator, and what the other commands need in the workflows' namespace.
-OPERATORS = {"kubectl exec POD", "kubectl get podmonitor", "kubectl describe deploy/mrigan-exporter"}
-NEEDED = {
-    "mrigan status": ["list workflows.argoproj.io", "get pods"],
-    "mrigan submit": [
-        *(f"get {kind}.argoproj.io" for kind in ("workflowtemplates", "workflows")),
-        "create workflows.argoproj.io",
-        "get pods",
-    ],
-    "argo get": ["get workflows.argoproj.io"],
-    "argo logs": ["get workflows.argoproj.io", "list pods", "watch pods", "get pods/log"],
-    "argo stop": ["get workflows.argoproj.io", "patch workflows.argoproj.io"],
-    "argo submit": [
-        "create workflows.argoproj.io",
-        *(f"get {kind}.argoproj.io" for kind in ("workflowtemplates", "cronworkflows")),
-    ],
-    "kubectl get pods": ["list pods"],
-    "kubectl describe pod": ["get pods", "list events"],
-    "kubectl delete pod": ["delete pods"],
-    "kubectl top pod": ["get pods.metrics.k8s.io"],
-    "kubectl logs -l": ["list pods", "get pods/log"],
-    "kubectl get cronworkflow": ["list cronworkflows.argoproj.io"],
-    "kubectl describe cronworkflow": ["get cronworkflows.argoproj.io", "list events"],
-}
-
-
-def test_who_submits_may_do_what_the_runbook_says() -> None:
-    rules = render()["Role", "mrigan-submit"]["rules"]
-    allowed = {
-        f"{verb} {'.'.join(filter(None, (resource, group)))}"
-        for rule in rules
-        for verb in rule["verbs"]
-        for resource in rule["resources"]
-        for group in rule["apiGroups"]
-    }
-    text = " ".join((ROOT / "docs" / "runbook.md").read_text().split())
-    asked = re.findall(r"(?:argo|mrigan) \w+(?= -n mri| --namespace mri)|kubectl -n mri \w+ [\w/-]+", text)
-    commands = {word.replace(" -n mri", "") for word in asked} - OPERATORS
-    assert commands >= {"argo stop", "kubectl delete pod", "kubectl top pod"}
-    assert commands <= NEEDED.keys()
-    assert {right for command in commands for right in NEEDED[command]} <= allowed
-    # `argo suspend`, `argo resume`, `argo cron suspend` and `argo cron resume`.
-    assert allowed >= {"update workflows.argoproj.io", "patch cronworkflows.argoproj.io"}
 
 
 @pytest.mark.parametrize(

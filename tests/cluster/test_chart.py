@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster.conftest import CHART, ROOT, Site, call, pods, running
+from tests.cluster.conftest import CHART, IMAGE, ROOT, Site, call, pods, running
+from tests.test_chart_rights import TOKEN
 
 YAML = [*sorted((ROOT / "workflows").glob("*.yaml")), *sorted((ROOT / "workflows" / "examples").glob("*.yaml"))]
 
@@ -47,6 +48,7 @@ def test_helm_test_tries_storage(site: Site) -> None:
                 "get workflowtemplates",
                 "get pods",
                 "get pods/log",
+                "list events",
                 "delete pods",
                 "patch workflows",
                 "update workflows",
@@ -57,14 +59,46 @@ def test_helm_test_tries_storage(site: Site) -> None:
 )
 def test_accounts_may_do_what_they_must_and_no_more(site: Site, account: str, allowed: set[str]) -> None:
     asked = allowed | {
-        *("create workflowtaskresults", "get secrets", "list secrets", "create pods", "delete pods", "get pods"),
-        *("create workflows", "delete workflows", "patch workflowtemplates", "get configmaps", "create pods/exec"),
+        *("create workflowtaskresults", "get secrets", "list secrets", "get configmaps", "get events", "get pods"),
+        *("create pods", "delete pods", "create pods/exec"),
+        *("create workflows", "delete workflows", "patch workflowtemplates"),
     }
     who = f"--as=system:serviceaccount:{site.namespace}:{account}"
     answers = {one: site.kubectl("auth", "can-i", *one.split(), who, ok=False).stdout.strip() for one in asked}
     assert {one for one, answer in answers.items() if answer == "yes"} == allowed
     elsewhere = call("kubectl", "-n", "default", "auth", "can-i", "create", "workflows", who, ok=False)
     assert elsewhere.stdout.strip() == "no"
+
+
+def test_only_argos_containers_have_a_token(site: Site) -> None:
+    # The pod of a workflow that failed stays.
+    name = site.mrigan("submit", "data=s3://mrigan-of-nobody/x", "--no-watch").stdout.strip()
+    assert site.wait(name)["status"]["phase"] == "Failed"
+    [pod] = site.get("pods", "-l", f"workflows.argoproj.io/workflow={name}")["items"]
+    holders = {
+        one["name"]
+        for one in (*pod["spec"]["initContainers"], *pod["spec"]["containers"])
+        for mount in one["volumeMounts"]
+        if mount["mountPath"] == TOKEN and mount["name"] != "no-token"
+    }
+    assert holders == {"init", "wait"}
+
+
+def test_a_job_can_change_no_file_of_the_image(site: Site) -> None:
+    spec = site.get("workflowtemplate", "mrigan")["spec"]
+    # Of a read-only file system, find would say that nothing is writable.
+    rights = spec["templateDefaults"]["container"]["securityContext"] | {"readOnlyRootFilesystem": False}
+    looked = "find / -xdev -writable ! -type l 2>/dev/null; find /opt ! -user root"
+    container = {"name": "main", "image": IMAGE, "command": ["sh", "-c", looked], "securityContext": rights}
+    pod = {"restartPolicy": "Never", "automountServiceAccountToken": False, "containers": [container]}
+    pod["securityContext"] = spec["securityContext"]
+    site.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "files"}, "spec": pod})
+    try:
+        site.pod_end("files")
+        # Debian's own places for temporary files.
+        assert set(site.kubectl("logs", "files").stdout.split()) <= {"/tmp", "/var/tmp", "/run/lock"}
+    finally:
+        site.kubectl("delete", "pod", "files")
 
 
 def test_a_run_keeps_its_spec_through_an_upgrade_and_an_uninstall(site: Site) -> None:
