@@ -9,6 +9,7 @@ import difflib
 import inspect
 import os
 import re
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
@@ -30,6 +31,8 @@ PLAIN = {
     "string_too_short": "must not be empty",
     "string_type": "must be text",
 }
+SHORT = reprlib.Repr()
+SHORT.maxstring, SHORT.maxlevel = 200, 2
 # Variables that Kubernetes sets in every pod for each Service in the namespace. A Service called mrigan-metrics also
 # sets MRIGAN_METRICS_PORT, to an address.
 OF_A_SERVICE = re.compile(r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
@@ -51,7 +54,9 @@ def setting(
 
 
 def split(value: Any) -> Any:
-    """Return the parts of a value such as `a,b` without repetitions."""
+    """Return the parts of a value such as `a,b` without repetitions; raises ValueError for a list of lists."""
+    if isinstance(value, list) and not all(isinstance(part, str) for part in value):
+        raise ValueError("must be words")
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip() not in ("", "none")]
     return tuple(dict.fromkeys(value)) if isinstance(value, list | tuple) else value
@@ -129,6 +134,11 @@ def spell(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value)) or "none"
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _shown(value: Any) -> str:
+    """Return a value in a message: shortened, since a few lines of YAML with aliases are a list of a billion words."""
+    return SHORT.repr(value if isinstance(value, list | dict) else spell(value))
 
 
 def positional(kind: type[Settings]) -> str:
@@ -212,11 +222,14 @@ def from_yaml(where: str, text: str, kind: type[Settings], known: Sequence[str])
         values = yaml.load(text, yaml.BaseLoader) or {}
     except yaml.YAMLError as error:
         raise UserError(f"cannot read {where}: {' '.join(str(error).split())}") from error
+    except RecursionError:
+        raise UserError(f"cannot read {where}: it is nested too deeply") from None
     if not isinstance(values, dict):
         raise UserError(f"{where} must contain lines such as `folds: 5`")
     for name in values:
         if name == "preset":
-            raise UserError(f"{where}: a preset is not a setting: use --preset {spell(values[name])}")
+            preset = values[name] if isinstance(values[name], str) else "NAME"
+            raise UserError(f"{where}: a preset is not a setting: use --preset {preset}")
         if name not in known:
             raise UserError(f"{where}: {_unknown(str(name), str(name), known, str)}")
     return {name: value for name, value in values.items() if name in kind.model_fields}
@@ -255,7 +268,7 @@ def validate(kind: type[T], values: Mapping[str, Any]) -> T:
             bare = _extra(kind.model_fields[str(first["loc"][0])])["positional"]
             raise UserError(f"{metavar(flag[2:]) if bare else flag} is needed: see --help") from error
         if first["type"] == "string_pattern_mismatch":
-            raise UserError(f"{flag}: only letters, digits, '.', '_' and '-', not {spell(first['input'])!r}") from error
+            raise UserError(f"{flag}: only letters, digits, '.', '_' and '-', not {_shown(first['input'])}") from error
         message = PLAIN.get(first["type"], first["msg"].removeprefix("Value error, "))
         message = message[0].lower() + message[1:]
-        raise UserError(f"{flag}: {message}, not {spell(first['input'])!r}") from error
+        raise UserError(f"{flag}: {message}, not {_shown(first['input'])}") from error

@@ -9,6 +9,8 @@ from typing import Annotated, Any, NotRequired
 import pydantic
 from typing_extensions import TypedDict
 
+from jobs.common.errors import one_line
+
 
 def _key(text: str) -> str:
     parts = text.split("/")
@@ -215,6 +217,13 @@ class Plan(TypedDict):
     tasks: list[Task]
 
 
+class Remembered(TypedDict):
+    """sources/ID.json: of each file that was read, its size in bytes, its tag in storage and its SHA-256."""
+
+    url: str
+    files: dict[str, Annotated[list[int | str], pydantic.Field(min_length=3, max_length=3)]]
+
+
 @functools.cache
 def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
     return pydantic.TypeAdapter(kind)
@@ -226,7 +235,7 @@ def checked(kind: Any, value: Any) -> Any:
         return _adapter(kind).validate_python(value, strict=True)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = one_line(".".join(str(part) for part in first["loc"]))
         text = first["msg"][:1].lower() + first["msg"][1:]
         raise ValueError(f"{where}: {text}" if where else text) from None
 

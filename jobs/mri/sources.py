@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs.common import keys
+from jobs.common import keys, shapes
 from jobs.common.errors import MachineError, UserError
 from jobs.common.keys import RESERVED_LABELS
 from jobs.common.step import digest, seal, unseal
@@ -159,7 +159,7 @@ def _batches(files: Mapping[str, Version]) -> Iterator[list[str]]:
 def remembered(storage: Storage, url: str, files: Mapping[str, Version]) -> dict[str, str]:
     """Return the SHA-256 of each of the `files` at `url` whose version has not changed since it was last read."""
     try:
-        record = unseal(storage.read(keys.source(digest(url)[:12])))
+        record = shapes.checked(shapes.Remembered, unseal(storage.read(keys.source(digest(url)[:12]))))
         read = {key: (Version(size, tag), sha256) for key, (size, tag, sha256) in record["files"].items()}
         named = ((key, version, read.get(walk.spelled(key))) for key, version in files.items())
         return {key: found[1] for key, version, found in named if found and found[0] == version}
