@@ -1,6 +1,7 @@
 """Decodes one file of any supported format into 2-D gray pictures."""
 
 import contextlib
+import gzip
 import io
 import logging
 import warnings
@@ -13,6 +14,7 @@ from jobs.mri import dicom, foreign, masks, nifti, raster
 from jobs.mri.slices import BUDGET, Picture, Unusable, check_size, decoder_error
 
 GZIP = b"\x1f\x8b"
+PART = 2**20  # bytes that are unpacked at a time
 
 
 def read(data: bytes, name: str, volume: int = 0) -> Picture:
@@ -73,18 +75,17 @@ def _unpacked(data: bytes, volume: int) -> tuple[bytes, bool]:
 
 def _inflate(data: bytes, length: int) -> tuple[bytes, bool]:
     """Return at most `length` bytes of the unpacked gzipped `data`, and whether they could be unpacked."""
-    parts: list[bytes] = []
-    while length > 0 and data.startswith(GZIP):
-        stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        try:
-            parts.append(stream.decompress(data, length))
-        except zlib.error:
-            return b"".join(parts), False
-        length -= len(parts[-1])
-        if length > 0 and not stream.eof:
-            return b"".join(parts), False
-        data = stream.unused_data
-    return b"".join(parts), True
+    unpacked = io.BytesIO()
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            while part := file.read1(min(PART, length - unpacked.tell())):
+                unpacked.write(part)
+    # What follows the last gzip stream is no part of the file.
+    except gzip.BadGzipFile as error:
+        return unpacked.getvalue(), "Not a gzipped file" in str(error)
+    except (EOFError, zlib.error):
+        return unpacked.getvalue(), False
+    return unpacked.getvalue(), True
 
 
 @contextlib.contextmanager
