@@ -6,6 +6,10 @@ succeeds, and compares all files with those of an undisturbed run.
   kills    SIGKILL at random times, in a folder and in S3, with one and with two workers
   storage  an S3 server behind a proxy with faults: 500, 503, 403, 404, resets, cut, short and changed answers, stalls
   pairs    the same run twice at once, in a folder and in S3
+
+One part disturbs no run:
+
+  fuzz     bombs and 20,000 damaged files of every format through the reader, 1,000 through one `mrigan preprocess`
 """
 
 import argparse
@@ -22,6 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.chaos import fuzz as fuzzing
 from bench.chaos import proxy, runs
 from bench.quality import command
 from jobs import phantom
@@ -119,10 +124,27 @@ def pairs(place: Place, wanted: runs.Outputs, duration: float, seeds: range) -> 
     return found
 
 
+def fuzz(place: Place, wanted: runs.Outputs, duration: float, seeds: range) -> Found:
+    """Read bombs and damaged files."""
+    ways = {
+        "bombs": fuzzing.bombs,
+        "reader": lambda: fuzzing.mutants_read(seeds.stop),
+        "command": lambda: fuzzing.through_command(seeds.stop, place.data, place.folder / "fuzz"),
+    }
+    found = Found(0, Counter(), [])
+    for way, read in ways.items():
+        met, wrong, memory = read()
+        found.met.update({f"{way}: {verdict}": count for verdict, count in met.items()})
+        found.met[f"{way}: highest memory in MiB"] = memory // 2**20
+        found = Found(found.runs + met.total(), found.met, found.wrong + wrong)
+    return found
+
+
 PARTS: dict[str, Callable[[Place, runs.Outputs, float, range], Found]] = {
     "kills": kills,
     "storage": storage,
     "pairs": pairs,
+    "fuzz": fuzz,
 }
 
 
