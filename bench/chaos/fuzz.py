@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import resource
 import shutil
 import subprocess
@@ -23,6 +24,8 @@ MUTANTS = 20_000  # through the readers
 TOGETHER = 1000  # mutants through one command
 # A valid file of this size takes a hundredth of a second: what takes ten hangs.
 SHORT = BUDGET._replace(cpu_seconds=10)
+# Those that need more than this need all the time that a file may take.
+LONG = BUDGET._replace(cpu_seconds=20)
 
 
 def judged(data: bytes, name: str) -> tuple[str, str, int]:
@@ -42,7 +45,10 @@ Seen = tuple[Counter[str], list[str], int]  # files by verdict, a line for each 
 
 
 def through_readers(files: Iterable[tuple[str, bytes]], budget: Budget = SHORT, allowed: Collection[str] = ()) -> Seen:
-    """Read (name, file) in the processes that jobs use; `allowed` are reasons for which a process may be ended."""
+    """Read (name, file) in the processes that jobs use; `allowed` are reasons for which a process may be ended.
+
+    A decoder that crashes takes only its process with it, which is why files are read there: it is counted.
+    """
     met, wrong, most = Counter[str](), [], 0
     pool = readers.Readers(budget)
     asked: list[str] = []
@@ -55,8 +61,9 @@ def through_readers(files: Iterable[tuple[str, bytes]], budget: Budget = SHORT, 
     try:
         for number, (_, found) in enumerate(pool.map(judged, named())):
             if isinstance(found, Unusable):  # the process has ended
-                met[found.reason] += 1
-                wrong += [] if found.reason in allowed else [f"{asked[number]}: {found}"]
+                verdict = "crashed" if found.reason == "decoder-error" else found.reason
+                met[verdict] += 1
+                wrong += [] if verdict in ("crashed", *allowed) else [f"{asked[number]}: {found}"]
                 continue
             verdict, said, memory = found
             met[verdict] += 1
@@ -69,9 +76,9 @@ def through_readers(files: Iterable[tuple[str, bytes]], budget: Budget = SHORT, 
 
 
 def bombs() -> Seen:
-    """Read all bombs with the limits of every file, for which a process may be ended."""
+    """Read all bombs; a process may be ended for what they cost, and its memory is then not known."""
     files = ((name, make()) for name, make in (BOMBS | SLOW).items())
-    return through_readers(files, BUDGET, ("too-slow", "decompression-bomb"))
+    return through_readers(files, LONG, ("too-slow", "decompression-bomb"))
 
 
 def mutants_read(seed: int) -> Seen:
@@ -92,9 +99,15 @@ def through_command(seed: int, heads: Path, folder: Path) -> Seen:
         written.add(path.relative_to(data).as_posix())
     storage = folder / "storage"
     places = ["--data", str(data), "--storage", str(storage), "--folds", "2", "--image-size", "32"]
-    done = subprocess.run([sys.executable, "-m", "jobs.cli", "preprocess", *places], capture_output=True, text=True)
-    if done.returncode or "Traceback" in done.stderr:
-        return met, [f"preprocess, seed {seed}: exit code {done.returncode}: {done.stderr[-600:]}"], 0
+    words = [sys.executable, "-m", "jobs.cli", "preprocess", *places]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = process.stderr.read()
+        # Unlike the sum over all children, this is of the command and of its readers alone.
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = code = os.waitstatus_to_exitcode(status)
+    if code or "Traceback" in said:
+        return met, [f"preprocess, seed {seed}: exit code {code}: {said[-600:]}"], 0
     [place] = (storage / "datasets").iterdir()
     kept = {row.source.partition("#")[0] for row in open_dataset(open_storage(str(storage)), place.name).rows}
     rejected: dict[str, str] = {}
@@ -104,4 +117,4 @@ def through_command(seed: int, heads: Path, folder: Path) -> Seen:
     met.update(reason for source, reason in rejected.items() if source in written - kept)
     lost = sorted(written - kept - rejected.keys())
     wrong = [f"preprocess, seed {seed}: {len(lost)} files are nowhere, such as {lost[0]}"] if lost else []
-    return met, wrong, 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return met, wrong, 1024 * used.ru_maxrss

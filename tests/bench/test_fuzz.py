@@ -2,12 +2,14 @@
 
 import os
 import signal
-from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from bench.chaos import fuzz, mutants
+from jobs import phantom
 from jobs.mri.slices import REASONS
+from jobs.settings import PhantomSettings
 
 
 def test_all_that_is_damaged_can_be_read_undamaged() -> None:
@@ -41,15 +43,26 @@ def failing(data: bytes, name: str, **more: object) -> None:
     raise ValueError(name)
 
 
-@pytest.mark.parametrize(("broken", "words"), [(crashing, "crashed"), (looping, "too-slow")])
-def test_a_file_that_ends_its_process_is_told(
-    broken: Callable[[bytes, str], None], words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fuzz, "judged", broken)
+def test_a_file_that_holds_the_reader_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzz, "judged", looping)
     _, (line,), _ = fuzz.through_readers([("a sample", b"")], fuzz.SHORT._replace(cpu_seconds=1))
-    assert "a sample" in line and words in line
+    assert "a sample" in line and "too-slow" in line
+
+
+def test_a_file_that_crashes_a_decoder_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzz, "judged", crashing)
+    assert fuzz.through_readers([("a sample", b"")])[:2] == ({"crashed": 1}, [])
 
 
 def test_an_exception_of_the_reader_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fuzz, "examine", failing)
     assert fuzz.judged(b"", "a")[:2] == ("traceback", "ValueError('a')")
+
+
+@pytest.mark.slow
+def test_each_damaged_file_of_a_folder_is_read_or_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    phantom.run(PhantomSettings(out=str(tmp_path / "heads"), count=6))
+    monkeypatch.setattr(fuzz, "TOGETHER", 60)
+    met, wrong, _ = fuzz.through_command(0, tmp_path / "heads", tmp_path / "fuzz")
+    assert wrong == []
+    assert met.total() == 60 and met["read"] > 0
