@@ -4,6 +4,7 @@ Each part runs the whole pipeline on drawn heads, as small as it goes, disturbs 
 succeeds, and compares all files with those of an undisturbed run.
 
   kills    SIGKILL at random times, in a folder and in S3, with one and with two workers
+  stops    SIGTERM in the same way: how fast a run ends, and what each stop costs
   storage  an S3 server behind a proxy with faults: 500, 503, 403, 404, resets, cut, short and changed answers, stalls
   pairs    the same run twice at once, in a folder and in S3
 
@@ -14,8 +15,10 @@ One part disturbs no run:
 
 import argparse
 import json
+import math
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -36,7 +39,7 @@ from tests.s3_server import S3Server, running
 TRIES = 60  # of one run until it must have succeeded
 VOLUMES = 500  # of 64 MB, of the S3 server: it keeps what is deleted for a while
 RATE = 0.05  # share of the requests with a fault
-ALLOWED = (0, 2, 3, 75)  # exit codes; 2 for a storage that refuses access
+ALLOWED = (0, 3, 75)  # exit codes
 ROOT = Path(__file__).parents[2]
 
 
@@ -68,22 +71,49 @@ class Place(NamedTuple):
 
 def kills(place: Place, wanted: runs.Outputs, duration: float, seeds: range) -> Found:
     """Kill runs at random times until they have ended."""
+    return _interrupted("kills", signal.SIGKILL, place, wanted, duration, seeds)
+
+
+def stops(place: Place, wanted: runs.Outputs, duration: float, seeds: range) -> Found:
+    """Stop runs at random times, as a preemption does, until they have ended."""
+    return _interrupted("stops", signal.SIGTERM, place, wanted, duration, seeds)
+
+
+def _interrupted(
+    part: str, number: signal.Signals, place: Place, wanted: runs.Outputs, duration: float, seeds: range
+) -> Found:
+    """Send a signal at random times to runs with one and two workers, in a folder and in S3.
+
+    With one worker, the cost of a signal is measured too: the seconds of all starts beyond those of the undisturbed
+    run, which is `duration`.
+    """
     found = Found(0, Counter(), [])
+    exits, lost, signals = [0.0], 0.0, 0
     for seed in seeds:
         generator = random.Random(seed)
-        for kind, storage in place.storages(f"kills-{seed}"):
+        for kind, storage in place.storages(f"{part}-{seed}"):
             found = found._replace(runs=found.runs + 1)
+            what, workers = f"{part}, seed {seed}, {kind}", 1 + seed % 2
+            sent, began = 0, time.monotonic()
             for _ in range(TRIES):
-                process = _start(place, storage, workers=1 + seed % 2)
+                process = _start(place, storage, workers=workers)
                 try:
                     process.communicate(timeout=generator.uniform(0, 1.2 * duration))
+                    break
                 except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.communicate()
-                    found.met[kind] += 1
-                    continue
-                break
-            found.wrong.extend(_judged(place, f"kills, seed {seed}, {kind}", process.returncode, storage, wanted))
+                    asked = time.monotonic()
+                    process.send_signal(number)
+                    _, said = process.communicate()
+                    exits.append(time.monotonic() - asked)
+                    sent += 1
+                    if number == signal.SIGTERM and process.returncode != 0:
+                        found.wrong.extend(_said(what, process.returncode, said, allowed=(75,)))
+            found.met[kind] += sent
+            if workers == 1:
+                lost, signals = lost + time.monotonic() - began - duration, signals + sent
+            found.wrong.extend(_judged(place, what, process.returncode, storage, wanted))
+    found.met["slowest exit, s"] = math.ceil(max(exits))
+    found.met["cost of a signal, s"] = round(lost / max(1, signals))
     return found
 
 
@@ -142,6 +172,7 @@ def fuzz(place: Place, wanted: runs.Outputs, duration: float, seeds: range) -> F
 
 PARTS: dict[str, Callable[[Place, runs.Outputs, float, range], Found]] = {
     "kills": kills,
+    "stops": stops,
     "storage": storage,
     "pairs": pairs,
     "fuzz": fuzz,
@@ -153,12 +184,12 @@ def _start(place: Place, storage: str, workers: int = 1, endpoint: str = "") -> 
     return runs.start(words, place.folder / "scratch", place.environment(endpoint))
 
 
-def _said(what: str, code: int, said: str) -> list[str]:
+def _said(what: str, code: int, said: str, allowed: tuple[int, ...] = ALLOWED) -> list[str]:
     """Return what is wrong with the end of a process."""
     wrong = []
-    if code not in ALLOWED:
+    if code not in allowed:
         wrong.append(f"{what}: exit code {code}: {said[-300:]}")
-    elif code:
+    elif code and code != 75:
         sys.stderr.write(f"{what}: {said.splitlines()[-1]}\n")
     if "Traceback" in said:
         wrong.append(f"{what}: a traceback: {said[said.index('Traceback') :][-600:]}")

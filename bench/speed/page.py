@@ -41,7 +41,7 @@ def write(root: Path = ROOT) -> None:
 def short(stored: list[Json]) -> str:
     """Return the first figures of the rows in SHORT on the hardware with most rows, as a table in Markdown."""
     found = max(stored, key=lambda one: len(one["rows"]))
-    lines = [(_called(found["hardware"]), *COLUMNS[1:3]), ("---",) * 3]
+    lines: list[tuple[str, ...]] = [(_called(found["hardware"]), *COLUMNS[1:3]), ("---",) * 3]
     rows = (found["rows"][name] for name in SHORT if name in found["rows"])
     lines += [_cells(Figure(**row["figures"][0]), row["roof"])[:3] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
