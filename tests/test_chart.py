@@ -1,6 +1,7 @@
 """The chart installs the workflow files as they are: only the site's fields differ, and each only if it is set."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -181,6 +182,13 @@ def test_a_site_changes_its_fields_and_no_others() -> None:
     assert found["templates training-task podSpecPatch containers main resources limits example.org/gpu"] == (
         "{{workflow.parameters.gpus}}"
     )
+
+
+def test_yaml_does_not_escape_expressions_of_argo() -> None:
+    """Argo evaluates them in the text of a patch, before it reads the YAML."""
+    for template in templates({}):
+        for expression in re.findall(r"\{\{=.*?\}\}", template.get("podSpecPatch", ""), re.DOTALL):
+            assert "''" not in expression and "\\" not in expression
 
 
 @pytest.mark.parametrize("values", [{"moreMemory": []}, {"resources": {"requests": None, "limits": None}}])

@@ -37,10 +37,13 @@
 {{- end }}
 {{- end }}
 
-{{/* The memory of a pod: more after a kill for memory. Takes more (amounts), given (the usual amount). */}}
+{{/*
+The memory of a pod: more after a kill for memory. Takes more (amounts), given (the usual amount). In backticks, which
+YAML does not escape: Argo evaluates the expression in the text of the patch.
+*/}}
 {{- define "mrigan.memory" -}}
-{{- $more := printf "['%s'][min(sprig.int(retries), %d) - 1]" (join "', '" .more) (len .more) -}}
-{{ printf "{{=lastRetry.message matches 'OOMKilled' ? %s : '%s'}}" $more (toString .given) }}
+{{- $more := printf "[`%s`][min(sprig.int(retries), %d) - 1]" (join "`, `" .more) (len .more) -}}
+{{ printf "{{=lastRetry.message matches `OOMKilled` ? %s : `%s`}}" $more (toString .given) }}
 {{- end }}
 
 {{/* Spec of the WorkflowTemplate: workflows/workflowtemplate.yaml with the fields of the site. */}}
