@@ -24,7 +24,7 @@ MUTANTS = 20_000  # through the readers
 TOGETHER = 1000  # mutants through one command
 # A valid file of this size takes a hundredth of a second: what takes ten hangs.
 SHORT = BUDGET._replace(cpu_seconds=10)
-# Those that need more than this need all the time that a file may take.
+# A third of the time that a file may take: what needs more counts as ended for it, and this takes a third as long.
 LONG = BUDGET._replace(cpu_seconds=20)
 
 
