@@ -12,7 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -216,6 +216,12 @@ def logs(bucket: Any, workflow: str) -> dict[str, str]:
     }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep all tests that look at the first workflow in one process, and each other file in one: --dist loadgroup."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("first" if "first" in item.fixturenames else item.path.stem))
+
+
 @pytest.fixture(scope="session")
 def bucket() -> Any:
     """Return the bucket, made if it is not there."""
@@ -227,7 +233,9 @@ def bucket() -> Any:
         "s3", endpoint_url=ENVIRONMENT["AWS_ENDPOINT_URL"]
     )
     if BUCKET not in [one.name for one in resource.buckets.all()]:
-        resource.create_bucket(Bucket=BUCKET)
+        # Another process may have made it since.
+        with suppress(resource.meta.client.exceptions.BucketAlreadyOwnedByYou):
+            resource.create_bucket(Bucket=BUCKET)
     return resource.Bucket(BUCKET)
 
 
