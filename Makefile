@@ -68,7 +68,7 @@ bench-gpu: .venv-gpu/run  ## the same on a GPU, with the packages of the GPU ima
 bench-scale: .venv/dev  ## measure how time and memory grow: docs/scale.md; a quarter of an hour on 2 quiet cores
 	$(BIN)/python -m bench.scale
 
-bench-peers: .venv-peers/run  ## the environment of PyTorch, for comparisons in make bench: 5.4 GB
+bench-peers: .venv-peers/run  ## PyTorch and imagededup, for comparisons in make bench: 5.7 GB
 
 chart-readme: .venv/dev  ## write helm/mrigan/README.md from the comments in values.yaml
 	$(BIN)/python -m docs.write_values

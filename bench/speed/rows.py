@@ -1,5 +1,6 @@
 """What is measured, against what, and with which goals. Each row of ROWS returns the figures of one or more lines."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import drawing, preprocess, storage
+from bench import drawing, planted, preprocess, storage
 from bench.speed.measuring import ENVIRONMENT, PEERS, ROOT, Figure, Measured, Side, alternate, speeds
 from jobs.common.errors import MachineError
 from jobs.settings import GanSettings
@@ -48,7 +49,7 @@ class Sizes:
     residual: str = "resnet152v2"
     compiling: bool = True
     matrix: int = 2048
-    files: int = 4000
+    files: int = 50_000
     heads: int = 400
     predicted: int = 1000
     prepared: int = 3000
@@ -190,12 +191,30 @@ def preprocessed(sizes: Sizes) -> list[Figure]:
     found = preprocess.measure(sizes.prepared)
     work = f"preprocess, {found['images']} images"
     before = found["read_ms"] + found["rest_ms"]
-    return [
+    figures = [
         Figure(f"{work}: all but the search for near-duplicates, one core", "", [before], "ms", 8),
         Figure(f"{work}: the search for near-duplicates, one core", "", [found["duplicates_ms"]], "ms"),
         Figure(f"{work}: all", "decoding and resizing alone", [found["to_bare"]], "x the time"),
-        Figure(f"{work}: planted copies found", "", [100 * found["found"]], "%"),
+        Figure(f"{work}: planted copies found, with {found['wrong']} wrong pairs", "", [100 * found["found"]], "%"),
     ]
+    return figures + (hashed(sizes, before + found["duplicates_ms"]) if PEERS.exists() else [])
+
+
+def hashed(sizes: Sizes, ours: float) -> list[Figure]:
+    """The same images by imagededup, beside `ours` milliseconds an image."""
+    folder = preprocess.DRAWN / str(sizes.prepared)
+    planted_pairs = {tuple(sorted(pair)) for pair in planted.data_set(folder, sizes.prepared)}
+    found = json.loads(_run("bench.speed.hashing_peer", str(folder), python=PEERS))
+    theirs = 1000 * found["seconds"] / (sizes.prepared + len(planted_pairs))
+    work = f"preprocess, {sizes.prepared + len(planted_pairs)} images"
+    figures = [Figure(f"{work}: all", "imagededup, PHash: hashes and pairs", [ours / theirs], "x the time")]
+    for bits, pairs in found["pairs"].items():
+        right = len(planted_pairs & set(map(tuple, pairs)))
+        wrong = len(pairs) - right
+        share = 100 * right / len(planted_pairs)
+        said = f"imagededup, PHash, up to {bits} bits apart: planted copies found, with {wrong} wrong pairs"
+        figures.append(Figure(said, "", [share], "%"))
+    return figures
 
 
 def phantoms(sizes: Sizes) -> list[Figure]:
@@ -299,9 +318,9 @@ def _environment() -> dict[str, str]:
     return dict(os.environ) | ENVIRONMENT
 
 
-def _run(module: str, *arguments: str) -> str:
+def _run(module: str, *arguments: str, python: Path = Path(sys.executable)) -> str:
     """Return what a command printed. Raises MachineError if it fails."""
-    command = [sys.executable, "-m", module, *arguments]
+    command = [str(python), "-m", module, *arguments]
     done = subprocess.run(command, cwd=ROOT, env=_environment(), capture_output=True, text=True)
     if done.returncode:
         raise MachineError(f"{' '.join(arguments)} ended with code {done.returncode}:\n{done.stderr[-3000:]}")
