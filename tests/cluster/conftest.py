@@ -5,7 +5,6 @@ Needs KUBECONFIG, kubectl, helm and argo, an image built by `make image`, and AW
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from xdist.scheduler.loadscope import LoadScopeScheduling
 
 from jobs.settings import MAIN
 
@@ -199,13 +199,6 @@ def pod_name(workflow: Json, node: Json) -> str:
     return f"{workflow['metadata']['name']}-{node['templateName']}-{node['id'].rpartition('-')[2]}"
 
 
-def checkpoint_of(node: Json) -> str:
-    """Return the end of the key of the checkpoint that a pod node with a generator writes."""
-    found = re.match(r"train-gan\((\d+):([^)]+)\)", node["displayName"])
-    assert found, node["displayName"]
-    return f"fold-{found[1]}/{found[2]}/gan/checkpoints/checkpoint.json"
-
-
 def logs(bucket: Any, workflow: str) -> dict[str, str]:
     """Return the archived logs of a workflow's pods by key."""
     found = bucket.objects.filter(Prefix="").all()
@@ -216,10 +209,17 @@ def logs(bucket: Any, workflow: str) -> dict[str, str]:
     }
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep all tests that look at the first workflow in one process, and each other file in one: --dist loadgroup."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("first" if "first" in item.fixturenames else item.path.stem))
+class FilesTogether(LoadScopeScheduling):
+    """Gives each process whole files, and one of them all files that look at the fixture `first`."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "first" if file.endswith(("test_metrics.py", "test_run.py")) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogether:
+    """Use it, whatever --dist says."""
+    return FilesTogether(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -284,17 +284,18 @@ def site(bucket: Any) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="session")
-def first(site: Site, bucket: Any) -> Json:
+def first(site: Site) -> Json:
     """Submit as a person with only Python would, kill a pod while it trains, and return the workflow that ended."""
     name = site.mrigan("submit", "--no-watch").stdout.strip()
     training = site.wait(name, lambda found: bool(running(found, "train-gan")))
     node = running(training, "train-gan")[0]
     pod = pod_name(training, node)
-    checkpoint = checkpoint_of(node)
-    # The pod that comes after it resumes from there.
-    while not any(item.key.endswith(checkpoint) for item in bucket.objects.filter(Prefix=f"{site.prefix}/runs/")):
+    # The pod that comes after it resumes from there. A log can be followed once its container runs.
+    trained = False
+    while not trained:
         assert site.get("pod", pod)["status"]["phase"] == "Running", site.log_end(pod)
-        time.sleep(1)
+        with site.following(pod) as lines:
+            trained = any("epoch 50 of" in line for line in lines)
     site.kubectl("delete", "pod", pod, "--wait=false")
     again = site.wait(name, lambda found: bool(running(found, "train-gan", 1)) or has_ended(found))
     # A node shows its progress a minute late, which is longer than these pods last.
