@@ -18,7 +18,7 @@ from bench.speed.measuring import PEERS, ROOT
 from bench.speed.rows import ROWS, TINY, Sizes, roofs
 from jobs.common.machine import gpus, usable_cores
 
-PEER_PACKAGES = ("torch", "torchvision")
+PEER_PACKAGES = ("torch", "torchvision", "imagededup")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,10 +16,7 @@ from bench.speed.images import discs
 from jobs import predict
 from jobs.classifier import batches, networks, stepping, training
 from jobs.classifier.augmentation import VIEWS
-from jobs.classifier.champion import Candidate, Record, to_json
-from jobs.common import hardware, keys, png
-from jobs.common.step import Step
-from jobs.common.storage import open_storage
+from jobs.common import hardware, png
 from jobs.phantoms.drawing import draw_head
 from jobs.settings import ExecutionSettings, PredictSettings
 
@@ -75,28 +72,21 @@ def keras_fit(network: str, image_size: int, batch: int) -> Work:
     return work, {}
 
 
-def predicted(network: str, image_size: int) -> Work:
-    """Return a function that runs the job predict on n files, with a champion of one model, which it loads each time.
+def predicted() -> Work:
+    """Return a function that runs the job predict on n files, with the packaged weights, which it loads each time.
 
     The files are drawn heads of 150 to 260 pixels, already in the cache of the system.
     """
     hardware.configure(ExecutionSettings(threads=0))
     folder = Path(tempfile.mkdtemp(prefix="mrigan-"))
     atexit.register(shutil.rmtree, folder)
-    storage = open_storage(str(folder / "storage"))
-    champion = Candidate(network, "real", list(LABELS), image_size, "d1", "r1", 1, [0])
-    architecture = networks.Architecture(network, LABELS, image_size)
-    step = Step(storage, champion.model(0, 0), job="bench", settings={}, inputs={})
-    step.write("classifier.safetensors", networks.save_classifier(networks.build(architecture), architecture))
-    step.finish()
-    storage.write(keys.champion("bench"), to_json(Record(champion, {}, 0.0, [])))
     names = [str(folder / f"{number}.png") for number in range(64)]
     for number, name in enumerate(names):
         Path(name).write_bytes(png.encode(draw_head("healthy", np.random.default_rng(number))))
 
     def work(count: int) -> None:
         images = tuple(names[number % len(names)] for number in range(count))
-        predict.run(PredictSettings(images=images, storage=storage.url, threads=0, format="csv"))
+        predict.run(PredictSettings(images=images, storage=str(folder / "none"), threads=0, format="csv"))
 
     return work, {}
 

@@ -96,7 +96,8 @@ class S3(Storage):
             retries={"mode": "standard", "max_attempts": ATTEMPTS},
             connect_timeout=10,
             read_timeout=60,
-            max_pool_connections=PARALLEL,
+            # The threads of a transfer, the caller, and the one that reads an index.
+            max_pool_connections=PARALLEL + 2,
             # Not all S3-compatible servers support the newer default checksums.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
