@@ -72,20 +72,21 @@ def keras_fit(network: str, image_size: int, batch: int) -> Work:
     return work, {}
 
 
-def predicted() -> Work:
-    """Return a function that runs the job predict on n files, with the packaged weights, which it loads each time.
+def predicted(files: int) -> Work:
+    """Return a function that runs the job predict on n of so many files, with the packaged weights, loaded each time.
 
     The files are drawn heads of 150 to 260 pixels, already in the cache of the system.
     """
     hardware.configure(ExecutionSettings(threads=0))
     folder = Path(tempfile.mkdtemp(prefix="mrigan-"))
     atexit.register(shutil.rmtree, folder)
-    names = [str(folder / f"{number}.png") for number in range(64)]
+    pictures = [png.encode(draw_head("healthy", np.random.default_rng(number))) for number in range(64)]
+    names = [str(folder / f"{number}.png") for number in range(files)]
     for number, name in enumerate(names):
-        Path(name).write_bytes(png.encode(draw_head("healthy", np.random.default_rng(number))))
+        Path(name).write_bytes(pictures[number % len(pictures)])
 
     def work(count: int) -> None:
-        images = tuple(names[number % len(names)] for number in range(count))
+        images = tuple(names[:count])
         predict.run(PredictSettings(images=images, storage=str(folder / "none"), threads=0, format="csv"))
 
     return work, {}
