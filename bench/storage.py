@@ -4,8 +4,8 @@
 
 The server is SeaweedFS on this machine, as in the tests. Writing puts encoded PNG files into shards, with digests and
 index; reading verifies them and yields the PNG files. The bare copy puts and gets the same shards in 16 threads, from
-and into memory, and does nothing else: it verifies no digest. What the
-digests cost alone, on one core, is measured too. Rounds alternate, and a ratio is within a round.
+and into memory, and does nothing else: it verifies no digest. The time of the digests alone, on one core, is measured
+too. Rounds alternate, and a ratio is within a round.
 """
 
 import argparse
