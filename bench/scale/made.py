@@ -31,11 +31,13 @@ def write_generator(url: str, dataset: str, labels: tuple[str, ...], pixels: int
 
 
 def write_champion(url: str, pixels: int) -> None:
-    """Write a champion of one MobileNetV2 with random weights, for `mrigan predict`."""
+    """Write a champion of two MobileNetV2 with random weights, one of each fold, for `mrigan predict`."""
     storage, labels = open_storage(url), ["no", "yes"]
-    champion = Candidate("mobilenetv2", "real", labels, pixels, "d1", "r1", 1, [0])
+    champion = Candidate("mobilenetv2", "real", labels, pixels, "d1", "r1", 2, [0])
     architecture = classifiers.Architecture("mobilenetv2", tuple(labels), pixels)
-    step = Step(storage, champion.model(0, 0), job="train-classifier", settings={}, inputs={})
-    step.write("classifier.safetensors", classifiers.save_classifier(classifiers.build(architecture), architecture))
-    step.finish()
+    stored = classifiers.save_classifier(classifiers.build(architecture), architecture)
+    for fold in range(champion.folds):
+        step = Step(storage, champion.model(fold, 0), job="train-classifier", settings={}, inputs={})
+        step.write("classifier.safetensors", stored)
+        step.finish()
     storage.write(keys.champion(NAME), to_json(Record(champion, {}, 0.0, [])))
