@@ -41,12 +41,16 @@ TINY = {
 VOLATILE = ("manifest.json", "report.json", "report.html", "heads.json")
 
 
+def environment() -> dict[str, str]:
+    """Return this process's environment with the TINY settings."""
+    return os.environ | {f"MRIGAN_{name}": value for name, value in TINY.items()}
+
+
 def mrigan(*words: str, wait: bool = True) -> subprocess.Popen[str]:
     """Start mrigan with the TINY settings in the environment."""
-    environment = os.environ | {f"MRIGAN_{name}": value for name, value in TINY.items()}
     process = subprocess.Popen(
         [sys.executable, "-m", "jobs.cli", *words],
-        env=environment,
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -59,8 +63,7 @@ def mrigan(*words: str, wait: bool = True) -> subprocess.Popen[str]:
 def one_after_another(*words: str, last: list[str]) -> subprocess.CompletedProcess[str]:
     """Run mrigan once for each last word, all in one process: TensorFlow is loaded once."""
     code = f"import sys; from jobs.cli import main; sys.exit(max([main([*sys.argv[1:], last]) for last in {last}]))"
-    environment = os.environ | {f"MRIGAN_{name}": value for name, value in TINY.items()}
-    return subprocess.run([sys.executable, "-c", code, *words], env=environment, capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-c", code, *words], env=environment(), capture_output=True, text=True)
 
 
 def digests(storage: Path) -> dict[str, str]:
@@ -257,6 +260,9 @@ def test_a_failing_task_stops_only_what_needs_it(heads: Path, tmp_path: Path) ->
     made = {path.parent.name for path in storage.glob("runs/*/fold-*/classifiers/*/manifest.json")}
     assert made == {"mobilenetv2-real-seed-0", "mobilenetv2-synthetic-seed-0"}
     assert len(list(storage.glob("runs/*/fold-0/classifiers/*/manifest.json"))) == 1
+    (place / "gan").unlink()
+    again = mrigan("pipeline", *words)
+    assert again.returncode == 0, again.logged
 
 
 def test_two_workers_give_the_bytes_of_one(heads: Path, finished: tuple[Path, str], tmp_path: Path) -> None:
