@@ -200,17 +200,18 @@ def preprocessed(sizes: Sizes) -> list[Figure]:
         Figure(f"{work}: all", "decoding and resizing alone", [found["to_bare"]], "x the time"),
         Figure(f"{work}: planted copies found, with {found['wrong']} wrong pairs", "", [100 * found["found"]], "%"),
     ]
-    return figures + (hashed(sizes, before + found["duplicates_ms"]) if PEERS.exists() else [])
+    return figures + (
+        hashed(sizes, work, (before + found["duplicates_ms"]) * found["images"] / 1000) if PEERS.exists() else []
+    )
 
 
-def hashed(sizes: Sizes, ours: float) -> list[Figure]:
-    """The same images by imagededup, beside `ours` milliseconds an image."""
+def hashed(sizes: Sizes, work: str, ours: float) -> list[Figure]:
+    """The same images by imagededup, beside `ours` seconds of a core for this `work`."""
     folder = preprocess.DRAWN / str(sizes.prepared)
     planted_pairs = {tuple(sorted(pair)) for pair in planted.data_set(folder, sizes.prepared)}
     found = json.loads(_run("bench.speed.hashing_peer", str(folder), python=PEERS))
-    theirs = 1000 * found["seconds"] / (sizes.prepared + len(planted_pairs))
-    work = f"preprocess, {sizes.prepared + len(planted_pairs)} images"
-    figures = [Figure(f"{work}: all", "imagededup, PHash: hashes and pairs", [ours / theirs], "x the time")]
+    ratio = ours / found["seconds"]
+    figures = [Figure(f"{work}: all", "imagededup, PHash: hashes and pairs", [ratio], "x the time")]
     for bits, pairs in found["pairs"].items():
         right = len(planted_pairs & set(map(tuple, pairs)))
         wrong = len(pairs) - right
@@ -237,14 +238,13 @@ def shards(sizes: Sizes) -> list[Figure]:
         s3_server.running(Path(folder), volumes=400) as server,
     ):
         found = storage.measure(server, sizes.files, sizes.large, sizes.rounds)
-    figures = []
+    figures, work = [], f"S3, {sizes.files} images of {sizes.large} px"
     for kind in ("write", "read"):
         ratios = [bare / ours for ours, bare in zip(found[kind]["seconds"], found[kind]["bare_seconds"], strict=True)]
-        work = f"S3, {sizes.files} images of {sizes.large} px: {kind}"
-        figures.append(Figure(work, "a bare copy of the same bytes", ratios, "x", 0.8))
+        figures.append(Figure(f"{work}: {kind}", "a bare copy of the same bytes", ratios, "x", 0.8))
     shares = [a / b for a, b in zip(found["digests"], found["read"]["bare_seconds"], strict=True)]
-    work = f"S3, {sizes.files} images of {sizes.large} px: SHA-256 of the bytes alone, one core"
-    return [*figures, Figure(work, "a bare copy to here", shares, "x the time")]
+    alone = f"{work}: SHA-256 of the bytes alone, one core"
+    return [*figures, Figure(alone, "a bare copy to here", shares, "x the time")]
 
 
 def first_step(sizes: Sizes) -> list[Figure]:

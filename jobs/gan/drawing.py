@@ -53,8 +53,9 @@ def draw_images(
 
     def block(start: int) -> list[tuple[int, np.ndarray]]:
         within = range(start, start + BLOCK)
+        given = latents(seed, within, config.latent), np.full(BLOCK, index, np.int32)
         with one_at_a_time, metrics.gpu_use():
-            drawn = forward(latents(seed, within, config.latent), np.full(BLOCK, index, np.int32)).numpy()
+            drawn = forward(*given).numpy()
         images = zip(within, networks.to_uint8(drawn[..., 0]), strict=True)
         return [(number, bent(number, image)) for number, image in images if number in numbers]
 
