@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from jobs.classifier.augmentation import views
 from jobs.common import shapes, tensors
+from jobs.common.convolution import Conv2D
 from jobs.common.errors import MachineError, UserError, first_line
 from jobs.common.normalization import FusedBatchNormalization
 from jobs.common.seeds import derive
@@ -27,6 +28,7 @@ from jobs.common.seeds import derive
 BATCHNORM_MOMENTUM = 0.9
 
 HEAD = "logits"
+TOGETHER = 8  # images of up to 64 px whose views are one pass through a network; fewer of larger ones
 
 
 class Kind(NamedTuple):
@@ -132,6 +134,8 @@ def _edited(config: dict, architecture: Architecture, precision: str, seed: int)
             layer |= keras.saving.serialize_keras_object(FusedBatchNormalization(**settings))
         if settings["name"].endswith(NETWORKS[architecture.network].branch_ends):
             settings["kernel_initializer"] = keras.initializers.serialize(keras.initializers.Zeros())
+        if layer["class_name"] == "Conv2D":
+            layer |= keras.saving.serialize_keras_object(Conv2D(**settings))
     return config
 
 
@@ -191,21 +195,23 @@ def network_input(gray: tf.Tensor) -> tf.Tensor:
 @functools.lru_cache(maxsize=1)
 def predictor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     """`predict` for one model, traced once; it always uses the model's current weights."""
-    size = model.input_shape[1]
+    size, classes = model.input_shape[1], model.output_shape[-1]
+    # Always of the same shape, because the summation order of a matrix product may depend on its shape, and the
+    # probabilities of an image must not depend on the other images of a batch.
+    together = max(1, TOGETHER * 64**2 // max(64, size) ** 2)
 
-    @tf.function(input_signature=[tf.TensorSpec([size, size], tf.uint8)], autograph=False)
-    def infer(image: tf.Tensor) -> tf.Tensor:
-        seen = views(tf.cast(image, tf.float32) / 255.0)
-        return tf.reduce_mean(model(network_input(seen), training=False), axis=0)
+    @tf.function(input_signature=[tf.TensorSpec([together, size, size], tf.uint8)], autograph=False)
+    def infer(images: tf.Tensor) -> tf.Tensor:
+        seen = tf.concat([views(image) for image in tf.unstack(tf.cast(images, tf.float32) / 255.0)], 0)
+        logits = tf.reshape(model(network_input(seen), training=False), [together, -1, classes])
+        return tf.reduce_mean(logits, axis=1)
 
     def run(images: np.ndarray) -> np.ndarray:
         if images.dtype != np.uint8 or images.shape[1:] != (size, size):
             raise UserError(
                 f"the classifier needs uint8 images of {size} x {size}, not {images.dtype} {images.shape[1:]}"
             )
-        # One by one: the summation order of a matrix product may depend on its shape, and the probabilities of an image
-        # must not depend on the other images of a batch.
-        return _probabilities([infer(image).numpy() for image in images], model.output_shape[-1])
+        return _probabilities(infer, images, together, classes)
 
     return run
 
@@ -223,17 +229,19 @@ def one_view_predictor(model: keras.Model, batch: int) -> Callable[[np.ndarray],
         return model(network_input(tf.cast(images, tf.float32) / 255.0), training=False)
 
     def run(images: np.ndarray) -> np.ndarray:
-        # A last batch of another shape would be traced again.
-        filled = np.concatenate([images, np.zeros((-len(images) % batch, size, size), np.uint8)])
-        logits = [infer(filled[first : first + batch]).numpy() for first in range(0, len(filled), batch)]
-        return _probabilities(logits, model.output_shape[-1])[: len(images)]
+        return _probabilities(infer, images, batch, model.output_shape[-1])
 
     return run
 
 
-def _probabilities(logits: list[np.ndarray], classes: int) -> np.ndarray:
-    """The softmax, float64 [n, classes], of logits in one or more parts."""
-    rows = np.array(logits, np.float64).reshape(-1, classes)
+def _probabilities(
+    infer: Callable[[np.ndarray], tf.Tensor], images: np.ndarray, together: int, classes: int
+) -> np.ndarray:
+    """The softmax, float64 [n, classes], of the logits of n images by a function of `together` images."""
+    # Another shape would be traced again.
+    filled = np.concatenate([images, np.zeros((-len(images) % together, *images.shape[1:]), np.uint8)])
+    logits = [infer(filled[first : first + together]).numpy() for first in range(0, len(filled), together)]
+    rows = np.array(logits, np.float64).reshape(-1, classes)[: len(images)]
     powers = np.exp(rows - rows.max(axis=1, keepdims=True, initial=-np.inf))
     return powers / powers.sum(axis=1, keepdims=True)
 

@@ -15,6 +15,7 @@ import numpy as np
 from keras import layers
 
 from jobs.common import shapes, tensors
+from jobs.common.convolution import Conv2D, Conv2DTranspose
 from jobs.common.errors import MachineError, UserError
 from jobs.common.normalization import FusedBatchNormalization
 from jobs.common.seeds import derive
@@ -112,7 +113,7 @@ def build_generator(config: GanConfig, *, seed: int = 0, precision: str = "float
         resolution *= 2
         last = resolution == config.image_size
         x = layer(
-            layers.Conv2DTranspose,
+            Conv2DTranspose,
             f"up-{resolution}",
             drawn if last else config.channels(resolution),
             KERNEL,
@@ -126,7 +127,7 @@ def build_generator(config: GanConfig, *, seed: int = 0, precision: str = "float
     if config.anchors:
         x = layer(layers.LeakyReLU, "activation-last", SLOPE)(x)
         initializer = keras.initializers.HeNormal(seed=derive(seed, "generator", "last"))
-        x = layer(layers.Conv2D, "last", 1, 3, padding="same", kernel_initializer=initializer)(x)
+        x = layer(Conv2D, "last", 1, 3, padding="same", kernel_initializer=initializer)(x)
     images = layer(layers.Activation, "images", "tanh", dtype="float32")(x)
     return keras.Model([latents, labels], images, name="generator")
 
@@ -151,7 +152,7 @@ def build_discriminator(
 
     def convolve(x, name: str, *arguments, seed_of: str = "", **options):
         kernel = initializer(seed_of or name)
-        return layer(layers.Conv2D, name, *arguments, kernel_initializer=kernel, **options)(x)
+        return layer(Conv2D, name, *arguments, kernel_initializer=kernel, **options)(x)
 
     images = keras.Input((config.image_size, config.image_size, 1), name="images")
     labels = keras.Input((), dtype="int32", name="labels")

@@ -113,9 +113,10 @@ def test_each_switch_trains(options: Options) -> None:
     metrics = gan.train(0, 2)
     assert metrics.shape == (2, 4)
     assert np.isfinite(metrics).all()
-    # An untrained discriminator knows nothing: its two cross-entropies are about those of a coin.
+    # An untrained discriminator knows nothing: its two cross-entropies are about those of a coin, with a standard
+    # deviation over seeds of 0.5, since its logits are not zero.
     if not options.gradient_penalty:
-        np.testing.assert_allclose(metrics[0, 1], 2 * np.log(2), atol=0.4)
+        np.testing.assert_allclose(metrics[0, 1], 2 * np.log(2), atol=1.0)
     after = gan.state.arrays()
     weights = [name for name in after if name.endswith(("kernel", "gamma", "beta")) and "optimizer" not in name]
     assert all((before[name] != after[name]).any() for name in weights if not name.startswith("average"))
