@@ -1,10 +1,10 @@
 """Laws of growth, fitted to measured points: value = start + units x factor x product of powers of the dimensions.
 
-`start` is what a job needs before its first image or step: the smallest value, mostly that of the first point. The
-exponents are slopes of straight lines (numpy.polyfit) through the logarithms of what is left, one dimension at a time,
-the others held.
+`start` is what a job needs before its first image or step. Start, factor and powers, 0 or more, fit all points of a job
+best (scipy.optimize.least_squares on the logarithms).
 """
 
+import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy import optimize
 
-SMALLEST = 0.01  # share of a value that growth has at least, where it is lost in noise
+MOST = 4.0  # of a power
+PULL = 0.02  # toward 1, in each power: what the points do not tell is proportional
+GUESSES = (0.1, 0.5, 0.9), (0.5, 1.0, 2.0)  # the start's share of the smallest value, and the powers
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,6 @@ class Series:
         points: `x`, `seconds` (elapsed), `cpu` (processor seconds), `mib` (peak memory of the largest process); for a
             step also `start`: the seconds of the process beside its steps.
         unit: of the seconds: `task` (a whole process) or `step`.
-        first: whether the smallest point tells the start.
     """
 
     job: str
@@ -35,7 +37,6 @@ class Series:
     base: Mapping[str, float]
     points: list[dict[str, float]]
     unit: str = "task"
-    first: bool = False
 
     @property
     def x(self) -> list[float]:
@@ -64,37 +65,39 @@ class Law:
 
 
 def law(found: Sequence[Series], what: str) -> Law:
-    """Fit the law of a job's series for `what`: seconds, cpu or mib. The first series tells the start and the factor.
+    """Fit the law of a job's series for `what`: seconds, cpu or mib.
 
-    Raises ValueError if a series has too few points.
+    Raises ValueError if there are fewer points than series and one more.
     """
-    main = found[0]
-    values = [point[what] for point in main.points]
-    if main.unit == "step":
-        start = statistics.median(point["start"] for point in main.points) if what == "seconds" else 0.0
-        left = 0.0
-    else:
-        start = left = min(values) if main.first else 0.0
-    skipped = 1 if main.first else 0
-    slope, height = _line(main.x[skipped:], [value - left for value in values[skipped:]], values[skipped:])
-    middle = main.x[skipped:][len(main.x[skipped:]) // 2]
-    exponents, bases = {main.dimension: slope}, {main.dimension: middle}
-    measured = {main.dimension: (main.x[skipped], main.x[-1])}
-    for one in found[1:]:
-        values = [point[what] for point in one.points]
-        exponents[one.dimension], _ = _line(one.x, [value - left for value in values], values)
-        bases[one.dimension] = main.base[one.dimension]
-        measured[one.dimension] = (one.x[0], one.x[-1])
-    return Law(start, math.exp(height + slope * math.log(middle)), exponents, bases, measured)
-
-
-def _line(x: Sequence[float], growth: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
-    """Return slope and height of the line through the logarithms."""
-    if len(x) < 2:
+    names = [one.dimension for one in found]
+    bases = {one.dimension: one.base.get(one.dimension, statistics.median(one.x)) for one in found}
+    points = [(bases | one.base | {one.dimension: point["x"]}, point[what]) for one in found for point in one.points]
+    if len(points) <= len(found):
         raise ValueError("a law of growth needs two points and more")
-    y = [max(one, SMALLEST * value) for one, value in zip(growth, values, strict=True)]
-    slope, height = np.polyfit(np.log(x), np.log(y), 1)
-    return float(slope), float(height)
+    ratios = np.log([[where[name] / bases[name] for name in names] for where, _ in points])
+    values = np.log([value for _, value in points])
+    steps = found[0].unit == "step"
+    smallest = 0.0 if steps else float(np.exp(values.min()))
+
+    def residuals(unknown: np.ndarray) -> np.ndarray:
+        start, height, *powers = unknown
+        misses = np.log(start + np.exp(height + ratios @ powers)) - values
+        return np.concatenate([misses, PULL * (np.array(powers) - 1)])
+
+    low = [0.0, values.min() - 14.0] + [0.0] * len(names)
+    high = [smallest + 1e-9, values.max() + 1.0] + [MOST] * len(names)
+    tried = [
+        optimize.least_squares(
+            residuals, np.clip([share * smallest, 0.0] + [power] * len(names), low, high), bounds=(low, high)
+        )
+        for share, power in itertools.product(*GUESSES)
+    ]
+    start, height, *powers = min(tried, key=lambda one: one.cost).x
+    if steps:
+        start = statistics.median(point["start"] for point in found[0].points) if what == "seconds" else 0.0
+    measured = {one.dimension: (min(one.x), max(one.x)) for one in found}
+    exponents = dict(zip(names, map(float, powers), strict=True))
+    return Law(float(start), math.exp(height), exponents, bases, measured)
 
 
 def laws(stored: Mapping[str, Any], what: str) -> dict[str, Law]:

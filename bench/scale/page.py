@@ -19,7 +19,10 @@ PAGE, IMAGES = Path("docs/scale.md"), Path("docs/images")
 BEGIN, END = f"<!-- from {STORED} -->", "<!-- to here -->"
 NOTHING = "Nothing is measured yet."
 COUNTS, SIDES = (1000, 10_000, 100_000), (64, 128)  # of the forecast: images, pixels
-NEEDED = ("preprocess", "draw-phantoms", "generate", "evaluate", "promote", "train-gan step", "mobilenetv2 step")
+NEEDED = (
+    *("preprocess", "draw-phantoms", "generate", "evaluate", "promote", "predict"),
+    *("train-gan step", "mobilenetv2 step"),
+)
 Json = dict[str, Any]
 
 

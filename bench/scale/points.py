@@ -26,12 +26,12 @@ Point = dict[str, float]
 
 @dataclass(frozen=True)
 class Sizes:
-    """The points. The first one of `images`, `drawn` and `counted` tells what a job needs to start.
+    """The points. The first one of `images`, `drawn`, `synthetic` and `counted` tells what a job needs to start.
 
     Attributes:
         images: drawn heads, without their planted copies; `few` of them where another dimension grows.
         pixels: sides of images; `residual` for ResNet152V2.
-        drawn: phantoms; `counted`: synthetic images, and images to predict; `judged`: images of evaluate.
+        drawn: phantoms; `synthetic`: synthetic images; `counted`: images to predict; `judged`: images of evaluate.
         classes, folds, seeds, networks: of evaluate; preprocess has the classes too.
         batch: of a step; `seconds`: of the steps that are measured, at least.
     """
@@ -41,6 +41,7 @@ class Sizes:
     pixels: tuple[int, ...] = (32, 64, 128, 256)
     residual: tuple[int, ...] = (32, 64, 128)
     drawn: tuple[int, ...] = (2, 50, 100, 200)
+    synthetic: tuple[int, ...] = (2, 500, 2000, 4000)
     counted: tuple[int, ...] = (2, 100, 200, 400)
     judged: tuple[int, ...] = (40, 400, 1600, 6400)
     classes: tuple[int, ...] = (2, 4, 20)
@@ -58,6 +59,7 @@ TINY = Sizes(
     pixels=(32, 64),
     residual=(32, 40),
     drawn=(2, 4, 6),
+    synthetic=(2, 4, 6),
     counted=(2, 4, 6),
     judged=(40, 60, 80),
     classes=(2, 4),

@@ -17,7 +17,7 @@ def preprocess(bench: Bench) -> Iterator[Series]:
     sizes = bench.sizes
     images = [bench.dataset(heads)[1] for heads in sizes.images]
     base = {"images": bench.dataset(sizes.few)[1]["x"], "pixels": PIXELS, "classes": CLASSES}
-    yield Series("preprocess", "images", base, images, first=True)
+    yield Series("preprocess", "images", base, images)
     sides = [bench.dataset(sizes.few, pixels)[1] | {"x": pixels} for pixels in sizes.pixels]
     yield Series("preprocess", "pixels", base, sides)
     classes = [bench.dataset(sizes.few, PIXELS, classes)[1] | {"x": classes} for classes in sizes.classes]
@@ -35,7 +35,7 @@ def phantoms(bench: Bench) -> Iterator[Series]:
         return bench.mrigan("draw-phantoms", *flags, storage=str(bench.folder / f"{count}-of-{pixels}"))
 
     counts = [point(count, drawn(count, PIXELS)) for count in sizes.drawn]
-    yield Series("draw-phantoms", "count", base, counts, first=True)
+    yield Series("draw-phantoms", "count", base, counts)
     yield Series("draw-phantoms", "pixels", base, [point(pixels, drawn(few, pixels)) for pixels in sizes.pixels])
 
 
@@ -51,12 +51,12 @@ def training_images(bench: Bench) -> Iterator[Series]:
             dataset, prepared = bench.dataset(heads)
             where = (f"--dataset={dataset}", f"--run=of-{heads}", "--fold=0")
             points.append(point(prepared["x"], bench.mrigan(job, *where, *flags)))
-        yield Series(job, "images", base, points, first=True)
+        yield Series(job, "images", base, points)
 
 
 def generate(bench: Bench) -> Iterator[Series]:
     """Synthetic images of one class, drawn, stored and judged, by a generator without training."""
-    sizes, some = bench.sizes, bench.sizes.counted[-2]
+    sizes, some = bench.sizes, bench.sizes.synthetic[-2]
     base = {"count": some, "pixels": PIXELS, "images": bench.dataset(sizes.few)[1]["x"]}
 
     @functools.cache
@@ -67,8 +67,8 @@ def generate(bench: Bench) -> Iterator[Series]:
         where = (f"--dataset={dataset}", f"--run={run}", "--fold=0", "--label=class-00", f"--synthetic-count={count}")
         return bench.mrigan("generate", *where)
 
-    counts = [point(count, generated(count, sizes.few, PIXELS)) for count in sizes.counted]
-    yield Series("generate", "count", base, counts, first=True)
+    counts = [point(count, generated(count, sizes.few, PIXELS)) for count in sizes.synthetic]
+    yield Series("generate", "count", base, counts)
     sides = [point(pixels, generated(some, sizes.few, pixels)) for pixels in sizes.pixels]
     yield Series("generate", "pixels", base, sides)
     images = [point(bench.dataset(heads)[1]["x"], generated(some, heads, PIXELS)) for heads in sizes.images[1:]]
@@ -91,7 +91,7 @@ def evaluate(bench: Bench) -> Iterator[Series]:
     def along(dimension: str, values: Iterable[int]) -> list[Point]:
         return [point(value, evaluated(**base | {dimension: value})[1]) for value in values]
 
-    yield Series("evaluate", "images", base, along("images", sizes.judged), first=True)
+    yield Series("evaluate", "images", base, along("images", sizes.judged))
     for dimension in ("classes", "folds", "seeds"):
         yield Series("evaluate", dimension, base, along(dimension, getattr(sizes, dimension)))
     yield Series("evaluate", "networks", base, along("networks", range(1, len(sizes.networks) + 1)))
@@ -100,7 +100,7 @@ def evaluate(bench: Bench) -> Iterator[Series]:
         point(count, bench.mrigan("promote", *run, f"--name={made.NAME}", storage=place))
         for count, place in places.items()
     ]
-    yield Series("promote", "images", {}, promoted, first=True)
+    yield Series("promote", "images", {}, promoted)
 
 
 def predict(bench: Bench) -> Iterator[Series]:
@@ -117,7 +117,7 @@ def predict(bench: Bench) -> Iterator[Series]:
         return bench.mrigan("predict", f"--name={made.NAME}", "--format=csv", *images, storage=where)
 
     counts = [point(count, predicted(count, PIXELS)) for count in sizes.counted]
-    yield Series("predict", "count", base, counts, first=True)
+    yield Series("predict", "count", base, counts)
     yield Series("predict", "pixels", base, [point(pixels, predicted(some, pixels)) for pixels in sizes.pixels])
 
 

@@ -36,7 +36,7 @@ def series(job: str, dimension: str, xs: list[float], of, base=None, **more) -> 
 
 def test_a_law_finds_the_curve_that_its_points_lie_on() -> None:
     base = {"images": 500, "pixels": 64}
-    first = series("j", "images", [0.001, 500, 1000, 4000], lambda x: 3 + 0.01 * x**1.5, base, first=True)
+    first = series("j", "images", [0.001, 500, 1000, 4000], lambda x: 3 + 0.01 * x**1.5, base)
     second = series("j", "pixels", [32, 64, 128], lambda x: 3 + 0.01 * 500**1.5 * (x / 64) ** 2, base)
     found = growth.law([first, second], "seconds")
     assert found.start == pytest.approx(3, rel=1e-3)
@@ -48,11 +48,11 @@ def test_a_law_finds_the_curve_that_its_points_lie_on() -> None:
 
 def test_steps_are_multiplied_and_the_start_is_not() -> None:
     found = growth.law([series("s", "pixels", [32, 64], lambda x: x**2 / 4096, unit="step")], "seconds")
-    assert found.at(100, pixels=128) == pytest.approx(7 + 100 * 4)
+    assert found.at(100, pixels=128) == pytest.approx(7 + 100 * 4, rel=1e-2)
 
 
 def test_memory_that_does_not_grow_stays() -> None:
-    found = growth.law([series("j", "images", [1, 10, 100], lambda x: 5.0, first=True)], "mib")
+    found = growth.law([series("j", "images", [1, 10, 100], lambda x: 5.0)], "mib")
     assert found.at(images=10_000) == pytest.approx(50, rel=0.05)
 
 
@@ -148,10 +148,11 @@ def stored() -> page.Json:
         ("preprocess", "images"),
         ("draw-phantoms", "count"),
         ("generate", "count"),
+        ("predict", "count"),
         ("evaluate", "images"),
         ("promote", "images"),
     ):
-        found.append(series(job, dimension, [0.001, 1, 100, 4000], lambda x: x, base, first=True))
+        found.append(series(job, dimension, [0.001, 1, 100, 4000], lambda x: x, base))
     for job in ("preprocess", "generate"):
         found.append(series(job, "pixels", [32, 64, 128], lambda x: 1.0, base))
     for step in ("train-gan step", "mobilenetv2 step", "resnet152v2 step"):
@@ -170,7 +171,7 @@ def test_a_run_takes_the_steps_and_images_of_its_settings() -> None:
     assert found["pretrain"] == pytest.approx(start + 95 * 100)
     assert found["train-gan"] == pytest.approx(folds * (start + 3 * np.ceil(750 / 32)))
     assert found["generate"] == pytest.approx(folds * 2 * 2000, rel=1e-3)
-    assert found["train-classifier"] == pytest.approx(folds * 3 * 2 * (start + 4 * 100))
+    assert found["train-classifier"] == pytest.approx(folds * 3 * 2 * (start + 4 * 100 + 1000 / folds), rel=1e-3)
 
 
 # ---- the page --------------------------------------------------------------------------------------------------------
