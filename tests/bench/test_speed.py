@@ -7,12 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from bench.speed import __main__ as speed
-from bench.speed import page
+from bench.speed import page, profile
 from bench.speed.measuring import ROOT, Figure, Measured, Side, alternate, speeds
 from bench.speed.rows import TINY
+from jobs.common import hardware
 from jobs.common.errors import MachineError
+from jobs.settings import ExecutionSettings
 
 HARDWARE = {"kind": "cpu", "device": "A (R) Processor", "machine": "x86_64", "cores": 2}
 FIGURES = [
@@ -113,3 +116,16 @@ def test_an_unknown_row_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         speed.main(["gan-63"])
     assert ended.value.code == 2 and "unknown row gan-63" in capsys.readouterr().err
+
+
+def test_a_profile_has_each_operation_of_a_step() -> None:
+    hardware.configure(ExecutionSettings(threads=1))
+    matrix = tf.ones((64, 64))
+
+    @tf.function(autograph=False)
+    def products() -> tf.Tensor:
+        return tf.exp(matrix @ (matrix @ matrix))
+
+    took, counts = profile.by_operation(lambda steps: [products() for _ in range(steps)], 4)
+    assert (counts["MatMul"], counts["Exp"]) == (2, 1)
+    assert 0 < took["MatMul"] < 1000
