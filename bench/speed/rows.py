@@ -17,6 +17,7 @@ from jobs.common.errors import MachineError
 from jobs.settings import GanSettings
 from tests import s3_server
 
+STACKED = 8  # DCGANs that are trained together
 TORCHVISION = {"mobilenetv2": "mobilenet_v2", "resnet152v2": "resnet152"}
 
 
@@ -126,6 +127,22 @@ def recipe(sizes: Sizes) -> list[Figure]:
         times = [1 / speed for speed in speeds(ours, plain)]
         figures.append(Figure(work, "the plain one", times, "x the time", 1.25, facts=_facts(ours, plain)))
     return figures
+
+
+def stacked(sizes: Sizes) -> list[Figure]:
+    """Several plain DCGANs in one process: steps of all of them."""
+    same = {"image_size": sizes.small, "width": sizes.narrow, "batch": GanSettings().gan_batch, "latent": sizes.latent}
+    sides = [
+        *(Side("bench.speed.stacked:steps", same | {"count": count}) for count in (STACKED, 1)),
+        Side("bench.speed.gan:steps", same | {"recipe": False}),
+    ]
+    together, alone, plain = alternate(sides, sizes.rounds, sizes.seconds, multiple=STACKED)
+    work = f"{STACKED} DCGANs in one process, {sizes.small} px, width {sizes.narrow}, batch {same['batch']}: training"
+    others = {"one after another, the same code": alone, "one after another, as train-gan": plain}
+    return [
+        Figure(work, against, speeds(together, other), "x", facts=_facts(together, other))
+        for against, other in others.items()
+    ]
 
 
 def generate(sizes: Sizes) -> list[Figure]:
@@ -291,6 +308,7 @@ ROWS: dict[str, Row] = {
     "gan-64": Row(lambda sizes: dcgan(sizes, sizes.small), on_gpu=True, torch=True),
     "gan-128": Row(lambda sizes: dcgan(sizes, sizes.large), on_gpu=True, torch=True),
     "recipe": Row(recipe, on_gpu=True),
+    "stacked": Row(stacked, on_gpu=True),
     "mobilenetv2": Row(lambda sizes: classifier(sizes, "mobilenetv2"), on_gpu=True),
     "resnet152v2": Row(lambda sizes: classifier(sizes, sizes.residual), on_gpu=True),
     "pipeline": Row(pipeline),
