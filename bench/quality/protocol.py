@@ -40,6 +40,7 @@ REFERENCE = "no-bends"
 _AS_DRAWN: dict[str, Any] = {"synthetic_bend": 0.0}
 _ON_SYNTHETIC: dict[str, Any] = _AS_DRAWN | {"regimes": ("synthetic",)}
 _THREE_SEEDS: dict[str, Any] = {"seeds": 3, "regimes": ("synthetic",)}
+_THREE_SEEDS_REAL: dict[str, Any] = {"seeds": 3, "regimes": ("real",)}
 # The stabilizers that a variant leaves out.
 OFF = {f"no-{part.replace('_', '-')}": (part,) for part in STABILIZERS}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -54,5 +55,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no-phantoms": _AS_DRAWN | {"healthy": "off", "regimes": ("real", "synthetic")},
     "4-classifier-epochs": _THREE_SEEDS | {"classifier_epochs": 4},
     "12-classifier-epochs": _THREE_SEEDS | {"classifier_epochs": 12},
+    "4-classifier-epochs-real": _THREE_SEEDS_REAL | {"classifier_epochs": 4},
+    "12-classifier-epochs-real": _THREE_SEEDS_REAL | {"classifier_epochs": 12},
     "no-classifier-augmentation": {"regimes": ("real",), "classifier_augmentation": False},
 }

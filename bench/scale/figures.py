@@ -1,6 +1,7 @@
 """Pictures for docs/scale.md: SVG that can be read on light and dark pages, the same bytes for the same figures."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def lines(
             axis.set_minor_locator(NullLocator())
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         places = sorted({place for places, _ in series.values() for place in places})
-        if len(places) <= 8:
+        if len(places) <= 8 and all(after >= 1.5 * before for before, after in pairwise(places)):
             axes.set_xticks(places, [f"{place:g}" for place in places])
         axes.grid(axis="y", color=GRAY, linewidth=0.3)
         figure.legend(loc="outside lower center", ncols=2 if len(series) > 2 else 1)
