@@ -21,6 +21,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.prop_cycle": cycler(color=COLOURS),
     "xtick.color": GRAY,
+    "xtick.labelsize": 8,
     "ytick.color": GRAY,
     "legend.frameon": False,
     "legend.fontsize": 8,
