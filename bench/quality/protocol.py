@@ -54,8 +54,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "four-times-images": _ON_SYNTHETIC | _times("synthetic_count", 4),
     "no-phantoms": _AS_DRAWN | {"healthy": "off", "regimes": ("real", "synthetic")},
     "4-classifier-epochs": _THREE_SEEDS | {"classifier_epochs": 4},
+    "8-classifier-epochs": _THREE_SEEDS | {"classifier_epochs": 8},
     "12-classifier-epochs": _THREE_SEEDS | {"classifier_epochs": 12},
     "4-classifier-epochs-real": _THREE_SEEDS_REAL | {"classifier_epochs": 4},
+    "8-classifier-epochs-real": _THREE_SEEDS_REAL | {"classifier_epochs": 8},
     "12-classifier-epochs-real": _THREE_SEEDS_REAL | {"classifier_epochs": 12},
     "no-classifier-augmentation": {"regimes": ("real",), "classifier_augmentation": False},
 }
