@@ -71,7 +71,9 @@ def law(found: Sequence[Series], what: str) -> Law:
     """
     names = [one.dimension for one in found]
     bases = {one.dimension: one.base.get(one.dimension, statistics.median(one.x)) for one in found}
-    points = [(bases | one.base | {one.dimension: point["x"]}, point[what]) for one in found for point in one.points]
+    points = [
+        (bases | dict(one.base) | {one.dimension: point["x"]}, point[what]) for one in found for point in one.points
+    ]
     if len(points) <= len(found):
         raise ValueError("a law of growth needs two points and more")
     ratios = np.log([[where[name] / bases[name] for name in names] for where, _ in points])

@@ -107,8 +107,9 @@ def train_step(stack: Stack) -> Any:
     def descend(weights: Weights, tape: tf.GradientTape, losses: tf.Tensor, step: tf.Tensor) -> None:
         # The gradient is that of the sum: a weight meets the loss of its own GAN only.
         for one, gradient in zip(weights, tape.gradient(losses, weights), strict=True):
-            how = {"rate": RATE, "count": step, "betas": (training.BETA_1, 0.999), "epsilon": EPSILON}
-            apply_adam(one, *moments[id(one)], gradient, **how)
+            how: dict[str, Any] = {"rate": RATE, "count": step, "betas": (training.BETA_1, 0.999), "epsilon": EPSILON}
+            first, second = moments[id(one)]
+            apply_adam(one, first, second, gradient, **how)
 
     def mean(values: tf.Tensor) -> tf.Tensor:
         return tf.reduce_mean(tf.nn.softplus(values), axis=1)

@@ -6,6 +6,7 @@ many features and few pixels, as MatMul takes for the same product (docs/speed.m
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -21,7 +22,7 @@ class Conv2D(keras.layers.Conv2D):
 
     def convolution_op(self, inputs: tf.Tensor, kernel: keras.Variable) -> tf.Tensor:
         """Return the convolution of `inputs`, float [n, height, width, channels], without bias."""
-        how = {"strides": [1, *self.strides, 1], "padding": self.padding.upper()}
+        how: dict[str, Any] = {"strides": [1, *self.strides, 1], "padding": self.padding.upper()}
 
         @tf.custom_gradient
         def convolve(images: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Gradients]:
@@ -41,7 +42,7 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Return the transposed convolution of `inputs`, float [n, height, width, channels], with the bias if any."""
-        how = {"strides": [1, *self.strides, 1], "padding": "SAME"}
+        how: dict[str, Any] = {"strides": [1, *self.strides, 1], "padding": "SAME"}
         height, width = (side * stride for side, stride in zip(inputs.shape[1:3], self.strides, strict=True))
         sizes = tf.stack([tf.shape(inputs)[0], height, width, self.filters])
 
