@@ -15,6 +15,7 @@ import numpy as np
 from scipy import optimize
 
 MOST = 4.0  # of a power
+PRECISE = dict.fromkeys(("ftol", "xtol", "gtol"), 1e-12)
 PULL = 0.02  # toward 1, in each power: what the points do not tell is proportional
 GUESSES = (0.1, 0.5, 0.9), (0.5, 1.0, 2.0)  # the start's share of the smallest value, and the powers
 
@@ -79,18 +80,22 @@ def law(found: Sequence[Series], what: str) -> Law:
     ratios = np.log([[where[name] / bases[name] for name in names] for where, _ in points])
     values = np.log([value for _, value in points])
     steps = found[0].unit == "step"
-    smallest = 0.0 if steps else float(np.exp(values.min()))
+    # The start of steps is measured, so that their points tell the power.
+    smallest, pull = (0.0, 0.0) if steps else (float(np.exp(values.min())), PULL)
 
     def residuals(unknown: np.ndarray) -> np.ndarray:
         start, height, *powers = unknown
         misses = np.log(start + np.exp(height + ratios @ powers)) - values
-        return np.concatenate([misses, PULL * (np.array(powers) - 1)])
+        return np.concatenate([misses, pull * (np.array(powers) - 1)])
 
     low = [0.0, values.min() - 14.0] + [0.0] * len(names)
     high = [smallest + 1e-9, values.max() + 1.0] + [MOST] * len(names)
     tried = [
         optimize.least_squares(
-            residuals, np.clip([share * smallest, 0.0] + [power] * len(names), low, high), bounds=(low, high)
+            residuals,
+            np.clip([share * smallest, 0.0] + [power] * len(names), low, high),
+            bounds=(low, high),
+            **PRECISE,
         )
         for share, power in itertools.product(*GUESSES)
     ]

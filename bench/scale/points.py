@@ -26,7 +26,7 @@ Point = dict[str, float]
 
 @dataclass(frozen=True)
 class Sizes:
-    """The points. The first one of `images`, `drawn`, `synthetic` and `counted` tells what a job needs to start.
+    """The points. The first one of `images`, `drawn`, `synthetic` and `counted` is little more than a job's start.
 
     Attributes:
         images: drawn heads, without their planted copies; `few` of them where another dimension grows.
