@@ -58,18 +58,18 @@ def augment(images: tf.Tensor, seed: tf.Tensor, strength: tf.Tensor | float = 1.
     return _cover(tf.clip_by_value(exposed, 0.0, 1.0), across, down, strength * (extent + 1.0) / 2.0)
 
 
-def views(image: tf.Tensor) -> tf.Tensor:
-    """An image slightly rotated, scaled and mirrored: float32 [s, s] -> [len(VIEWS), s, s].
+def views(images: tf.Tensor) -> tf.Tensor:
+    """Images slightly rotated, scaled and mirrored, image by image: float32 [n, s, s] -> [n * len(VIEWS), s, s].
 
     The mean prediction over the views has less variance than that of a single view (test-time augmentation, as with
     the crops and mirror images of Krizhevsky et al., "ImageNet classification with deep convolutional neural networks",
     NeurIPS 2012).
     """
-    angles, scales, mirrors = (tf.constant(values, tf.float32) for values in zip(*VIEWS, strict=True))
+    each = tf.tile(tf.constant(VIEWS, tf.float32), (tf.shape(images)[0], 1))
+    angles, scales, mirrors = tf.unstack(each, axis=1)
     zeros = tf.zeros_like(angles)
-    return _affine(
-        tf.repeat(image[tf.newaxis], len(VIEWS), axis=0), angles, scales, scales, zeros, zeros, zeros, mirrors
-    )
+    repeated = tf.repeat(images, len(VIEWS), axis=0)
+    return _affine(repeated, angles, scales, scales, zeros, zeros, zeros, mirrors)
 
 
 def mix(images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor, strength: float = 1.0) -> tuple[tf.Tensor, tf.Tensor]:

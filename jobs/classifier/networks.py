@@ -202,7 +202,7 @@ def predictor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
 
     @tf.function(input_signature=[tf.TensorSpec([together, size, size], tf.uint8)], autograph=False)
     def infer(images: tf.Tensor) -> tf.Tensor:
-        seen = tf.concat([views(image) for image in tf.unstack(tf.cast(images, tf.float32) / 255.0)], 0)
+        seen = views(tf.cast(images, tf.float32) / 255.0)
         logits = tf.reshape(model(network_input(seen), training=False), [together, -1, classes])
         return tf.reduce_mean(logits, axis=1)
 

@@ -98,7 +98,7 @@ def test_an_image_is_judged_alike_alone_and_among_others(model: keras.Model) -> 
     np.testing.assert_array_equal(alone, together)
     assert together.dtype == np.float64
     np.testing.assert_allclose(together.sum(axis=1), 1.0)
-    seen = tf.concat([augmentation.views(tf.cast(image, tf.float32) / 255.0) for image in IMAGES], axis=0)
+    seen = augmentation.views(tf.cast(IMAGES, tf.float32) / 255.0)
     logits = model(networks.network_input(seen), training=False).numpy().reshape(len(IMAGES), -1, 2)
     np.testing.assert_allclose(together, tf.nn.softmax(logits.mean(axis=1)), atol=1e-6)
     assert networks.predict(model, IMAGES[:0]).shape == (0, 2)

@@ -107,7 +107,7 @@ def test_images_are_moved_as_scipy_moves_them(mirror: float) -> None:
 
 def test_an_image_is_seen_in_turns_scales_and_mirrored() -> None:
     image = ndimage.gaussian_filter(np.random.default_rng(0).random((SIZE, SIZE)), 1.5).astype(np.float32)
-    seen = augmentation.views(tf.constant(image)).numpy()
+    seen = augmentation.views(tf.constant(image[np.newaxis])).numpy()
     assert len(np.unique(seen.reshape(len(seen), -1), axis=0)) == len(seen) == 18
     middle = np.full(2, (SIZE - 1) / 2)
     angle, scale = 0.2, 1.1
