@@ -129,7 +129,7 @@ class ClassifierSettings(PhantomLearningSettings, BatchSettings):
     """classifiers"""
 
     healthy: str = setting("auto", "class without lesions, for phantoms; auto: the class called no, normal, healthy or similar; off: no phantoms")
-    classifier_epochs: int = setting(0, "epochs of a classifier; 0: 4 after pretraining on phantoms, otherwise 12", unit="epochs", ge=0)
+    classifier_epochs: int = setting(0, "epochs of a classifier; 0: 8 after pretraining on phantoms, otherwise 12", unit="epochs", ge=0)
     classifier_learning_rate: float = setting(0.0, "peak learning rate of AdamW; 0: 0.001 with phantoms, otherwise 0.003", ge=0)
     classifier_weights: str = setting("none", "initial weights: none (random), imagenet (downloaded), or a Keras .h5 file (path or s3://) of the network without its top")
     classifier_augmentation: bool = setting(True, "augment the training images: rotation, scale, shear, shift, mirror, exposure, erasing, mixup")

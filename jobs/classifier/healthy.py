@@ -12,7 +12,7 @@ from jobs.common.fields import Settings
 log = logging.getLogger("mrigan.healthy")
 
 T = TypeVar("T", bound=Settings)
-EPOCHS, EPOCHS_FROM_RANDOM_WEIGHTS = 4, 12
+EPOCHS, EPOCHS_FROM_RANDOM_WEIGHTS = 8, 12
 RATE, RATE_FROM_RANDOM_WEIGHTS = 1e-3, 3e-3  # peak learning rates of a MobileNetV2 with and without phantoms
 AUTO, OFF = "auto", "off"
 # Usual names of this class in collections, without spaces, underscores and hyphens.

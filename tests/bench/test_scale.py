@@ -171,7 +171,7 @@ def test_a_run_takes_the_steps_and_images_of_its_settings() -> None:
     assert found["pretrain"] == pytest.approx(start + 95 * 100)
     assert found["train-gan"] == pytest.approx(folds * (start + 3 * np.ceil(750 / 32)))
     assert found["generate"] == pytest.approx(folds * 2 * 2000, rel=1e-3)
-    assert found["train-classifier"] == pytest.approx(folds * 3 * 2 * (start + 4 * 100 + 1000 / folds))
+    assert found["train-classifier"] == pytest.approx(folds * 3 * 2 * (start + 8 * 100 + 1000 / folds))
 
 
 # ---- the page --------------------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def test_what_yaml_makes_of_no_and_off_is_refused_unless_it_is_a_class() -> None
 @pytest.mark.parametrize(
     ("given", "epochs", "rate"),
     [
-        ({"healthy": "no"}, 4, 1e-3),
+        ({"healthy": "no"}, 8, 1e-3),
         ({"healthy": "off"}, 12, 3e-3),
         ({"healthy": "no", "phantom_epochs": 0}, 12, 1e-3),
         ({"healthy": "no", "classifier_weights": "imagenet"}, 12, 1e-3),
