@@ -196,11 +196,13 @@ class S3(Storage):
 
         def request() -> tuple[bytes, str]:
             for attempt in itertools.count(1):
-                found = self.client.get_object(**self._object(key), **asked)
+                # botocore retries only failures before the body, of an object or of an error.
+                broken: tuple[type[Exception], ...] = (urllib3.exceptions.HTTPError,)
                 try:
+                    found = self.client.get_object(**self._object(key), **asked)
+                    broken = (failures.BotoCoreError, urllib3.exceptions.HTTPError, OSError)
                     return found["Body"].read(), found.get("ETag", "")
-                except (failures.BotoCoreError, urllib3.exceptions.HTTPError, OSError):
-                    # botocore retries only failures before the body.
+                except broken:
                     if attempt == ATTEMPTS:
                         raise
                 counters().retries.inc()

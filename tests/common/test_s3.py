@@ -344,6 +344,13 @@ def test_a_refusal_counts_if_it_comes_twice(s3_url: str, monkeypatch: pytest.Mon
     assert list(open_storage(s3_url).list("")) == (["other"] if times == 1 else ["key"])
 
 
+def test_an_answer_about_a_missing_object_may_break_off(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with proxy.running(os.environ["AWS_ENDPOINT_URL"], Disturbed("cut", s3.ATTEMPTS - 1)) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        with pytest.raises(MissingKey):
+            open_storage(s3_url).read("missing")
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_list_that_is_not_found_counts_if_it_comes_twice(
     s3_url: str, monkeypatch: pytest.MonkeyPatch, times: int
