@@ -4,7 +4,7 @@ from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from jobs.classifier import champion
-from jobs.common import again, keys
+from jobs.common import again, keys, leases
 from jobs.common.checkpoint import CHECKPOINTS
 from jobs.common.errors import MachineError
 from jobs.common.step import RESULTS_VERSION, digest, manifest_digest, read_manifest
@@ -50,7 +50,8 @@ def done(storage: Storage, plan: Plan) -> dict[str, dict[str, Any]]:
 
 
 def tidy(storage: Storage, plan: Plan, known: Container[str]) -> None:
-    """Delete what killed jobs have left at the places `known` to be done: checkpoints and half-written files."""
+    """Delete what killed jobs have left at the places `known` to be done: checkpoints, half-written files, leases."""
+    left = set(storage.list(keys.LEASES))
     for key in (*storage.list(keys.run(plan.run)), *storage.list(keys.pretrained(""))):
         place, found, _ = key.partition(f"/{CHECKPOINTS}/")
         if found and place in known:
@@ -58,6 +59,8 @@ def tidy(storage: Storage, plan: Plan, known: Container[str]) -> None:
     for task in plan.tasks:
         if task.place in known:
             storage.tidy(task.place)
+            if keys.lease(task.place) in left:
+                leases.clear(storage, task.place)
 
 
 def seconds(storage: Storage, plan: Plan, known: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

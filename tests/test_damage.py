@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import platform
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import pytest
 from jobs import declaration, evaluate, fetch_report, phantom, pipeline, predict
 from jobs import plan as planning
 from jobs.classifier import champion
+from jobs.common import keys
 from jobs.common.errors import MachineError, UserError
 from jobs.common.seeds import derive
 from jobs.common.step import read_output, seal
@@ -156,6 +158,11 @@ def test_the_next_start_removes_what_a_kill_left_at_finished_places(folder: Path
         (found / "checkpoints").mkdir()
         (found / "checkpoints" / "checkpoint-00000007.safetensors").touch()
         (found / "checkpoints" / ".writing-checkpoint").touch()
+        # Of a process that ended between its last two operations.
+        lease = {"process": "another", "host": platform.node(), "pid": os.getpid(), "started": "never"}
+        key = keys.lease(found.relative_to(folder / "storage").as_posix())
+        (folder / "storage" / key).parent.mkdir(exist_ok=True)
+        (folder / "storage" / key).write_text(json.dumps(lease))
     pipeline.run(settings(folder))
     assert {path for path in folder.rglob("*") if path.is_file()} == before
 

@@ -2,6 +2,7 @@
 
 import hashlib
 
+LEASES = "leases"
 CLASS_CONDITIONAL = "all-classes"
 RESERVED_LABELS = frozenset({CLASS_CONDITIONAL, "classifiers"})
 # Settings that identify a step within a run, but do not affect its method.
@@ -80,7 +81,7 @@ def done(digest: str) -> str:
 
 def lease(prefix: str) -> str:
     """Return the key of the lease of the process that works on the step `prefix`."""
-    return f"leases/{hashlib.sha256(prefix.encode()).hexdigest()[:20]}.json"
+    return f"{LEASES}/{hashlib.sha256(prefix.encode()).hexdigest()[:20]}.json"
 
 
 def report(run: str) -> str:

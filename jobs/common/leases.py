@@ -87,6 +87,17 @@ def take(storage: Storage, prefix: str, is_done: Callable[[], bool]) -> Lease | 
             return None
 
 
+def clear(storage: Storage, prefix: str) -> None:
+    """Delete the lease of the finished step `prefix` if an ended process of this machine has left it."""
+    try:
+        found = storage.read(keys.lease(prefix))
+    except MissingKey:
+        return
+    lease = Lease(storage, prefix)
+    if _has_ended(found) and lease.take(found):
+        lease.release()
+
+
 def release_all() -> None:
     """Release the leases that a failed job of this process has left."""
     for lease in list(_held.values()):

@@ -94,6 +94,17 @@ def test_the_place_of_a_killed_process_is_free_at_once(url: str) -> None:
     assert open_storage(url).list("") == []
 
 
+def test_the_lease_of_an_ended_process_can_be_cleared(url: str) -> None:
+    with other(url) as process:
+        leases.clear(open_storage(url), PREFIX)
+        assert open_storage(url).list("") == [KEY]
+        process.kill()
+        process.wait()
+        leases.clear(open_storage(url), PREFIX)
+        leases.clear(open_storage(url), PREFIX)
+    assert open_storage(url).list("") == []
+
+
 def test_a_process_of_another_machine_has_ended_when_it_is_silent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
