@@ -16,12 +16,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Modules that train, or start servers or many processes: together most of the time. `make test-fast` omits them.
 # fmt: off
 SLOW = {
-    "bench/test_quality", "classifier/test_fair", "classifier/test_networks", "classifier/test_training",
-    "common/test_loading", "common/test_metrics", "common/test_s3", "common/test_s3_tls", "gan/test_features",
-    "gan/test_networks", "gan/test_training", "mri/test_corpora", "mri/test_duplicates", "mri/test_faults",
-    "mri/test_identifiers", "mri/test_readers", "mri/test_testset", "phantoms/test_learning", "test_check", "test_cli",
-    "test_damage", "test_documents", "test_evaluate", "test_generate", "test_mrigan", "test_notebook", "test_pipeline",
-    "test_preprocess", "test_pretrain", "test_secrets", "test_synthetic_images",
+    "bench/test_chaos", "bench/test_quality", "classifier/test_fair", "classifier/test_networks",
+    "classifier/test_training", "common/test_loading", "common/test_metrics", "common/test_s3", "common/test_s3_tls",
+    "gan/test_features", "gan/test_networks", "gan/test_training", "mri/test_corpora", "mri/test_duplicates",
+    "mri/test_faults", "mri/test_identifiers", "mri/test_readers", "mri/test_testset", "phantoms/test_learning",
+    "test_check", "test_cli", "test_damage", "test_documents", "test_evaluate", "test_generate", "test_mrigan",
+    "test_notebook", "test_pipeline", "test_preprocess", "test_pretrain", "test_secrets", "test_synthetic_images",
     "test_train_classifier", "test_train_gan",
 }
 # fmt: on

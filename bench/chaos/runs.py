@@ -39,18 +39,19 @@ VOLATILE = frozenset(
 Outputs = dict[str, Any]
 
 
-def command(data: Path, storage: str, workers: int = 1) -> list[str]:
-    """Return the command of a tiny run."""
-    flags = [part for name, value in TINY.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    places = ["--data", str(data), "--storage", storage, "--workers", str(workers)]
-    return [sys.executable, "-m", "jobs.cli", "pipeline", *places, *flags]
+def command(data: Path, storage: str, **changes: object) -> list[str]:
+    """Return the command of a tiny run with `changes` to its settings."""
+    settings = TINY | {"data": data, "storage": storage, "workers": 1} | changes
+    flags = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    return [sys.executable, "-m", "jobs.cli", "pipeline", *flags]
 
 
 def start(words: list[str], scratch: Path, environment: Mapping[str, str]) -> "subprocess.Popen[str]":
-    """Start a run whose temporary files are in `scratch`."""
+    """Start a run, the first of a process group, whose temporary files are in `scratch`."""
     scratch.mkdir(parents=True, exist_ok=True)
     own = os.environ | dict(environment) | {"TMPDIR": str(scratch)}
-    return subprocess.Popen(words, env=own, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(words, env=own, process_group=0, **pipes)
 
 
 def outputs(storage: str) -> Outputs:
