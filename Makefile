@@ -12,7 +12,7 @@ BUILD ?= docker build -t
 # Training images of `make quality`: a folder with one folder per class.
 DATA ?= ../shared/data/brain_tumor_dataset
 
-.PHONY: demo example test test-fast check dashboards settings chart-readme image e2e e2e-scale e2e-chaos chaos quality
+.PHONY: demo example test test-fast check dashboards settings chart-readme image e2e e2e-scale e2e-chaos e2e-evictions e2e-soak chaos quality
 .PHONY: weights bench bench-gpu bench-scale bench-peers lock licences sbom clean
 
 demo: .venv/run  ## a small run of the whole pipeline on phantom images
@@ -49,6 +49,12 @@ e2e-scale: .venv/dev  ## a plan of 593 pods that do nothing, on the cluster of m
 
 e2e-chaos: .venv/dev  ## faults of the cluster of make e2e, during whole workflows: half an hour
 	IMAGE=$(IMAGE) $(BIN)/pytest -v tests/cluster/test_chaos.py
+
+e2e-evictions: .venv/dev  ## what a preemption costs, on the cluster of make e2e: half an hour
+	IMAGE=$(IMAGE) $(BIN)/pytest -v tests/cluster/test_evictions.py
+
+e2e-soak: .venv/dev  ## 200 workflows, 8 at a time, on the cluster of make e2e: what do they leave?
+	IMAGE=$(IMAGE) $(BIN)/pytest -v tests/cluster/test_soak.py
 
 chaos: .venv/dev  ## faults of one machine: kills, a faulty S3 server, two runs at once, damaged images
 	$(BIN)/python -m bench.chaos

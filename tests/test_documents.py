@@ -32,7 +32,7 @@ ELSEWHERE = {
     r"git clone|pip install|uv build": "tests/test_packaging.py builds and installs the package",
     r"make \.venv/(run|dev)$|make (check|test|demo|image|e2e)$|\.ci/run": ".ci/run does it",
     r"make test-fast": "a part of make test",
-    r"make (quality|weights|bench|chaos|e2e-scale|e2e-chaos)|\.venv/bin/python -m bench": "takes hours, or measures",
+    r"make (quality|weights|bench|chaos|e2e-\w+)|\.venv/bin/python -m bench": "takes hours, or measures",
     r"docker run": "needs Docker",
     r"\.venv/bin/pytest": "runs tests",
     r"kubectl |helm (?!push)|argo |mrigan ": "tests/cluster/test_documents.py",

@@ -1,0 +1,74 @@
+"""200 workflows by the path of the schedule, 8 at a time: `make e2e-soak`. What stays when they are over?
+
+The figures go to bench/results/soak.json.
+"""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from tests.cluster.conftest import BUCKET, GOOD, ROOT, Json, Site, has_ended
+
+COUNT, AT_ONCE = 200, 8
+SMALL = {"regimes": "real", "healthy": "off", "classifier-epochs": "2"}
+
+
+def exporter(site: Site) -> Json:
+    """Return what the exporter's process holds."""
+    (pod,) = site.get("pods", "-l", "app.kubernetes.io/component=exporter")["items"]
+    name = pod["metadata"]["name"]
+    script = "import os; print(open('/proc/1/status').read()); print('Files:', len(os.listdir('/proc/1/fd')))"
+    text = site.kubectl("exec", name, "--", "python", "-c", script).stdout
+    held = {line.partition(":")[0]: line.partition(":")[2].split() for line in text.splitlines() if ":" in line}
+    path = f"/api/v1/namespaces/{site.namespace}/pods/{name}:9090/proxy/metrics"
+    lines = site.kubectl("get", "--raw", path).stdout.splitlines()
+    return {
+        "memory_mib": int(held["VmRSS"][0]) // 1024,
+        "threads": int(held["Threads"][0]),
+        "files": int(held["Files"][0]),
+        "series": sum(not line.startswith("#") for line in lines),
+        "restarts": sum(one["restartCount"] for one in pod["status"]["containerStatuses"]),
+    }
+
+
+def objects(site: Site) -> Json:
+    """Return how many objects there are of each kind that a workflow makes, but for the workflows themselves."""
+    kinds = ("pods", "configmaps", "secrets", "persistentvolumeclaims", "workflowtaskresults", "workflowtasksets")
+    return {kind: len(site.get(kind)["items"]) for kind in kinds}
+
+
+def ends(site: Site, index: int) -> Iterator[str]:
+    """Yield the names of workflows on one data set, each submitted when it is asked for."""
+    name = f"{site.prefix}-soak-{index}"
+    site.mrigan("phantom", "--out", f"s3://{BUCKET}/{name}", "--count", "8", "--seed", str(index), env=GOOD)
+    for _ in range(COUNT // AT_ONCE):
+        yield site.argo_submit("--from", "cronwf/mrigan-retrain", data=f"s3://{BUCKET}/{name}", name=name, **SMALL)
+
+
+def test_200_workflows_leave_nothing(site: Site, bucket: Any) -> None:
+    before, held_before = objects(site), None
+    queues = [ends(site, index) for index in range(AT_ONCE)]
+    running, ended, phases = {next(one): one for one in queues}, Counter[Any](), Counter[str]()
+    while running:
+        found = {one["metadata"]["name"]: one for one in site.get("workflows")["items"]}
+        for name in [name for name in running if has_ended(found[name])]:
+            queue = running.pop(name)
+            phases[found[name]["status"]["phase"]] += 1
+            ended[queue] += 1
+            if following := next(queue, ""):
+                running[following] = queue
+        # By then each data set has its champion: all that follow find nothing to do.
+        if held_before is None and all(ended[queue] >= 2 for queue in queues):
+            held_before = exporter(site)
+        time.sleep(1)
+    after, held_after = objects(site), exporter(site)
+    figures = {"ended": dict(phases), "objects": [before, after], "exporter": [held_before, held_after]}
+    (ROOT / "bench" / "results" / "soak.json").write_text(json.dumps(figures, indent=1) + "\n")
+    assert phases == {"Succeeded": COUNT}
+    assert after == before
+    assert held_before
+    for what in ("threads", "files", "series", "restarts"):
+        assert held_after[what] <= held_before[what], (what, figures)
+    assert held_after["memory_mib"] < 1.1 * held_before["memory_mib"] + 5
