@@ -6,7 +6,7 @@ succeeds, and compares all files with those of an undisturbed run.
   kills    SIGKILL at random times and before operations on storage, in a folder and in S3, with one and two workers
   stops    SIGTERM at random times in the same way: how fast a run ends
   storage  an S3 server behind a proxy with faults: 500, 503, 403, 404, resets, cut, short and changed answers, stalls
-  pairs    the same run twice at once, in a folder and in S3
+  pairs    the same short pipeline twice at once, in a folder and in S3
 
 One part disturbs no run:
 
@@ -14,23 +14,19 @@ One part disturbs no run:
 """
 
 import argparse
-import json
 import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
-from bench.chaos import faults, runs, signals
+from bench.chaos import faults, page, runs, signals
 from bench.chaos import fuzz as fuzzing
 from bench.chaos.place import Found, Place, prepared
 from bench.quality import command
 
-ROOT = Path(__file__).parents[2]
 
-
-def fuzz(place: Place, wanted: runs.Outputs, duration: float, seeds: range) -> Found:
+def fuzz(place: Place, wanted: runs.Outputs, seeds: range) -> Found:
     """Read bombs and damaged files."""
     ways = {
         "bombs": fuzzing.bombs,
@@ -46,7 +42,7 @@ def fuzz(place: Place, wanted: runs.Outputs, duration: float, seeds: range) -> F
     return found
 
 
-PARTS: dict[str, Callable[[Place, runs.Outputs, float, range], Found]] = {
+PARTS: dict[str, Callable[[Place, runs.Outputs, range], Found]] = {
     "kills": signals.kills,
     "stops": signals.stops,
     "storage": faults.storage,
@@ -56,7 +52,7 @@ PARTS: dict[str, Callable[[Place, runs.Outputs, float, range], Found]] = {
 
 
 def main() -> int:
-    """Run the parts; print a table, write bench/results/chaos.json, and return 1 if something was wrong."""
+    """Run the parts; print and store what each found, and return 1 if something was wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -65,22 +61,20 @@ def main() -> int:
         "--seeds",
         type=int,
         default=3,
-        help="disturbed runs of each kind; in kills and stops, 8 signals to a run for each",
+        help="disturbed runs of storage; pairs of each kind in fours, and signals to a run in eights",
     )
     given = parser.parse_args()
     command.check_names(parser, "part", given.parts, PARTS)
-    rows, wrong = {}, []
-    with prepared() as (place, wanted, duration):
+    wrong = []
+    with prepared() as (place, wanted):
         os.environ.update(place.environment())
         for name in given.parts or PARTS:
             began = time.monotonic()
-            found = PARTS[name](place, wanted, duration, range(given.seeds))
-            met = ", ".join(f"{kind} {count}" for kind, count in sorted(found.met.items()))
-            took = time.monotonic() - began
-            print(f"| {name} | {found.runs} | {met} | {len(found.wrong)} | {took:.0f} s |", flush=True)
-            rows[name] = {"runs": found.runs, "met": dict(found.met), "wrong": found.wrong, "seconds": round(took)}
+            found = PARTS[name](place, wanted, range(given.seeds))
+            met, took = dict(sorted(found.met.items())), time.monotonic() - began
+            print(f"{name}: {found.runs} runs; {met}; {len(found.wrong)} wrong; {took:.0f} s", flush=True)
+            page.store(name, found.runs, met, found.wrong, took)
             wrong += found.wrong
-    (ROOT / "bench" / "results" / "chaos.json").write_text(json.dumps(rows, indent=1) + "\n")
     print("\n".join(wrong))
     return int(bool(wrong))
 

@@ -29,6 +29,8 @@ TINY: dict[str, object] = {
     "checkpoint_steps": 1,
     "resamples": 100,
 }
+# Changes for a shorter one: no GAN, no phantoms.
+SHORT: dict[str, Any] = {"regimes": "real", "healthy": "off"}
 # Fields with times, hardware and digests over them.
 VOLATILE = frozenset(
     {

@@ -39,12 +39,12 @@ class Disturbed(NamedTuple):
     wanted: runs.Outputs
 
 
-def kills(place: Place, wanted: runs.Outputs, duration: float, seeds: range) -> Found:
+def kills(place: Place, wanted: runs.Outputs, seeds: range) -> Found:
     """Kill runs: at random times, and with all their workers before random operations on storage."""
     return _interrupted("kills", signal.SIGKILL, place, wanted, seeds)
 
 
-def stops(place: Place, wanted: runs.Outputs, duration: float, seeds: range) -> Found:
+def stops(place: Place, wanted: runs.Outputs, seeds: range) -> Found:
     """Stop runs at random times, as a preemption does."""
     return _interrupted("stops", signal.SIGTERM, place, wanted, seeds)
 

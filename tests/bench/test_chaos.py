@@ -1,18 +1,17 @@
 """A small part of `make chaos`: a short pipeline, disturbed a few times."""
 
+import shutil
 import signal
-from typing import Any
+from pathlib import Path
 
 import pytest
 
-from bench.chaos import faults, runs, signals
+from bench.chaos import faults, page, runs, signals
 from bench.chaos.place import Place, undisturbed
 from jobs import phantom
 from jobs.settings import PhantomSettings
 from tests.conftest import use_credentials
 from tests.s3_server import S3Server
-
-SHORT: dict[str, Any] = {"regimes": "real", "healthy": "off"}
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +23,7 @@ def place(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Plac
 
 @pytest.fixture(scope="module")
 def wanted(place: Place) -> runs.Outputs:
-    return undisturbed(place, **SHORT)
+    return undisturbed(place, **runs.SHORT)
 
 
 @pytest.fixture(autouse=True)
@@ -35,13 +34,21 @@ def credentials(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("kind", ["folder", "S3"])
 def test_a_killed_pipeline_ends_as_if_undisturbed(place: Place, wanted: runs.Outputs, kind: str) -> None:
     address = dict(place.storages("killed"))[kind]
-    run = signals.Disturbed(f"kills, {kind}", kind, address, SHORT, signals=4, seconds=8.0, wanted=wanted)
+    run = signals.Disturbed(f"kills, {kind}", kind, address, runs.SHORT, signals=4, seconds=8.0, wanted=wanted)
     met, _, wrong = signals.disturb(place, run, signal.SIGKILL)
     assert wrong == []
     assert met[f"{kind}, at an operation"] > 0
 
 
 def test_a_faulty_server_changes_nothing(place: Place, wanted: runs.Outputs) -> None:
-    found = faults.storage(place, wanted, 0, range(1), **SHORT)
+    found = faults.storage(place, wanted, range(1), **runs.SHORT)
     assert found.wrong == []
     assert found.met.total() > 0
+
+
+def test_the_document_says_what_is_stored(tmp_path: Path) -> None:
+    for name in (page.STORED, page.PAGE):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(page.ROOT / name, tmp_path / name)
+    page.write(tmp_path)
+    assert (tmp_path / page.PAGE).read_text() == (page.ROOT / page.PAGE).read_text()

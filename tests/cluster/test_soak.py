@@ -1,15 +1,12 @@
-"""200 workflows by the path of the schedule, 8 at a time: `make e2e-soak`. What stays when they are over?
+"""200 workflows by the path of the schedule, 8 at a time: `make e2e-soak`. What stays when they are over?"""
 
-The figures go to bench/results/soak.json.
-"""
-
-import json
 import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from tests.cluster.conftest import BUCKET, GOOD, ROOT, Json, Site, has_ended
+from bench.chaos import page
+from tests.cluster.conftest import BUCKET, GOOD, Json, Site, has_ended
 
 COUNT, AT_ONCE = 200, 8
 SMALL = {"regimes": "real", "healthy": "off", "classifier-epochs": "2"}
@@ -48,7 +45,7 @@ def ends(site: Site, index: int) -> Iterator[str]:
 
 
 def test_200_workflows_leave_nothing(site: Site, bucket: Any) -> None:
-    before, held_before = objects(site), None
+    began, before, held_before = time.monotonic(), objects(site), None
     queues = [ends(site, index) for index in range(AT_ONCE)]
     running, ended, phases = {next(one): one for one in queues}, Counter[Any](), Counter[str]()
     while running:
@@ -64,11 +61,13 @@ def test_200_workflows_leave_nothing(site: Site, bucket: Any) -> None:
             held_before = exporter(site)
         time.sleep(1)
     after, held_after = objects(site), exporter(site)
-    figures = {"ended": dict(phases), "objects": [before, after], "exporter": [held_before, held_after]}
-    (ROOT / "bench" / "results" / "soak.json").write_text(json.dumps(figures, indent=1) + "\n")
+    assert held_before
+    met = {f"{what} of the exporter": f"{held_before[what]} → {held_after[what]}" for what in held_after}
+    met |= {f"{kind} beside them": f"{before[kind]} → {after[kind]}" for kind in after}
+    wrong = [f"{count} workflows {phase}" for phase, count in phases.items() if phase != "Succeeded"]
+    page.store("soak", phases.total(), met, wrong, time.monotonic() - began)
     assert phases == {"Succeeded": COUNT}
     assert after == before
-    assert held_before
     for what in ("threads", "files", "series", "restarts"):
-        assert held_after[what] <= held_before[what], (what, figures)
+        assert held_after[what] <= held_before[what]
     assert held_after["memory_mib"] < 1.1 * held_before["memory_mib"] + 5
