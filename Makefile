@@ -44,7 +44,7 @@ image:  ## build the container image
 e2e: .venv/dev  ## tests on a cluster, with KUBECONFIG, kubectl, helm, argo, an S3 server, and the image in the cluster
 	IMAGE=$(IMAGE) $(BIN)/pytest -v -n 2 --dist loadfile $(addprefix tests/cluster/,test_metrics.py test_run.py test_failures.py test_chart.py test_documents.py)
 
-e2e-scale: .venv/dev  ## a plan of 593 pods that do nothing, on the cluster of make e2e: a quarter of an hour and more
+e2e-scale: .venv/dev  ## a plan of 588 pods that do nothing, on the cluster of make e2e: a quarter of an hour and more
 	IMAGE=$(IMAGE) $(BIN)/pytest -v tests/cluster/test_size.py
 
 e2e-chaos: .venv/dev  ## faults of the cluster of make e2e, during whole workflows: half an hour
