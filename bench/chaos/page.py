@@ -50,7 +50,7 @@ def table(found: Json) -> str:
     for name, (what, asked) in PARTS.items():
         if name in found:
             part = found[name]
-            met = ", ".join(f"{kind}: {value}" for kind, value in part["met"].items())
+            met = "; ".join(f"{kind}: {value}" for kind, value in part["met"].items())
             took = f"{part['seconds'] / 60:.0f} min"
             lines.append((what, str(part["runs"]), met, str(len(part["wrong"])), took, f"`{asked}`"))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
