@@ -375,7 +375,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 PRESET_COSTS = {
     "demo": "32 px, 2 folds, MobileNetV2, no phantoms: two minutes on 2 cores and 58 MB of storage for 200 drawn heads",
-    "quick": "64 px, 2 folds, MobileNetV2: 7 minutes on 2 cores (Xeon, AMX) and 100 MB of storage for 250 images",
+    "quick": "64 px, 2 folds, MobileNetV2: 11 minutes on 2 cores (Xeon, AMX) and 100 MB of storage for 250 images",
     "full": "128 px, 5 folds, both networks, 3 seeds, controls: for a GPU, and 12 GB of storage; time not measured",
 }
 
