@@ -61,7 +61,7 @@ def main() -> int:
         "--seeds",
         type=int,
         default=3,
-        help="disturbed runs of storage; pairs of each kind in fours, and signals to a run in eights",
+        help="disturbed runs; three pairs, eight kills and three stops of a run for each",
     )
     given = parser.parse_args()
     command.check_names(parser, "part", given.parts, PARTS)

@@ -10,7 +10,7 @@ from bench.chaos.place import Found, Place, judged, said, start, undisturbed
 
 TRIES = 60  # of one run until it must have succeeded
 RATE = 0.05  # share of the requests with a fault
-PAIRS = 4  # of each kind of storage, times the number of seeds
+PAIRS = 3  # of each kind of storage, times the number of seeds
 LATER = 10.0  # seconds between the two starts, at most
 
 

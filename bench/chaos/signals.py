@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from bench.chaos import runs
 from bench.chaos.place import ALLOWED, Found, Place, judged, said, start, undisturbed
 
-SIGNALS = 8  # to a run, times the number of seeds
+KILLS, STOPS = 8, 3  # signals to a run, times the number of seeds
 TRIES = 10  # of a run after the last signal
 SIDE_BY_SIDE = 2  # runs
 GRACE = 25.0  # seconds to end after SIGTERM: Kubernetes waits 30
@@ -41,15 +41,15 @@ class Disturbed(NamedTuple):
 
 def kills(place: Place, wanted: runs.Outputs, seeds: range) -> Found:
     """Kill runs: at random times, and with all their workers before random operations on storage."""
-    return _interrupted("kills", signal.SIGKILL, place, wanted, seeds)
+    return _interrupted("kills", signal.SIGKILL, place, wanted, KILLS * len(seeds))
 
 
 def stops(place: Place, wanted: runs.Outputs, seeds: range) -> Found:
     """Stop runs at random times, as a preemption does."""
-    return _interrupted("stops", signal.SIGTERM, place, wanted, seeds)
+    return _interrupted("stops", signal.SIGTERM, place, wanted, STOPS * len(seeds))
 
 
-def _runs(part: str, place: Place, wanted: runs.Outputs, seeds: range) -> Iterator[Disturbed]:
+def _runs(part: str, place: Place, wanted: runs.Outputs, signals: int) -> Iterator[Disturbed]:
     yield Disturbed(
         f"{part} of resnet152v2",
         "folder",
@@ -62,12 +62,12 @@ def _runs(part: str, place: Place, wanted: runs.Outputs, seeds: range) -> Iterat
     for workers in (1, 2):
         for kind, storage in place.storages(f"{part}-{workers}"):
             name = f"{part}, {kind}, workers {workers}"
-            yield Disturbed(name, kind, storage, {"workers": workers}, SIGNALS * len(seeds), SECONDS, wanted)
+            yield Disturbed(name, kind, storage, {"workers": workers}, signals, SECONDS, wanted)
 
 
-def _interrupted(part: str, number: signal.Signals, place: Place, wanted: runs.Outputs, seeds: range) -> Found:
+def _interrupted(part: str, number: signal.Signals, place: Place, wanted: runs.Outputs, signals: int) -> Found:
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        ended = list(pool.map(lambda run: disturb(place, run, number), _runs(part, place, wanted, seeds)))
+        ended = list(pool.map(lambda run: disturb(place, run, number), _runs(part, place, wanted, signals)))
     met = sum((met for met, _, _ in ended), Counter[str]())
     if number == signal.SIGTERM:
         met["slowest exit, s"] = math.ceil(max(slowest for _, slowest, _ in ended))
