@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from bench.chaos import runs
 from jobs import phantom
+from jobs.common.errors import MachineError
 from jobs.settings import PhantomSettings
 from tests.s3_server import S3Server, running
 
@@ -61,7 +62,7 @@ def said(what: str, code: int, text: str, allowed: tuple[int, ...] = ALLOWED) ->
     wrong = []
     if code not in allowed:
         wrong.append(f"{what}: exit code {code}: {text[-300:]}")
-    elif code and code != 75:
+    elif code == MachineError.exit_code:
         sys.stderr.write(f"{what}: {text.splitlines()[-1]}\n")
     if "Traceback" in text:
         wrong.append(f"{what}: a traceback: {text[text.index('Traceback') :][-600:]}")
