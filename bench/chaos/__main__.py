@@ -60,7 +60,7 @@ def main() -> int:
     parser.add_argument(
         "--seeds",
         type=int,
-        default=3,
+        default=2,
         help="disturbed runs; three pairs, eight kills and three stops of a run for each",
     )
     given = parser.parse_args()
