@@ -351,6 +351,20 @@ def test_an_answer_about_a_missing_object_may_break_off(s3_url: str, monkeypatch
             open_storage(s3_url).read("missing")
 
 
+@pytest.mark.parametrize("expected", [None, b"old"])
+def test_a_conditional_write_counts_if_its_answer_is_lost(
+    s3_url: str, monkeypatch: pytest.MonkeyPatch, expected: bytes | None
+) -> None:
+    if expected:
+        open_storage(s3_url).write("key", expected)
+    with proxy.running(os.environ["AWS_ENDPOINT_URL"], Disturbed("lost", 1)) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        storage = open_storage(s3_url)
+        assert storage.write_if("key", b"new", expected)
+        assert not storage.write_if("key", b"newer", b"old")
+        assert storage.read("key") == b"new"
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_list_that_is_not_found_counts_if_it_comes_twice(
     s3_url: str, monkeypatch: pytest.MonkeyPatch, times: int
