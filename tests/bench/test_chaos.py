@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.chaos import faults, page, runs, signals
+from bench.chaos import page, runs, signals
 from bench.chaos.place import Place, undisturbed
 from jobs import phantom
 from jobs.settings import PhantomSettings
@@ -38,12 +38,6 @@ def test_a_killed_pipeline_ends_as_if_undisturbed(place: Place, wanted: runs.Out
     met, _, wrong = signals.disturb(place, run, signal.SIGKILL)
     assert wrong == []
     assert met[f"{kind}, at an operation"] > 0
-
-
-def test_a_faulty_server_changes_nothing(place: Place, wanted: runs.Outputs) -> None:
-    found = faults.storage(place, wanted, range(1), **runs.SHORT)
-    assert found.wrong == []
-    assert found.met.total() > 0
 
 
 def test_the_document_says_what_is_stored(tmp_path: Path) -> None:
